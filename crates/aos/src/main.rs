@@ -1,0 +1,2 @@
+//! The `aos` program.
+fn main() {}

@@ -1,0 +1,19 @@
+//! The words of the field as types: identifiers, digests, states, the ident of an instance, the error that travels.
+//!
+//! Every other crate speaks in these. They hold no I/O and no clock; what they add to plain strings is that a value which
+//! exists is valid. An identifier can always be one path component, a [`Digest`] is always 64 hex digits, so neither can
+//! be used to reach outside a folder. The meanings come from AosEdge 9 (`docs/protocol/`).
+
+mod digest;
+mod error_info;
+mod id;
+mod instance;
+mod node;
+mod state;
+
+pub use digest::{Digest, ParseDigestError};
+pub use error_info::{AosCode, ErrorInfo};
+pub use id::{InvalidId, ItemId, NodeId, OwnerId, RuntimeId, SubjectId, SystemId};
+pub use instance::{InstanceIdent, ItemType};
+pub use node::{ArchInfo, CpuInfo, NodeInfo, NodeResource, OsInfo, PartitionInfo, RuntimeInfo};
+pub use state::{InstanceState, ItemState, NodeState, SubjectType, UnitConfigState, UnknownState};
