@@ -34,7 +34,7 @@ impl<T> Records<T> {
 impl<T: Serialize + DeserializeOwned + Send + 'static> Records<T> {
     /// Stores `value` under `key`, replacing what was there.
     pub async fn put(&self, key: impl Into<String>, value: &T) -> Result<(), Error> {
-        let (kind, key, text) = (self.kind, key.into(), self.to_text(value)?);
+        let (kind, key, text) = (self.kind, key.into(), self.text(value)?);
         self.store
             .write(move |transaction| put_text(transaction, kind, &key, &text))
             .await
@@ -59,7 +59,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Records<T> {
         let kind = self.kind;
         let rows = all
             .into_iter()
-            .map(|(key, value)| Ok((key, self.to_text(&value)?)))
+            .map(|(key, value)| Ok((key, self.text(&value)?)))
             .collect::<Result<Vec<_>, Error>>()?;
         self.store
             .write(move |transaction| {
@@ -86,7 +86,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Records<T> {
                 Ok(found)
             })
             .await?;
-        text.map(|text| self.from_text(&text)).transpose()
+        text.map(|text| self.parse(&text)).transpose()
     }
 
     /// All records of this kind, by key.
@@ -102,18 +102,18 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Records<T> {
             })
             .await?;
         rows.into_iter()
-            .map(|(key, text)| Ok((key, self.from_text(&text)?)))
+            .map(|(key, text)| Ok((key, self.parse(&text)?)))
             .collect()
     }
 
-    fn to_text(&self, value: &T) -> Result<String, Error> {
+    fn text(&self, value: &T) -> Result<String, Error> {
         serde_json::to_string(value).map_err(|source| Error::Record {
             table: self.kind.into(),
             source,
         })
     }
 
-    fn from_text(&self, text: &str) -> Result<T, Error> {
+    fn parse(&self, text: &str) -> Result<T, Error> {
         serde_json::from_str(text).map_err(|source| Error::Record {
             table: self.kind.into(),
             source,
