@@ -1,0 +1,60 @@
+//! `cargo xtask demo`: set up, build as the user, run the built program as root.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::privilege::as_root;
+use crate::process::{self, aos_binary, cargo_build};
+use crate::steps::timed;
+use crate::{setup, ui};
+
+/// What `cargo xtask demo` passes on.
+#[derive(Args)]
+pub struct Options {
+    /// Tell the whole story unattended, check each step from outside, exit 0 or say what failed.
+    #[arg(long)]
+    check: bool,
+    /// Keep every process's log in this folder.
+    #[arg(long, value_name = "DIR")]
+    keep_logs: Option<PathBuf>,
+}
+
+/// Sets up, builds and runs the demo.
+pub fn run(root: &Path, options: &Options) -> Result<()> {
+    timed("set-up", setup::run)?;
+    timed("web UI", || {
+        ui::install(root)?;
+        ui::build(root)
+    })?;
+    timed("build", || cargo_build(root))?;
+    tell(root, options)
+}
+
+/// Runs the built demo alone.
+pub fn tell(root: &Path, options: &Options) -> Result<()> {
+    let mut command = as_root(aos_binary(root))?;
+    command
+        .arg("demo")
+        .arg("--examples")
+        .arg(root.join("examples"));
+    if options.check {
+        command.arg("--check");
+    }
+    if let Some(folder) = &options.keep_logs {
+        command.arg("--keep-logs").arg(folder);
+    }
+    process::run(&mut command)
+}
+
+/// `cargo xtask demo --check` for the test run, logs kept for a failure.
+pub fn check(root: &Path, logs: PathBuf) -> Result<()> {
+    tell(
+        root,
+        &Options {
+            check: true,
+            keep_logs: Some(logs),
+        },
+    )
+}

@@ -1,0 +1,66 @@
+//! `cargo xtask test`: everything CI runs, in one order, each step timed.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::privilege::{is_root, sudo_is_silent};
+use crate::process::{aos_binary, cargo, found, run as run_command, target_dir};
+use crate::steps::Run;
+use crate::{demo, harness, layers, openapi, setup, ui};
+
+/// Runs all steps; an error if any failed. The last line printed is the count.
+pub fn run(root: &Path) -> Result<()> {
+    let mut run = Run::default();
+    run.check("set-up", setup::run);
+    run.check("fmt", || {
+        run_command(cargo(root).args(["fmt", "--all", "--check"]))
+    });
+    run.check("layers", || layers::run(root));
+    // The UI comes before the build: the server carries `ui/dist`.
+    let ui_built = run.check("web UI: install and build", || {
+        ui::install(root)?;
+        ui::build(root)
+    });
+    run.check("web UI: check", || ui::check(root));
+    run.check("clippy", || {
+        run_command(
+            cargo(root)
+                .args(["clippy", "--workspace", "--all-targets", "--locked"])
+                .args(["--", "-D", "warnings"]),
+        )
+    });
+    if found("cargo-deny") {
+        run.check("deny", || run_command(cargo(root).args(["deny", "check"])));
+    } else {
+        run.skip("deny", "cargo-deny is not installed");
+    }
+    let built = run.check("build of tests and programs", || harness::build(root));
+    if built {
+        run.counted("tests", || harness::run(root));
+        run.check("openapi document", || openapi::run(root, true));
+        if ui_built {
+            run.check("web UI in Chromium", || {
+                ui::end_to_end(root, &aos_binary(root))
+            });
+        } else {
+            run.skip("web UI in Chromium", "the UI does not build");
+        }
+        if is_root() || sudo_is_silent() {
+            run.check("demo", || {
+                demo::check(root, target_dir(root).join("demo-logs"))
+            });
+        } else {
+            run.skip("demo", "needs root, and sudo would ask for a password");
+        }
+    } else {
+        for name in ["tests", "openapi document", "web UI in Chromium", "demo"] {
+            run.skip(name, "the build failed");
+        }
+    }
+    if !run.finish() {
+        // The count must stay the last line, so the error says nothing more.
+        std::process::exit(1);
+    }
+    Ok(())
+}
