@@ -4,16 +4,37 @@
 //! exists is valid. An identifier can always be one path component, a [`Digest`] is always 64 hex digits, so neither can
 //! be used to reach outside a folder. The meanings come from AosEdge 9 (`docs/protocol/`).
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "tests may fail loudly"
+    )
+)]
+
+mod alert_rules;
 mod digest;
+pub mod duration;
 mod error_info;
 mod id;
 mod instance;
+mod item_config;
 mod node;
 mod state;
+pub mod tolerant;
+mod unit_config;
 
+pub use alert_rules::{AlertRule, AlertRules, PartitionAlertRule};
 pub use digest::{Digest, ParseDigestError};
 pub use error_info::{AosCode, ErrorInfo};
 pub use id::{InvalidId, ItemId, NodeId, OwnerId, RuntimeId, SubjectId, SystemId};
 pub use instance::{InstanceIdent, ItemType};
+pub use item_config::{
+    AllowedConnection, BalancingPolicy, ConfigError, ItemConfig, ItemResource, MAX_CONFIG_BYTES,
+    Protocol, PublishedPort, Quotas, RequestedResources, RunParameters,
+};
 pub use node::{ArchInfo, CpuInfo, NodeInfo, NodeResource, OsInfo, PartitionInfo, RuntimeInfo};
 pub use state::{InstanceState, ItemState, NodeState, SubjectType, UnitConfigState, UnknownState};
+pub use unit_config::{NodeConfig, ResourceRatios, UnitConfig};
