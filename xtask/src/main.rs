@@ -21,6 +21,7 @@
 mod demo;
 mod harness;
 mod layers;
+mod node;
 mod openapi;
 mod privilege;
 mod process;
