@@ -1,0 +1,117 @@
+use std::{collections::BTreeMap, fmt};
+
+use aos_types::{InstanceIdent, ItemId, NodeId, NodeState};
+
+use crate::{DesiredNodeState, Target};
+
+/// How the Unit is, as far as the comparison needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Actual {
+    /// The state of each known Node.
+    pub nodes: BTreeMap<NodeId, NodeState>,
+    /// The version of the unit configuration in force.
+    pub unit_config: Option<String>,
+    /// The version of every instance that has a place on some Node, whatever its state.
+    pub instances: BTreeMap<InstanceIdent, String>,
+}
+
+/// One way in which the Unit is not as desired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// A Node is in another state.
+    Node(NodeId),
+    /// There is a newer unit configuration.
+    UnitConfig(String),
+    /// The item, or this version of it, is not installed.
+    MissingItem(ItemId),
+    /// The item is installed and not desired.
+    SurplusItem(ItemId),
+    /// The instance does not exist, or not in this version.
+    MissingInstance(InstanceIdent),
+    /// The instance exists and is not desired.
+    SurplusInstance(InstanceIdent),
+    /// An instance shall be placed by other rules.
+    Placement(ItemId),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(node) => write!(f, "node `{node}` is in another state"),
+            Self::UnitConfig(version) => write!(f, "unit configuration {version} is not in force"),
+            Self::MissingItem(item) => write!(f, "item `{item}` is not installed in this version"),
+            Self::SurplusItem(item) => write!(f, "item `{item}` is no longer desired"),
+            Self::MissingInstance(ident) => {
+                write!(f, "instance `{ident}` does not run in this version")
+            }
+            Self::SurplusInstance(ident) => write!(f, "instance `{ident}` is no longer desired"),
+            Self::Placement(item) => write!(f, "instances of `{item}` are placed by other rules"),
+        }
+    }
+}
+
+/// What an update to `target` would change, given what was committed and how the Unit is (seed 003, change detection).
+pub fn differences(target: &Target, committed: &Target, actual: &Actual) -> Vec<Difference> {
+    let mut found = Vec::new();
+    for node in &target.nodes {
+        let wanted = match node.state {
+            DesiredNodeState::Provisioned => NodeState::Provisioned,
+            DesiredNodeState::Paused => NodeState::Paused,
+        };
+        // A Node in error or not provisioned yet cannot be moved by an update.
+        let movable =
+            |state: &NodeState| matches!(state, NodeState::Provisioned | NodeState::Paused);
+        if let Some(state) = actual.nodes.get(&node.node)
+            && movable(state)
+            && *state != wanted
+        {
+            found.push(Difference::Node(node.node.clone()));
+        }
+    }
+    if let Some(config) = &target.unit_config
+        && (actual.unit_config.as_ref() != Some(&config.version)
+            || target.unit_config != committed.unit_config)
+    {
+        found.push(Difference::UnitConfig(config.version.clone()));
+    }
+    for item in &target.items {
+        if committed.item(&item.id) != Some(item) {
+            found.push(Difference::MissingItem(item.id.clone()));
+        }
+    }
+    for item in &committed.items {
+        if target.item(&item.id).is_none() {
+            found.push(Difference::SurplusItem(item.id.clone()));
+        }
+    }
+    let wanted: BTreeMap<InstanceIdent, String> = target
+        .wanted_instances()
+        .map(|wanted| (wanted.ident, wanted.version))
+        .collect();
+    for (ident, version) in &wanted {
+        if actual.instances.get(ident) != Some(version) {
+            found.push(Difference::MissingInstance(ident.clone()));
+        }
+    }
+    for ident in actual.instances.keys() {
+        let generated = |entry: &crate::DesiredInstances| {
+            entry.item == ident.item && entry.subject == ident.subject && entry.num_instances == 0
+        };
+        let by_runtime = ident.item_type == aos_types::ItemType::Component
+            && target.instances.iter().any(generated);
+        if !ident.preinstalled && !wanted.contains_key(ident) && !by_runtime {
+            found.push(Difference::SurplusInstance(ident.clone()));
+        }
+    }
+    for entry in &target.instances {
+        let before = committed
+            .instances
+            .iter()
+            .find(|old| old.item == entry.item && old.subject == entry.subject);
+        if before.is_some_and(|old| (old.priority, &old.labels) != (entry.priority, &entry.labels))
+        {
+            found.push(Difference::Placement(entry.item.clone()));
+        }
+    }
+    found
+}

@@ -1,0 +1,104 @@
+use std::{collections::BTreeMap, fmt};
+
+use aos_time::Timestamp;
+use aos_types::{ErrorInfo, ItemId};
+use serde::{Deserialize, Serialize};
+
+use crate::{Failures, Target};
+
+/// Where an update stands (seed 003). [`UpdateState::None`] is never stored: then there is no cycle.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum UpdateState {
+    /// Nothing to do.
+    #[default]
+    None,
+    /// Blobs are fetched and verified.
+    Downloading,
+    /// Everything is here; gates are asked.
+    Pending,
+    /// Node states, unit configuration, images to the Nodes.
+    Installing,
+    /// The Nodes take over their lists.
+    Launching,
+    /// Changed instances become active.
+    WaitingActive,
+    /// The new set becomes the committed one.
+    Finalizing,
+}
+
+impl fmt::Display for UpdateState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Downloading => "downloading",
+            Self::Pending => "pending",
+            Self::Installing => "installing",
+            Self::Launching => "launching",
+            Self::WaitingActive => "waiting for active",
+            Self::Finalizing => "finalizing",
+        })
+    }
+}
+
+/// Where a cycle leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    /// To a new set.
+    Forward,
+    /// To the committed set, after a failure.
+    Back,
+}
+
+/// An update under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cycle {
+    /// The set it leads to.
+    pub target: Target,
+    /// To something new, or back.
+    pub direction: Direction,
+    /// Where it stands.
+    pub state: UpdateState,
+    /// When the present stage has failed; absolute, so that neither events nor restarts move it.
+    pub deadline: Timestamp,
+    /// Something on the Nodes may differ from the committed set, so a failure must bring that back.
+    pub touched: bool,
+    /// Items whose download has ended, with the error if it failed.
+    #[serde(default)]
+    pub downloaded: BTreeMap<ItemId, Option<ErrorInfo>>,
+    /// A newer set that waits for the step in hand.
+    #[serde(default)]
+    pub next: Option<Target>,
+}
+
+/// Why the last update did not happen. Kept until one succeeds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The stage that failed.
+    pub state: UpdateState,
+    /// When.
+    pub at: Timestamp,
+    /// The set it was to lead to.
+    pub target: Target,
+    /// What went wrong, by what it belongs to.
+    pub failures: Failures,
+}
+
+/// All that the engine keeps, as one record: it is replaced whole, so it is never half.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// Counts stored changes; effects are numbered by it.
+    pub generation: u64,
+    /// The set the Unit goes back to: the last one that became active.
+    pub committed: Target,
+    /// A set that was given to the Nodes and is not committed.
+    pub launched: Option<Target>,
+    /// The update under way.
+    pub cycle: Option<Cycle>,
+    /// Why the last update did not happen.
+    pub failure: Option<Failure>,
+}
