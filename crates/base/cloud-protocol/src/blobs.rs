@@ -1,0 +1,223 @@
+use std::fmt;
+
+use aos_time::Timestamp;
+use aos_types::{
+    Digest,
+    tolerant::{FieldError, Fields, FromJson},
+};
+use serde_json::Value;
+
+use crate::{
+    binary::{self, Base64, to_base64},
+    envelope::Data,
+    reading::{Element, Named, Reader},
+    writing::{Out, ToJson},
+};
+
+/// Asks where blobs can be fetched. The answer carries the same correlation id.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RequestBlobUrls {
+    /// Digests of the plain blobs.
+    pub digests: Vec<Digest>,
+}
+
+/// The hash of a file as it is transferred: SHA3-256 to AosCore, SHA-256 to the schema, so a receiver accepts either.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FileHash(pub [u8; 32]);
+
+impl fmt::Debug for FileHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// How a transferred file is decrypted.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DecryptInfo {
+    /// `<cipher>/<mode>/<padding>`, such as `AES256/CBC/pkcs7` or `AES256/GCM/`.
+    pub block_alg: String,
+    /// The initialisation vector.
+    pub block_iv: Vec<u8>,
+    /// The key. It is a secret.
+    pub block_key: Vec<u8>,
+}
+
+impl fmt::Debug for DecryptInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecryptInfo")
+            .field("block_alg", &self.block_alg)
+            .field("block_key", &"(secret)")
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the decrypted file is signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignInfo {
+    /// The certificate chain, by the name in `desiredStatus`.
+    pub chain_name: String,
+    /// `RSA/SHA256`, `EC/SHA256`, with an optional padding as third part.
+    pub alg: String,
+    /// The signature.
+    pub value: Vec<u8>,
+    /// The moment at which the chain must be valid; `None`: now.
+    pub trusted_timestamp: Option<Timestamp>,
+    /// OCSP answers; nobody reads them.
+    pub ocsp_values: Vec<String>,
+}
+
+/// Where one blob can be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobUrl {
+    /// The digest of the plain blob.
+    pub digest: Digest,
+    /// In order of preference.
+    pub urls: Vec<String>,
+    /// The hash of the transferred file.
+    pub sha256: FileHash,
+    /// The length of the transferred file in bytes.
+    pub size: u64,
+    /// Absent: not encrypted.
+    pub decrypt_info: Option<DecryptInfo>,
+    /// Absent: not signed.
+    pub sign_info: Option<SignInfo>,
+}
+
+/// The answer to [`RequestBlobUrls`]. A digest that is not in it is not known or not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BlobUrls {
+    /// One for each blob.
+    pub items: Vec<BlobUrl>,
+}
+
+/// A digest that stands by itself in a list.
+struct Wanted(Digest);
+
+impl Element for Wanted {
+    fn read(value: &Value, _: &mut Reader<'_>) -> Result<Self, FieldError> {
+        Digest::from_json(value).map(Self)
+    }
+}
+
+impl Data for RequestBlobUrls {
+    fn read(fields: Fields<'_>, reader: &mut Reader<'_>) -> Result<Self, FieldError> {
+        Ok(Self {
+            digests: reader
+                .list_or_empty::<Wanted>(&fields, "digests")
+                .into_iter()
+                .map(|wanted| wanted.0)
+                .collect(),
+        })
+    }
+
+    fn write(&self, out: Out) -> Out {
+        out.list("digests", &self.digests)
+    }
+}
+
+impl FromJson for FileHash {
+    fn from_json(value: &Value) -> Result<Self, FieldError> {
+        binary::hash(value).map(Self)
+    }
+}
+
+impl FromJson for DecryptInfo {
+    fn from_json(value: &Value) -> Result<Self, FieldError> {
+        let fields = Fields::of(value)?;
+        Ok(Self {
+            block_alg: fields
+                .opt("blockAlg")?
+                .unwrap_or_else(|| "AES256/CBC/pkcs7".into()),
+            block_iv: binary::bytes(&fields, "blockIv")?.unwrap_or_default(),
+            block_key: fields.req::<Base64>("blockKey")?.0,
+        })
+    }
+}
+
+impl ToJson for DecryptInfo {
+    fn to_json(&self) -> Value {
+        Out::new()
+            .put("blockAlg", self.block_alg.as_str())
+            .put("blockIv", to_base64(&self.block_iv))
+            .put("blockKey", to_base64(&self.block_key))
+            .into()
+    }
+}
+
+impl FromJson for SignInfo {
+    fn from_json(value: &Value) -> Result<Self, FieldError> {
+        let fields = Fields::of(value)?;
+        Ok(Self {
+            chain_name: fields.req("chainName")?,
+            alg: fields.req("alg")?,
+            value: fields.req::<Base64>("value")?.0,
+            trusted_timestamp: fields.opt("trustedTimestamp")?,
+            ocsp_values: fields.or_default("ocspValues")?,
+        })
+    }
+}
+
+impl ToJson for SignInfo {
+    fn to_json(&self) -> Value {
+        let out = Out::new()
+            .put("chainName", self.chain_name.as_str())
+            .put("alg", self.alg.as_str())
+            .put("value", to_base64(&self.value));
+        let out = match self.trusted_timestamp {
+            Some(time) => out.time("trustedTimestamp", time),
+            None => out,
+        };
+        out.filled_list("ocspValues", &self.ocsp_values).into()
+    }
+}
+
+impl Element for BlobUrl {
+    fn read(value: &Value, _: &mut Reader<'_>) -> Result<Self, FieldError> {
+        let fields = Fields::of(value)?;
+        let urls: Vec<String> = fields.req("urls")?;
+        if urls.is_empty() {
+            return Err(FieldError::new("is empty").at("urls"));
+        }
+        Ok(Self {
+            digest: fields.req("digest")?,
+            urls,
+            sha256: fields.req("sha256")?,
+            size: fields.req("size")?,
+            decrypt_info: fields.opt("decryptInfo")?,
+            sign_info: fields.opt("signInfo")?,
+        })
+    }
+
+    fn named(fields: Fields<'_>) -> Option<Named> {
+        fields.opt("digest").ok().flatten().map(Named::Name)
+    }
+}
+
+impl ToJson for BlobUrl {
+    fn to_json(&self) -> Value {
+        Out::new()
+            .put("digest", self.digest.to_string())
+            .put("urls", self.urls.clone())
+            // Hex, because AosCore compares it as text; the schema would take base64.
+            .put("sha256", hex::encode(self.sha256.0))
+            .put("size", self.size)
+            .opt(
+                "decryptInfo",
+                self.decrypt_info.as_ref().map(ToJson::to_json),
+            )
+            .opt("signInfo", self.sign_info.as_ref().map(ToJson::to_json))
+            .into()
+    }
+}
+
+impl Data for BlobUrls {
+    fn read(fields: Fields<'_>, reader: &mut Reader<'_>) -> Result<Self, FieldError> {
+        Ok(Self {
+            items: reader.list_or_empty(&fields, "items"),
+        })
+    }
+
+    fn write(&self, out: Out) -> Out {
+        out.list("items", &self.items)
+    }
+}
