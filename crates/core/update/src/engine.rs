@@ -173,7 +173,7 @@ impl Engine {
             target,
             direction: Direction::Forward,
             state: UpdateState::Downloading,
-            deadline: now,
+            deadline: None,
             touched,
             downloaded: BTreeMap::new(),
             next: None,
@@ -184,20 +184,18 @@ impl Engine {
     fn enter(&mut self, now: Timestamp, state: UpdateState) {
         let limits = &self.config.deadlines;
         let limit = match state {
-            UpdateState::Downloading => limits.downloading,
-            UpdateState::Installing => limits.installing,
-            UpdateState::Launching => limits.launching,
-            UpdateState::WaitingActive => limits.waiting_active,
+            UpdateState::Downloading => Some(limits.downloading),
+            UpdateState::Installing => Some(limits.installing),
+            UpdateState::Launching => Some(limits.launching),
+            UpdateState::WaitingActive => Some(limits.waiting_active),
             // A gate may take as long as it likes; a commit is repeated until it succeeds.
-            UpdateState::None | UpdateState::Pending | UpdateState::Finalizing => {
-                std::time::Duration::MAX
-            }
+            UpdateState::None | UpdateState::Pending | UpdateState::Finalizing => None,
         };
         let Some(cycle) = &mut self.record.cycle else {
             return;
         };
         cycle.state = state;
-        cycle.deadline = now + limit;
+        cycle.deadline = limit.map(|limit| now + limit);
         match state {
             UpdateState::Installing => cycle.touched = true,
             UpdateState::Launching => {
@@ -205,6 +203,12 @@ impl Engine {
                     Direction::Forward => Some(cycle.target.clone()),
                     Direction::Back => None,
                 };
+            }
+            // The decision is this record; what follows tidies up and cannot fail the update any more.
+            UpdateState::Finalizing => {
+                self.record.committed = cycle.target.clone();
+                self.record.launched = None;
+                self.record.failure = None;
             }
             _ => {}
         }
@@ -235,6 +239,8 @@ impl Engine {
             UpdateState::Installing => self.install_from(now, Step::NodeStates),
             UpdateState::Launching => {
                 let target = cycle.target.clone();
+                // What the Nodes said before says nothing about what comes now.
+                self.instances.clear();
                 self.ask(Step::Launch, Effect::Launch { target });
             }
             UpdateState::WaitingActive => self.judge(now),
@@ -362,7 +368,7 @@ impl Engine {
                 target: self.record.committed.clone(),
                 direction: Direction::Back,
                 state: UpdateState::Installing,
-                deadline: now,
+                deadline: None,
                 touched: true,
                 downloaded: BTreeMap::new(),
                 next: None,
@@ -375,9 +381,6 @@ impl Engine {
 
     fn committed(&mut self, now: Timestamp) {
         if let Some(cycle) = self.record.cycle.take() {
-            self.record.committed = cycle.target;
-            self.record.launched = None;
-            self.record.failure = None;
             match cycle.next {
                 Some(next) => self.start(now, next, false),
                 None => self.end(),
@@ -409,7 +412,7 @@ impl Engine {
             return;
         }
         let forward = cycle.direction == Direction::Forward;
-        let over = now >= cycle.deadline;
+        let over = cycle.deadline.is_some_and(|at| now >= at);
         let mut failures = Failures::default();
         let mut waiting = false;
         for wanted in cycle.target.wanted_instances() {
@@ -457,7 +460,7 @@ impl Engine {
         let Some(cycle) = &self.record.cycle else {
             return;
         };
-        if cycle.deadline > now {
+        if cycle.deadline.is_none_or(|at| at > now) {
             return;
         }
         let (state, direction) = (cycle.state, cycle.direction);
@@ -516,13 +519,7 @@ impl Engine {
     }
 
     fn watch_time(&mut self, now: Timestamp) {
-        let never = Timestamp::from_micros(i64::MAX);
-        let deadline = self
-            .record
-            .cycle
-            .as_ref()
-            .map(|cycle| cycle.deadline)
-            .filter(|at| *at != never);
+        let deadline = self.record.cycle.as_ref().and_then(|cycle| cycle.deadline);
         let wake = match (deadline, self.retry_commit_at) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),

@@ -209,7 +209,8 @@ pub enum Input {
         /// What went wrong.
         failures: Failures,
     },
-    /// What all Nodes say of all instances. Given whenever it changes, and before the end of [`Effect::Launch`].
+    /// What all Nodes say of all instances. Given whenever it changes, and right before [`Effect::Launch`] is answered:
+    /// what was said before that effect was asked for is forgotten.
     Instances(BTreeMap<InstanceIdent, InstanceView>),
     /// The time asked for by [`Output::WakeAt`] has come. Harmless at any time.
     Wake,
@@ -228,6 +229,10 @@ pub enum Report {
 
 /// What is to be done, in this order.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a handful exist at a time; a box would burden every match on an effect"
+)]
 pub enum Output {
     /// Replace the stored record by this one, before anything that follows.
     Persist(Box<Record>),

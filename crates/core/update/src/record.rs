@@ -62,8 +62,8 @@ pub struct Cycle {
     pub direction: Direction,
     /// Where it stands.
     pub state: UpdateState,
-    /// When the present stage has failed; absolute, so that neither events nor restarts move it.
-    pub deadline: Timestamp,
+    /// When the present stage has failed, if it is bounded; absolute, so that neither events nor restarts move it.
+    pub deadline: Option<Timestamp>,
     /// Something on the Nodes may differ from the committed set, so a failure must bring that back.
     pub touched: bool,
     /// Items whose download has ended, with the error if it failed.

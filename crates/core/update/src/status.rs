@@ -39,18 +39,7 @@ impl Engine {
             .committed
             .items
             .iter()
-            .map(|item| {
-                let leaves = forward.is_some_and(|cycle| {
-                    cycle.state == UpdateState::Finalizing
-                        && cycle.target.item(&item.id) != Some(item)
-                });
-                let state = if leaves {
-                    ItemState::Removing
-                } else {
-                    ItemState::Installed
-                };
-                status(item, state, None)
-            })
+            .map(|item| status(item, ItemState::Installed, None))
             .collect();
         if let Some(cycle) = forward {
             items.extend(

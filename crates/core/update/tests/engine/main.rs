@@ -1,0 +1,13 @@
+//! The update engine seen from outside: its table, its behaviour, and generated power cuts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
+mod behaviour;
+mod cuts;
+mod given;
+mod resolving;
+mod table;
