@@ -210,14 +210,15 @@ impl Element for PartitionInfo {
             name: fields.req("name")?,
             types: fields.or_default("types")?,
             total_size: fields.or_default("totalSize")?,
-            path: fields.or_default("path")?,
+            // Where a partition is mounted is nobody's business outside the Unit; AosCore tells it all the same.
+            path: String::new(),
         })
     }
 }
 
 impl ToJson for PartitionInfo {
     fn to_json(&self) -> Value {
-        // No `path`: the schema has none, and where a partition is mounted is nobody's business outside the Unit.
+        // The schema has no `path`.
         Out::new()
             .put("name", self.name.as_str())
             .put("types", self.types.clone())

@@ -120,6 +120,7 @@ macro_rules! words {
 
         impl $name {
             /// Every value.
+            #[allow(dead_code, reason = "every enumeration has it, not every one needs it")]
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The word we write.

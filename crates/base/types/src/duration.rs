@@ -181,7 +181,7 @@ pub fn to_iso8601(duration: Duration) -> String {
         }
     };
     push(seconds / DAY, 'D');
-    if seconds % DAY == 0 && nanos == 0 && seconds > 0 {
+    if seconds.is_multiple_of(DAY) && nanos == 0 && seconds > 0 {
         return text;
     }
     text.push('T');
@@ -200,7 +200,7 @@ pub fn to_iso8601(duration: Duration) -> String {
             seconds % MINUTE,
             fraction.trim_end_matches('0')
         ));
-    } else if seconds % MINUTE > 0 || seconds == 0 {
+    } else if !seconds.is_multiple_of(MINUTE) || seconds == 0 {
         text.push_str(&format!("{}S", seconds % MINUTE));
     }
     text
