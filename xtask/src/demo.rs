@@ -8,7 +8,7 @@ use clap::Args;
 use crate::privilege::as_root;
 use crate::process::{self, aos_binary, cargo_build};
 use crate::steps::timed;
-use crate::{setup, ui};
+use crate::{examples, setup, ui};
 
 /// What `cargo xtask demo` passes on.
 #[derive(Args)]
@@ -28,7 +28,10 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         ui::install(root)?;
         ui::build(root)
     })?;
-    timed("build", || cargo_build(root))?;
+    timed("build", || {
+        examples::build(root)?;
+        cargo_build(root)
+    })?;
     tell(root, options)
 }
 
@@ -38,7 +41,7 @@ pub fn tell(root: &Path, options: &Options) -> Result<()> {
     command
         .arg("demo")
         .arg("--examples")
-        .arg(root.join("examples"));
+        .arg(examples::folder(root));
     if options.check {
         command.arg("--check");
     }

@@ -19,6 +19,7 @@
 )]
 
 mod demo;
+mod examples;
 mod harness;
 mod layers;
 mod node;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::privilege::{is_root, sudo_is_silent};
 use crate::process::{aos_binary, cargo, found, run as run_command, target_dir};
 use crate::steps::Run;
-use crate::{demo, harness, layers, openapi, setup, ui};
+use crate::{demo, examples, harness, layers, openapi, setup, ui};
 
 /// Runs all steps; an error if any failed. The last line printed is the count.
 pub fn run(root: &Path) -> Result<()> {
@@ -30,6 +30,7 @@ pub fn run(root: &Path) -> Result<()> {
                 .args(["--", "-D", "warnings"]),
         )
     });
+    run.check("examples: lints", || examples::check(root));
     if found("cargo-deny") {
         run.check("deny", || run_command(cargo(root).args(["deny", "check"])));
     } else {

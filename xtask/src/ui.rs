@@ -44,7 +44,8 @@ pub fn build(root: &Path) -> Result<()> {
 
 /// Types, style and unit tests of the UI.
 pub fn check(root: &Path) -> Result<()> {
-    run(npm(root)?.args(["run", "check"]))
+    run(npm(root)?.args(["run", "check"]))?;
+    run(npm(root)?.args(["run", "test"]))
 }
 
 /// The UI against the built program in a real Chromium.
