@@ -345,8 +345,12 @@ pub fn place(play: &mut Play<'_>, narrator: &mut Narrator) -> Result<()> {
         "by its label the HTTP service moves to the secondary Node",
         || {
             assign(play, &[WEB, "--label", "edge"])?;
-            let web = instances(play, WEB)?;
-            ensure!(nodes(&web) == ["secondary"], "it runs on {:?}", nodes(&web));
+            let placed = instances(play, WEB)?;
+            ensure!(
+                nodes(&placed) == ["secondary"],
+                "it runs on {:?}",
+                nodes(&placed)
+            );
             let secondary = play.stage.address(Place::Secondary);
             let answer = play.until("an answer", 10, |play| web(play, Place::Secondary))?;
             ensure!(
