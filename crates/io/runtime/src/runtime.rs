@@ -1,0 +1,178 @@
+use std::io;
+use std::path::PathBuf;
+
+use aos_time::Timestamp;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{InstanceId, InstanceSpec, StopPolicy, keeper};
+
+/// Starts, stops and watches instances. What it runs outlives it: a new one made over the same folders adopts them.
+///
+/// Whoever makes a runtime gets a channel of [`Exit`]s with it: instances that ended without being asked to. Each is told
+/// again after a restart until [`acknowledge`](Runtime::acknowledge)d.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// Starts an instance, or says that it runs already. Leftovers of an earlier start are cleaned first.
+    async fn start(&self, spec: &InstanceSpec) -> Result<Started, Error>;
+
+    /// Asks an instance to end, kills it after the grace period and removes all that was made for it. An instance that
+    /// is not there counts as stopped.
+    async fn stop(&self, id: InstanceId, policy: StopPolicy) -> Result<(), Error>;
+
+    /// What is known of an instance.
+    async fn status(&self, id: InstanceId) -> Result<Status, Error>;
+
+    /// The instances of this Node that run, whoever started them.
+    async fn running(&self) -> Result<Vec<Started>, Error>;
+
+    /// Takes over what still runs of `known` and removes everything else that carries this Node's roots. Says which ones
+    /// run; those that ended meanwhile come as [`Exit`]s.
+    async fn adopt(&self, known: &[InstanceId]) -> Result<Vec<Started>, Error>;
+
+    /// Says that an exit was stored or reported: it will not be told again.
+    async fn acknowledge(&self, exit: &Exit) -> Result<(), Error>;
+}
+
+/// An instance that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// Which.
+    pub id: InstanceId,
+    /// Its first process, as the Node numbers it.
+    pub pid: u32,
+    /// Whether it ran before it was asked to start.
+    pub already: bool,
+}
+
+/// What is known of one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// There is nothing of it.
+    Absent,
+    /// It runs.
+    Running {
+        /// Its first process.
+        pid: u32,
+    },
+    /// It has ended and was not removed yet.
+    Ended,
+}
+
+/// An instance ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Which.
+    pub id: InstanceId,
+    /// The keeper's number of this exit; 0 if no keeper saw it.
+    pub seq: u64,
+    /// Its first process.
+    pub pid: u32,
+    /// Why it ended.
+    pub cause: ExitCause,
+    /// Whether the kernel killed something of it because its memory limit was reached.
+    pub oom: bool,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Why a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitCause {
+    /// It returned this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+    /// Nobody who could know was there.
+    Unknown,
+}
+
+impl std::fmt::Display for ExitCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::Unknown => f.write_str("exit status unknown"),
+        }
+    }
+}
+
+/// Why an operation on instances failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The description of the instance cannot be carried out.
+    #[error("instance {id} cannot be started: {field} {why}")]
+    Spec {
+        /// Which.
+        id: InstanceId,
+        /// The field at fault.
+        field: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file or folder of the bundle.
+    #[error("cannot {what} {path}")]
+    File {
+        /// What was being done.
+        what: &'static str,
+        /// With which path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A mount.
+    #[error("cannot mount {what} at {path}")]
+    Mount {
+        /// What.
+        what: String,
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The OCI runtime refused.
+    #[error("`{command}` failed: {message}")]
+    Command {
+        /// What was run, without its arguments' values.
+        command: String,
+        /// What it said.
+        message: String,
+    },
+    /// The OCI runtime did not answer in time and was killed.
+    #[error("`{command}` did not finish within {seconds} s and was ended")]
+    Deadline {
+        /// What was run.
+        command: String,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// The OCI runtime cannot be run at all.
+    #[error("cannot run `{program}`; check that it is installed and in PATH")]
+    Program {
+        /// Its name.
+        program: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The keeper cannot be reached or refused.
+    #[error("the keeper of this Node cannot do it")]
+    Keeper(#[from] keeper::Error),
+    /// It did not end even when killed.
+    #[error("instance {id} did not end although it was killed")]
+    Unkillable {
+        /// Which.
+        id: InstanceId,
+    },
+    /// Too many instances.
+    #[error(
+        "the Node runs {limit} instances, its configured most; stop one or raise `runtime.max_instances`"
+    )]
+    Full {
+        /// The limit.
+        limit: u64,
+    },
+}
