@@ -1,0 +1,473 @@
+//! Whole situations and the plans that follow, in full: `tests/snapshots` is the reference.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
+use aos_schedule::{
+    Availability, IdRange, Image, Input, KnownInstance, Node, Pools, Request, plan,
+};
+use aos_types::{
+    ArchInfo, Digest, InstanceIdent, ItemConfig, ItemId, ItemResource, ItemType, NodeId,
+    NodeResource, OsInfo, OwnerId, Protocol, PublishedPort, Quotas, RequestedResources, RuntimeId,
+    RuntimeInfo, SubjectId,
+};
+use proptest::prelude::*;
+
+fn node(id: &str) -> Node {
+    Node {
+        id: NodeId::new(id).unwrap(),
+        availability: Availability::Ready,
+        priority: 0,
+        labels: vec![id.into()],
+        ratios: Default::default(),
+        dmips: 1000,
+        ram: 1000,
+        runtimes: vec![runtime(id, "crun")],
+        resources: vec![NodeResource {
+            name: "camera".into(),
+            shared_count: 1,
+        }],
+    }
+}
+
+fn runtime(node: &str, kind: &str) -> RuntimeInfo {
+    RuntimeInfo {
+        id: RuntimeId::new(format!("{kind}-{node}")).unwrap(),
+        runtime_type: kind.into(),
+        arch: ArchInfo {
+            architecture: "amd64".into(),
+            variant: None,
+        },
+        os: OsInfo {
+            os: "linux".into(),
+            version: None,
+            features: vec![],
+        },
+        max_dmips: None,
+        allowed_dmips: None,
+        total_ram: None,
+        allowed_ram: None,
+        max_instances: 0,
+    }
+}
+
+fn image(config: ItemConfig) -> Image {
+    Image {
+        manifest: Digest::from_bytes([1; 32]),
+        architecture: "amd64".into(),
+        variant: String::new(),
+        os: "linux".into(),
+        os_version: String::new(),
+        os_features: vec![],
+        config,
+    }
+}
+
+fn request(item: &str, count: u64) -> Request {
+    Request {
+        item: ItemId::new(item).unwrap(),
+        item_type: ItemType::Service,
+        version: "1.0.0".into(),
+        owner: OwnerId::new("owner").unwrap(),
+        subject: SubjectId::new("s").unwrap(),
+        priority: 0,
+        num_instances: count,
+        labels: vec![],
+        images: Ok(vec![image(ItemConfig::default())]),
+    }
+}
+
+fn with(mut request: Request, change: impl Fn(&mut ItemConfig)) -> Request {
+    for image in request.images.as_mut().unwrap() {
+        change(&mut image.config);
+    }
+    request
+}
+
+fn known(item: &str, index: u64, place: Option<&str>, uid: u32) -> KnownInstance {
+    KnownInstance {
+        ident: InstanceIdent::service(
+            ItemId::new(item).unwrap(),
+            SubjectId::new("s").unwrap(),
+            index,
+        ),
+        place: place.map(|node| {
+            (
+                NodeId::new(node).unwrap(),
+                RuntimeId::new(format!("crun-{node}")).unwrap(),
+            )
+        }),
+        uid,
+        gid: 5000,
+    }
+}
+
+fn two_nodes(requests: Vec<Request>) -> Input {
+    Input {
+        nodes: vec![node("main"), node("second")],
+        requests,
+        ..Input::default()
+    }
+}
+
+#[test]
+fn replicas_spread_and_get_ids_of_their_own() {
+    insta::assert_snapshot!(plan(&two_nodes(vec![request("web", 3), request("db", 1)])));
+}
+
+#[test]
+fn a_label_chooses_the_node_and_a_missing_one_is_explained() {
+    let mut on_second = request("web", 1);
+    on_second.labels = vec!["second".into()];
+    let mut nowhere = request("lost", 1);
+    nowhere.labels = vec!["main".into(), "gpu".into()];
+    insta::assert_snapshot!(plan(&two_nodes(vec![on_second, nowhere])));
+}
+
+#[test]
+fn the_higher_node_priority_wins_until_it_is_full() {
+    let mut input = two_nodes(vec![with(request("web", 3), |config| {
+        config.requested_resources = Some(RequestedResources {
+            ram: Some(500),
+            ..Default::default()
+        });
+    })]);
+    input.nodes[1].priority = 10;
+    insta::assert_snapshot!(plan(&input));
+}
+
+#[test]
+fn a_quota_counts_by_its_ratio_and_requests_are_clamped_to_it() {
+    let quota = |cpu: u64| Quotas {
+        cpu_dmips_limit: Some(cpu),
+        ..Quotas::default()
+    };
+    let half = with(request("half", 1), |config| config.quotas = quota(2000));
+    let clamped = with(request("clamped", 1), |config| {
+        config.quotas = quota(900);
+        config.requested_resources = Some(RequestedResources {
+            cpu: Some(5000),
+            ..Default::default()
+        });
+    });
+    let too_much = with(request("too-much", 1), |config| config.quotas = quota(3000));
+    let unlimited = with(request("unlimited", 1), |config| {
+        config.quotas = quota(9000);
+        config.skip_resource_limits = true;
+    });
+    insta::assert_snapshot!(plan(&two_nodes(vec![half, clamped, too_much, unlimited])));
+}
+
+#[test]
+fn shared_resources_and_host_ports_are_given_away_once() {
+    let camera = with(request("camera", 3), |config| {
+        config.resources = vec![ItemResource {
+            name: "camera".into(),
+            mode: "rw".into(),
+        }];
+    });
+    let port = with(request("web", 3), |config| {
+        config.published_ports = vec![PublishedPort {
+            host_port: 8080,
+            port: 80,
+            protocol: Protocol::Tcp,
+        }];
+    });
+    insta::assert_snapshot!(plan(&two_nodes(vec![camera, port])));
+}
+
+#[test]
+fn what_runs_stays_and_equals_are_not_pushed_out() {
+    let mut input = two_nodes(vec![
+        with(request("a-new", 2), |config| {
+            config.requested_resources = Some(RequestedResources {
+                ram: Some(600),
+                ..Default::default()
+            });
+        }),
+        with(request("z-old", 1), |config| {
+            config.requested_resources = Some(RequestedResources {
+                ram: Some(600),
+                ..Default::default()
+            });
+        }),
+    ]);
+    input.nodes[0].priority = 10;
+    input.known = vec![
+        known("z-old", 0, Some("second"), 5007),
+        known("z-old", 1, None, 5001),
+    ];
+    insta::assert_snapshot!(plan(&input));
+}
+
+#[test]
+fn a_higher_priority_pushes_a_lower_one_out() {
+    let ram = |request: Request| {
+        with(request, |config| {
+            config.requested_resources = Some(RequestedResources {
+                ram: Some(600),
+                ..Default::default()
+            });
+        })
+    };
+    let mut urgent = ram(request("urgent", 2));
+    urgent.priority = 100;
+    let mut input = two_nodes(vec![urgent, ram(request("old", 1))]);
+    input.known = vec![known("old", 0, Some("main"), 5000)];
+    insta::assert_snapshot!(plan(&input));
+}
+
+#[test]
+fn a_lost_node_is_left_and_one_that_is_away_keeps_what_it_has() {
+    let mut input = two_nodes(vec![request("web", 2), request("new", 1)]);
+    input.known = vec![
+        known("web", 0, Some("main"), 5000),
+        known("web", 1, Some("second"), 5001),
+    ];
+    input.nodes[1].availability = Availability::Away;
+    let away = plan(&input).to_string();
+    input.nodes[1].availability = Availability::Unusable("is paused".into());
+    let paused = plan(&input).to_string();
+    input.nodes.pop();
+    let gone = plan(&input).to_string();
+    insta::assert_snapshot!(format!("away:\n{away}\npaused:\n{paused}\ngone:\n{gone}"));
+}
+
+#[test]
+fn images_are_tried_in_order_and_an_instance_stays_with_a_later_one() {
+    let mut arm = image(ItemConfig::default());
+    arm.architecture = "arm64".into();
+    arm.manifest = Digest::from_bytes([2; 32]);
+    let mut web = request("web", 2);
+    web.images.as_mut().unwrap().push(arm);
+    let mut input = two_nodes(vec![web]);
+    input.nodes[1].runtimes[0].arch.architecture = "arm64".into();
+    input.known = vec![known("web", 1, Some("second"), 5000)];
+    let result = plan(&input);
+    assert_eq!(result.placed[0].manifest, Digest::from_bytes([2; 32]));
+    insta::assert_snapshot!(result);
+}
+
+#[test]
+fn runtimes_differ_in_type_platform_pool_and_places() {
+    let mut input = two_nodes(vec![
+        with(request("runc-only", 1), |config| {
+            config.runtimes = vec!["runc".into()];
+        }),
+        with(request("pool", 1), |config| {
+            config.runtimes = vec!["small".into()];
+            config.requested_resources = Some(RequestedResources {
+                cpu: Some(50),
+                ..Default::default()
+            });
+        }),
+        with(request("too-big", 1), |config| {
+            config.runtimes = vec!["small".into()];
+            config.requested_resources = Some(RequestedResources {
+                cpu: Some(80),
+                ..Default::default()
+            });
+        }),
+        with(request("one-each", 3), |config| {
+            config.runtimes = vec!["single".into()];
+        }),
+        {
+            let mut features = request("features", 1);
+            features.images.as_mut().unwrap()[0].os_features = vec!["kvm".into()];
+            features
+        },
+    ]);
+    let mut small = runtime("main", "small");
+    small.allowed_dmips = Some(100);
+    input.nodes[0].runtimes.push(small);
+    for index in 0..2 {
+        let id = input.nodes[index].id.to_string();
+        let mut single = runtime(&id, "single");
+        single.max_instances = 1;
+        input.nodes[index].runtimes.push(single);
+    }
+    insta::assert_snapshot!(plan(&input));
+}
+
+#[test]
+fn a_component_without_a_number_runs_in_every_runtime_and_keeps_its_indexes() {
+    let mut rootfs = with(request("rootfs", 0), |config| {
+        config.runtimes = vec!["rootfs".into()];
+    });
+    rootfs.item_type = ItemType::Component;
+    let mut input = two_nodes(vec![rootfs]);
+    for index in 0..2 {
+        let id = input.nodes[index].id.to_string();
+        input.nodes[index].runtimes.push(runtime(&id, "rootfs"));
+    }
+    let mut kept = known("rootfs", 4, Some("second"), 5000);
+    kept.ident.item_type = ItemType::Component;
+    kept.place.as_mut().unwrap().1 = RuntimeId::new("rootfs-second").unwrap();
+    input.known = vec![kept];
+    insta::assert_snapshot!(plan(&input));
+}
+
+#[test]
+fn no_images_no_ids_no_space_are_explained() {
+    let mut unusable = request("unusable", 1);
+    unusable.images = Err("its image config is not JSON: publish it again".into());
+    let stored = with(request("stored", 2), |config| {
+        config.quotas.storage_limit = Some(1000);
+    });
+    let mut input = two_nodes(vec![unusable, stored, request("ids", 3)]);
+    input.ids = IdRange {
+        first: 7000,
+        last: 7004,
+    };
+    input.taken_ids = [7001].into();
+    input.pools = Pools {
+        storage: Some(700),
+        state: None,
+    };
+    insta::assert_snapshot!(plan(&input));
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let nodes = prop::collection::vec((0..3i64, 0..3usize, 0..1500u64, 0..3u64), 0..4);
+    let requests = prop::collection::vec(
+        (0..4u64, 0..3u64, 0..900u64, any::<bool>(), any::<bool>()),
+        0..6,
+    );
+    (nodes, requests, any::<u64>()).prop_map(|(nodes, requests, places)| {
+        let nodes: Vec<Node> = nodes
+            .into_iter()
+            .enumerate()
+            .map(|(index, (priority, state, ram, most))| {
+                let mut node = node(&format!("n{index}"));
+                node.priority = priority;
+                node.ram = ram;
+                node.runtimes[0].max_instances = most;
+                node.availability = match state {
+                    0 => Availability::Ready,
+                    1 => Availability::Away,
+                    _ => Availability::Unusable("is paused".into()),
+                };
+                node
+            })
+            .collect();
+        let requests: Vec<Request> = requests
+            .into_iter()
+            .enumerate()
+            .map(|(index, (count, priority, ram, port, camera))| {
+                let mut request = with(request(&format!("i{index}"), count), |config| {
+                    config.requested_resources = Some(RequestedResources {
+                        ram: Some(ram),
+                        ..Default::default()
+                    });
+                    if port {
+                        config.published_ports = vec![PublishedPort {
+                            host_port: 80,
+                            port: 80,
+                            protocol: Protocol::Tcp,
+                        }];
+                    }
+                    if camera {
+                        config.resources = vec![ItemResource {
+                            name: "camera".into(),
+                            mode: "r".into(),
+                        }];
+                    }
+                });
+                request.priority = priority;
+                request
+            })
+            .collect();
+        let known = (0..requests.len() * 2)
+            .filter(|index| places >> index & 1 == 1)
+            .map(|index| {
+                let node = format!("n{}", index % 4);
+                let uid = 5000 + u32::try_from(index).unwrap();
+                known(
+                    &format!("i{}", index / 2),
+                    (index % 2) as u64,
+                    Some(&node),
+                    uid,
+                )
+            })
+            .collect();
+        Input {
+            nodes,
+            requests,
+            known,
+            ..Input::default()
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_plan_keeps_the_rules(input in any_input()) {
+        let result = plan(&input);
+        let wanted: u64 = input.requests.iter().map(|request| request.num_instances).sum();
+        prop_assert_eq!((result.placed.len() + result.unplaced.len()) as u64, wanted);
+        for unplaced in &result.unplaced {
+            prop_assert!(!unplaced.reason.is_empty());
+        }
+        let mut uids: Vec<u32> = result.placed.iter().map(|place| place.uid).collect();
+        uids.sort_unstable();
+        uids.dedup();
+        prop_assert_eq!(uids.len(), result.placed.len(), "a user id each");
+        for node in &input.nodes {
+            let here: Vec<_> = result.on_node(&node.id).collect();
+            let ram: u64 = here
+                .iter()
+                .map(|place| place.config.requested_resources.unwrap().ram.unwrap())
+                .sum();
+            prop_assert!(node.ram == 0 || ram <= node.ram);
+            prop_assert!(here.iter().filter(|place| !place.config.published_ports.is_empty()).count() <= 1);
+            prop_assert!(here.iter().filter(|place| !place.config.resources.is_empty()).count() <= 1);
+            let most = node.runtimes[0].max_instances;
+            prop_assert!(most == 0 || here.len() as u64 <= most);
+            match &node.availability {
+                Availability::Ready => {}
+                Availability::Away => {
+                    let were_here = here.iter().all(|place| {
+                        input.known.iter().any(|known| {
+                            let node_then = &known.place.as_ref().unwrap().0;
+                            known.ident == place.ident && *node_then == node.id
+                        })
+                    });
+                    prop_assert!(were_here);
+                }
+                Availability::Unusable(_) => prop_assert!(here.is_empty()),
+            }
+        }
+        // Planning again from the result changes nothing.
+        let again = Input {
+            known: result
+                .placed
+                .iter()
+                .map(|place| KnownInstance {
+                    ident: place.ident.clone(),
+                    place: Some((place.node.clone(), place.runtime.clone())),
+                    uid: place.uid,
+                    gid: place.gid,
+                })
+                .collect(),
+            ..input.clone()
+        };
+        let again = plan(&again);
+        for place in &result.placed {
+            let now = again.placed.iter().find(|now| now.ident == place.ident);
+            prop_assert_eq!(now.map(|now| &now.node), Some(&place.node));
+        }
+        // The order of the lists does not matter.
+        let mut turned = input;
+        turned.nodes.reverse();
+        turned.requests.reverse();
+        turned.known.reverse();
+        let turned = plan(&turned);
+        for place in &result.placed {
+            let other = turned.placed.iter().find(|other| other.ident == place.ident);
+            prop_assert_eq!(other.map(|other| &other.node), Some(&place.node));
+        }
+    }
+}
