@@ -1,0 +1,213 @@
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+/// How SM of one Node is set up: the table `[sm]` of `node.toml`, or the whole of `sm.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Folder of the database, the images, the writable parts of instances, and the keeper's records.
+    pub state_dir: PathBuf,
+    /// Folder of bundles and sockets; emptied by a reboot.
+    #[serde(default = "runtime_dir")]
+    pub runtime_dir: PathBuf,
+    /// The Unit's root certificate; SM waits until it is there.
+    pub ca_cert: PathBuf,
+    /// This Node's IAM, public port: `host:port`.
+    #[serde(default = "iam_public")]
+    pub iam_public: String,
+    /// This Node's IAM, protected port: `host:port`.
+    #[serde(default = "iam_protected")]
+    pub iam_protected: String,
+    /// The Unit's CM: `host:port`.
+    #[serde(default = "cm")]
+    pub cm: String,
+    /// Folder of the instances' storages; `<state_dir>/storages` by default.
+    #[serde(default)]
+    pub storage_dir: Option<PathBuf>,
+    /// Folder of the instances' states; `<state_dir>/states` by default.
+    #[serde(default)]
+    pub states_dir: Option<PathBuf>,
+    /// Cgroup under which the instances' cgroups are made. Two Nodes on one machine need different ones.
+    #[serde(default = "cgroup_parent")]
+    pub cgroup_parent: String,
+    /// Where the OCI runtime keeps its own state; `<runtime_dir>/crun` by default.
+    #[serde(default)]
+    pub crun_root: Option<PathBuf>,
+    /// First letters of this Node's network interfaces, namespaces and tables; 1 to 4 lower-case letters or digits.
+    #[serde(default = "interface_prefix")]
+    pub interface_prefix: String,
+    /// Folder of the named network namespaces.
+    #[serde(default = "netns_dir")]
+    pub netns_dir: PathBuf,
+    /// The container runtime.
+    #[serde(default)]
+    pub runtime: RuntimeOptions,
+    /// The keeper's socket; `<runtime_dir>/keeper.sock` by default.
+    #[serde(default)]
+    pub keeper_socket: Option<PathBuf>,
+    /// The program that understands `keeper`; the running program by default.
+    #[serde(default)]
+    pub keeper_program: Option<PathBuf>,
+    /// The Node's resources (`docs/protocol/items.md`, Node resources); none by default.
+    #[serde(default)]
+    pub resources_file: Option<PathBuf>,
+    /// Folders of the Node's root that lie below the layers of items that ask for it.
+    #[serde(default = "host_base")]
+    pub host_base: Vec<PathBuf>,
+    /// Name servers of instances when CM names none; those of the Node by default.
+    #[serde(default)]
+    pub dns_servers: Vec<Ipv4Addr>,
+    /// How long an unused image is kept, in seconds; 30 days by default.
+    #[serde(default = "keep_images_secs")]
+    pub keep_images_secs: u64,
+    /// How long an instance may take to end before it is killed, in seconds.
+    #[serde(default = "stop_grace_secs")]
+    pub stop_grace_secs: u64,
+    /// How many instances are started or stopped at the same time.
+    #[serde(default = "parallel")]
+    pub parallel: usize,
+    /// Longest wait between two attempts to reach CM, in seconds.
+    #[serde(default = "reconnect_max_secs")]
+    pub reconnect_max_secs: u64,
+}
+
+/// The container runtime of a Node.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuntimeOptions {
+    /// The type that items name: `crun`, `runc`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The program.
+    pub executable: PathBuf,
+    /// Most instances; 0 is without limit.
+    pub max_instances: u64,
+    /// DMIPS the runtime may give away, if it is limited.
+    pub allowed_dmips: Option<u64>,
+    /// Bytes of memory it may give away, if it is limited.
+    pub allowed_ram: Option<u64>,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        Self {
+            kind: "crun".into(),
+            executable: "crun".into(),
+            max_instances: 0,
+            allowed_dmips: None,
+            allowed_ram: None,
+        }
+    }
+}
+
+impl Options {
+    /// Folder of the instances' storages.
+    pub fn storage_dir(&self) -> PathBuf {
+        self.storage_dir
+            .clone()
+            .unwrap_or_else(|| self.state_dir.join("storages"))
+    }
+
+    /// Folder of the instances' states.
+    pub fn states_dir(&self) -> PathBuf {
+        self.states_dir
+            .clone()
+            .unwrap_or_else(|| self.state_dir.join("states"))
+    }
+
+    /// Where the OCI runtime keeps its own state.
+    pub fn crun_root(&self) -> PathBuf {
+        self.crun_root
+            .clone()
+            .unwrap_or_else(|| self.runtime_dir.join("crun"))
+    }
+
+    /// The keeper's socket.
+    pub fn keeper_socket(&self) -> PathBuf {
+        self.keeper_socket
+            .clone()
+            .unwrap_or_else(|| self.runtime_dir.join("keeper.sock"))
+    }
+
+    /// How long an unused image is kept.
+    pub fn keep_images(&self) -> Duration {
+        Duration::from_secs(self.keep_images_secs)
+    }
+}
+
+fn runtime_dir() -> PathBuf {
+    "/run/aos/runtime".into()
+}
+
+fn iam_public() -> String {
+    "127.0.0.1:8090".into()
+}
+
+fn iam_protected() -> String {
+    "127.0.0.1:8089".into()
+}
+
+fn cm() -> String {
+    "127.0.0.1:8093".into()
+}
+
+fn cgroup_parent() -> String {
+    "/aos".into()
+}
+
+fn interface_prefix() -> String {
+    "aos".into()
+}
+
+fn netns_dir() -> PathBuf {
+    "/run/netns".into()
+}
+
+fn host_base() -> Vec<PathBuf> {
+    ["/bin", "/sbin", "/lib", "/lib64", "/usr"]
+        .into_iter()
+        .map(PathBuf::from)
+        .collect()
+}
+
+const fn keep_images_secs() -> u64 {
+    30 * 24 * 3_600
+}
+
+const fn stop_grace_secs() -> u64 {
+    10
+}
+
+const fn parallel() -> usize {
+    8
+}
+
+const fn reconnect_max_secs() -> u64 {
+    10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_paths_are_enough() {
+        let options: Options =
+            toml::from_str("state_dir = '/var/lib/aos/sm'\nca_cert = '/var/lib/aos/ca.pem'")
+                .unwrap();
+        assert_eq!(options.cm, "127.0.0.1:8093");
+        assert_eq!(
+            options.storage_dir(),
+            PathBuf::from("/var/lib/aos/sm/storages")
+        );
+        assert_eq!(options.crun_root(), PathBuf::from("/run/aos/runtime/crun"));
+        assert_eq!(options.runtime.kind, "crun");
+        assert!(toml::from_str::<Options>("state_dir = '/a'\nca_cert = '/b'\nmore = 1").is_err());
+        let options: Options = toml::from_str(
+            "state_dir = '/a'\nca_cert = '/b'\n[runtime]\ntype = 'runc'\nexecutable = 'runc'",
+        )
+        .unwrap();
+        assert_eq!(options.runtime.kind, "runc");
+    }
+}
