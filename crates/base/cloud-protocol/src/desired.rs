@@ -5,6 +5,7 @@ use aos_types::{
 use serde_json::Value;
 
 use crate::{
+    Caps, Unreadable,
     binary::{Base64, to_base64},
     envelope::Data,
     identity::{self, codename_json, id_json},
@@ -108,6 +109,20 @@ pub struct DesiredStatus {
     pub certificates: Option<Vec<Certificate>>,
     /// Chains.
     pub certificate_chains: Option<Vec<CertificateChain>>,
+}
+
+impl DesiredStatus {
+    /// Its JSON without the envelope: what is stored and compared.
+    pub fn to_json(&self) -> Value {
+        self.write(Out::new()).into()
+    }
+
+    /// Reads what [`DesiredStatus::to_json`] or a peer wrote.
+    pub fn from_json(value: &Value, caps: &Caps) -> Result<(Self, Vec<Unreadable>), FieldError> {
+        let mut reader = Reader::new(caps);
+        let desired = Self::read(Fields::of(value)?, &mut reader)?;
+        Ok((desired, reader.finish()))
+    }
 }
 
 impl Element for DesiredNode {
