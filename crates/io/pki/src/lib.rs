@@ -64,7 +64,7 @@ pub use tls::{
     public_server, unit_client,
 };
 pub use trust::{ChainError, LoadRootsError, Roots, Trust};
-pub use verifier::{Expect, Refused, UnitRule};
+pub use verifier::{Expect, Refused, UnitRule, handshake_reason};
 
 use std::sync::{Arc, OnceLock};
 

@@ -65,8 +65,8 @@ pub(crate) enum Purpose {
 struct AnyPurpose;
 
 impl ExtendedKeyUsageValidator for AnyPurpose {
-    fn validate(&self, ids: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
-        ids.map(|id| id.map(|_| ())).collect()
+    fn validate(&self, mut ids: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        ids.try_for_each(|id| id.map(|_| ()))
     }
 }
 
@@ -349,7 +349,9 @@ fn explain(error: &webpki::Error, purpose: Purpose) -> String {
             Purpose::Server => "it may not be used by a server".into(),
             _ => "it may not be used by a client".into(),
         },
-        E::InvalidSignatureForPublicKey => "a signature in its chain is wrong".into(),
+        E::InvalidSignatureForPublicKey => {
+            "it names a trusted authority but was not signed by it".into()
+        }
         E::CaUsedAsEndEntity => "it is an authority's certificate, not a peer's".into(),
         other => format!("{other:?}"),
     }

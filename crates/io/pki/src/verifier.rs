@@ -34,6 +34,16 @@ pub enum Refused {
         /// Which Unit is wanted.
         wanted: SystemId,
     },
+    /// It is not the host that was called.
+    #[error(
+        "the server's certificate of `{subject}` is not valid for `{wanted}`; use a name it was made for"
+    )]
+    Name {
+        /// Its subject.
+        subject: String,
+        /// Which host was called.
+        wanted: String,
+    },
     /// It is another Node.
     #[error("the peer is {peer}; node {wanted} is wanted here")]
     Node {
@@ -202,9 +212,29 @@ fn other(error: impl std::error::Error + Send + Sync + 'static) -> rustls::Error
     rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
 }
 
-/// Keeps our text for the local log; the alert the peer gets is the one TLS has for the case, where it has one.
 fn chain_error(error: ChainError) -> rustls::Error {
     other(error)
+}
+
+/// Why a handshake failed, for people. TLS libraries wrap what our verifiers say into something only programmers read;
+/// this finds it again anywhere in the chain of causes.
+pub fn handshake_reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut next = Some(error);
+    while let Some(one) = next {
+        if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner)))) =
+            one.downcast_ref::<rustls::Error>()
+        {
+            return inner.to_string();
+        }
+        next = match one.downcast_ref::<std::io::Error>() {
+            // The source of an `io::Error` skips the error it holds.
+            Some(io) => io
+                .get_ref()
+                .map(|held| held as &(dyn std::error::Error + 'static)),
+            None => one.source(),
+        };
+    }
+    error.to_string()
 }
 
 /// Checks the servers of a Unit: chain, type, Unit and Node, but no host name.
@@ -280,7 +310,12 @@ impl ServerCertVerifier for HostVerifier {
         }
         EndEntityCert::try_from(end_entity)
             .and_then(|leaf| leaf.verify_is_valid_for_subject_name(server_name))
-            .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::NotValidForName))?;
+            .map_err(|_| {
+                other(Refused::Name {
+                    subject: subject_of(end_entity),
+                    wanted: server_name.to_str().into_owned(),
+                })
+            })?;
         Ok(ServerCertVerified::assertion())
     }
 
