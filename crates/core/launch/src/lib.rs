@@ -1,22 +1,18 @@
-//! How a Node goes from the instances it runs to the instances it shall run, without ever standing with neither.
+//! What a Node does with the list of instances it shall run.
 //!
-//! [`plan`] compares the wanted list with what was found and says what has to happen, in four phases. [`Launcher`] is the
-//! machine that leads through them: SM tells it the lists and how the steps went ([`Input`]) and carries out what it says
-//! ([`Output`]). Steps of one phase may run side by side; the next phase begins when all of them have ended.
+//! CM sends the complete list. [`plan`] holds it against what is found on the Node and says what to install, which networks
+//! to have, what to stop and what to start. It is a plain function: the same list and the same Node always give the same
+//! plan, and each step of it carries its reason.
 //!
-//! ```text
-//!            new list                all ended          all ended          all ended          all ended
-//!   Idle ───────────────► Installing ────────► Networks ────────► Stopping ────────► Starting ────────► Idle (Finished)
-//!                          ▲      │             │    ▲               │ newer list: when the steps in hand have ended
-//!                          └──────┴─────────────┘    └───────────────┴──────────────► Installing
-//!                        newer list: at once; installs that it does not need are cancelled
-//! ```
-//!
-//! An instance is stopped only if nothing shall take its place, or if what shall is installed, verified and has its
-//! network. Where an install or a network fails, what runs goes on running and the failure is reported for the new version.
+//! The order is fixed: install and verify everything new, have the networks, stop, start. Nothing is stopped for a
+//! replacement that could not be installed ([`Plan::switch`]): the old instance then runs on and the failure is reported. A
+//! list that arrives while an older one is being carried out supersedes it: the shell lets the step in hand end, looks at
+//! what is there now and plans again. So a launch is never refused and never has to be undone.
 
-mod launcher;
+mod instance;
 mod plan;
+mod switch;
 
-pub use launcher::{Input, Launcher, Output, Step, StepId};
-pub use plan::{Change, Found, Plan, Wanted, plan};
+pub use instance::{Found, Instance, Run};
+pub use plan::{Install, Plan, Start, Stop, StopReason, plan};
+pub use switch::{Kept, Switch};

@@ -3,155 +3,162 @@ use std::{
     fmt,
 };
 
-use aos_types::{Digest, InstanceIdent};
+use aos_types::{Digest, InstanceIdent, OwnerId};
 
-/// An instance that shall run. `T` is whatever the shell needs to start it.
+use crate::{Found, Instance, Run};
+
+/// One image to have on the Node, verified, before anything is stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted<T> {
-    /// Which.
-    pub ident: InstanceIdent,
-    /// Of which version.
-    pub version: String,
-    /// The image it runs from.
+pub struct Install {
+    /// The image manifest.
     pub manifest: Digest,
-    /// Differs if and only if a running instance must be started again to be as wanted.
-    pub fingerprint: String,
-    /// What the shell needs to start it.
-    pub spec: T,
+    /// The instances that need it.
+    pub for_instances: Vec<InstanceIdent>,
 }
 
-/// An instance as it was found on the Node.
+/// Why an instance is stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// The version it runs.
-    pub version: String,
-    /// The [`Wanted::fingerprint`] it was started with; empty if that is not known.
-    pub fingerprint: String,
-}
-
-/// Why an instance is stopped or started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// It is not wanted any more.
-    Removed,
-    /// It does not run.
-    New,
-    /// It runs in this version, or with other settings.
-    Replaced {
+pub enum StopReason {
+    /// The list does not have it any more.
+    NotWanted,
+    /// CM asked for it by name.
+    Ordered,
+    /// It is replaced by one of another version.
+    NewVersion {
         /// The version that runs.
         from: String,
+        /// The version that is wanted.
+        to: String,
     },
-    /// It is as wanted and was asked to be started again.
-    Restarted,
+    /// It is replaced by one that is set up differently.
+    NewSettings,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Removed => f.write_str("is not wanted any more"),
-            Self::New => f.write_str("does not run yet"),
-            Self::Replaced { from } => write!(f, "takes the place of {from}"),
-            Self::Restarted => f.write_str("is started again as asked"),
+            Self::NotWanted => f.write_str("no longer wanted on this Node"),
+            Self::Ordered => f.write_str("ordered to stop"),
+            Self::NewVersion { from, to } => write!(f, "version {from} is replaced by {to}"),
+            Self::NewSettings => f.write_str("its settings have changed"),
         }
     }
 }
 
-/// What has to happen, phase by phase.
+/// An instance to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan<T> {
-    /// 1. Images to install and verify, with the instances that need them.
-    pub install: BTreeMap<Digest, Vec<InstanceIdent>>,
-    /// 2. Instances whose network is to be prepared: those of phase 4.
-    pub networks: Vec<InstanceIdent>,
-    /// 3. Instances to stop.
-    pub stop: Vec<(InstanceIdent, Change)>,
-    /// 4. Instances to start.
-    pub start: Vec<(Wanted<T>, Change)>,
-    /// Instances that run as wanted.
+pub struct Stop {
+    /// Which.
+    pub ident: InstanceIdent,
+    /// Why.
+    pub reason: StopReason,
+    /// The image its replacement needs; it is stopped only once that is installed.
+    pub after_install: Option<Digest>,
+}
+
+/// An instance to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// As it is to be run.
+    pub instance: Instance,
+    /// Whether something of that name is stopped for it first.
+    pub replaces: bool,
+}
+
+/// What to do, in the order of the fields.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Images to have, each once. Images of instances that run on are not among them.
+    pub install: Vec<Install>,
+    /// Networks that the wanted instances need.
+    pub networks: BTreeSet<OwnerId>,
+    /// What to stop.
+    pub stop: Vec<Stop>,
+    /// What to start, highest priority first.
+    pub start: Vec<Start>,
+    /// What runs on untouched.
     pub keep: Vec<InstanceIdent>,
 }
 
-impl<T> fmt::Display for Plan<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for ident in &self.keep {
-            writeln!(f, "keep {ident}")?;
-        }
-        for (digest, idents) in &self.install {
-            let names: Vec<String> = idents.iter().map(ToString::to_string).collect();
-            let short: String = digest.hex().chars().take(8).collect();
-            writeln!(f, "1 install {short} for {}", names.join(", "))?;
-        }
-        for ident in &self.networks {
-            writeln!(f, "2 network {ident}")?;
-        }
-        for (ident, change) in &self.stop {
-            writeln!(f, "3 stop {ident}: {change}")?;
-        }
-        for (wanted, change) in &self.start {
-            writeln!(f, "4 start {} {}: {change}", wanted.ident, wanted.version)?;
-        }
-        Ok(())
+impl Plan {
+    /// Whether the Node is as it shall be.
+    pub fn is_empty(&self) -> bool {
+        self.stop.is_empty() && self.start.is_empty()
     }
 }
 
-/// Compares what is wanted with what was found. `restart` names instances to start again even if they are as wanted; of
-/// two wanted entries with the same name the last counts.
-pub fn plan<T: Clone>(
-    wanted: &[Wanted<T>],
-    found: &BTreeMap<InstanceIdent, Found>,
-    installed: &BTreeSet<Digest>,
-    restart: &BTreeSet<InstanceIdent>,
-) -> Plan<T> {
-    let wanted: BTreeMap<&InstanceIdent, &Wanted<T>> =
-        wanted.iter().map(|one| (&one.ident, one)).collect();
+/// Says how to get from what is `found` on the Node to the complete list `wanted`.
+///
+/// `ordered_stops` are instances that CM names explicitly. One that is also wanted is restarted. If `wanted` names an
+/// instance twice, the last entry counts.
+pub fn plan(wanted: &[Instance], ordered_stops: &BTreeSet<InstanceIdent>, found: &[Found]) -> Plan {
+    let wanted: BTreeMap<&InstanceIdent, &Instance> =
+        wanted.iter().map(|i| (&i.ident, i)).collect();
+    let found: BTreeMap<&InstanceIdent, &Found> =
+        found.iter().map(|f| (&f.instance.ident, f)).collect();
     let mut plan = Plan {
-        install: BTreeMap::new(),
-        networks: Vec::new(),
-        stop: Vec::new(),
-        start: Vec::new(),
-        keep: Vec::new(),
+        networks: wanted.values().map(|i| i.owner.clone()).collect(),
+        ..Plan::default()
     };
-    for (ident, one) in &wanted {
-        let change = match found.get(*ident) {
-            None => Change::New,
-            Some(runs) if runs.fingerprint != one.fingerprint => Change::Replaced {
-                from: runs.version.clone(),
-            },
-            Some(_) if restart.contains(*ident) => Change::Restarted,
-            Some(_) => {
-                plan.keep.push((*ident).clone());
-                continue;
-            }
+    for (ident, known) in &found {
+        let stop = |reason, after_install| Stop {
+            ident: (*ident).clone(),
+            reason,
+            after_install,
         };
-        if !installed.contains(&one.manifest) {
-            let needs = plan.install.entry(one.manifest).or_default();
-            needs.push((*ident).clone());
+        match wanted.get(ident) {
+            None => plan.stop.push(stop(StopReason::NotWanted, None)),
+            Some(next) if !known.instance.runs_as(next) => {
+                plan.stop.push(stop(
+                    replacement(&known.instance, next),
+                    Some(next.manifest),
+                ));
+            }
+            Some(next) if ordered_stops.contains(*ident) => {
+                plan.stop
+                    .push(stop(StopReason::Ordered, Some(next.manifest)));
+            }
+            Some(_) if known.run == Run::Running => plan.keep.push((*ident).clone()),
+            Some(_) => {}
         }
-        if change != Change::New {
-            plan.stop.push(((*ident).clone(), change.clone()));
-        }
-        plan.networks.push((*ident).clone());
-        plan.start.push(((*one).clone(), change));
     }
-    for ident in found.keys() {
-        if !wanted.contains_key(ident) {
-            plan.stop.push((ident.clone(), Change::Removed));
+    let kept: BTreeSet<&InstanceIdent> = plan.keep.iter().collect();
+    let mut start: Vec<Start> = wanted
+        .values()
+        .filter(|instance| !kept.contains(&instance.ident))
+        .map(|instance| Start {
+            instance: (*instance).clone(),
+            replaces: found.contains_key(&instance.ident),
+        })
+        .collect();
+    start.sort_by(|a, b| {
+        b.instance
+            .priority
+            .cmp(&a.instance.priority)
+            .then(a.instance.ident.cmp(&b.instance.ident))
+    });
+    let mut install: Vec<Install> = Vec::new();
+    for Start { instance, .. } in &start {
+        match install.iter_mut().find(|i| i.manifest == instance.manifest) {
+            Some(known) => known.for_instances.push(instance.ident.clone()),
+            None => install.push(Install {
+                manifest: instance.manifest,
+                for_instances: vec![instance.ident.clone()],
+            }),
         }
     }
+    plan.install = install;
+    plan.start = start;
     plan
 }
 
-impl<T> Plan<T> {
-    /// The plan without one instance's change: what runs of it goes on running.
-    pub fn leave_as_is(&mut self, ident: &InstanceIdent) {
-        self.networks.retain(|have| have != ident);
-        self.stop
-            .retain(|(have, change)| have != ident || *change == Change::Removed);
-        self.start.retain(|(have, _)| have.ident != *ident);
-    }
-
-    /// Whether nothing has to happen.
-    pub fn is_empty(&self) -> bool {
-        self.install.is_empty() && self.stop.is_empty() && self.start.is_empty()
+fn replacement(old: &Instance, new: &Instance) -> StopReason {
+    if old.version == new.version {
+        StopReason::NewSettings
+    } else {
+        StopReason::NewVersion {
+            from: old.version.clone(),
+            to: new.version.clone(),
+        }
     }
 }

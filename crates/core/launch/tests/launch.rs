@@ -1,4 +1,4 @@
-//! The plan in full, and a Node that is led through many lists with failing steps.
+//! What a Node does with a list, by examples and by search.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,286 +8,178 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aos_launch::{Found, Input, Launcher, Output, Step, StepId, Wanted, plan};
-use aos_types::{AosCode, Digest, ErrorInfo, InstanceIdent, ItemId, SubjectId};
+use aos_launch::{Found, Instance, Run, StopReason, plan};
+use aos_types::{AosCode, Digest, ErrorInfo, InstanceIdent};
 use proptest::prelude::*;
 
-fn ident(item: &str) -> InstanceIdent {
-    InstanceIdent::service(ItemId::new(item).unwrap(), SubjectId::new("s").unwrap(), 0)
+fn ident(item: &str, index: u64) -> InstanceIdent {
+    InstanceIdent::service(item.parse().unwrap(), "subject".parse().unwrap(), index)
 }
 
-fn wanted(item: &str, version: u8) -> Wanted<()> {
-    let mut digest = [0; 32];
-    digest[0] = item.as_bytes()[0];
-    digest[1] = version;
-    Wanted {
-        ident: ident(item),
-        version: version.to_string(),
-        manifest: Digest::from_bytes(digest),
-        fingerprint: format!("{item}{version}"),
-        spec: (),
+fn instance(item: &str, index: u64, version: u8) -> Instance {
+    Instance {
+        ident: ident(item, index),
+        version: format!("{version}.0.0"),
+        manifest: Digest::from_bytes([version; 32]),
+        owner: "owner".parse().unwrap(),
+        runtime: "runtime".parse().unwrap(),
+        uid: 5000,
+        gid: 5000,
+        priority: 0,
+        storage_path: String::new(),
+        state_path: String::new(),
+        env: vec![],
     }
 }
 
-fn found(item: &str, version: u8) -> (InstanceIdent, Found) {
-    let found = Found {
-        version: version.to_string(),
-        fingerprint: format!("{item}{version}"),
-    };
-    (ident(item), found)
-}
-
-fn error() -> ErrorInfo {
-    ErrorInfo::new(AosCode::Failed, "no")
+fn running(instance: Instance) -> Found {
+    Found {
+        instance,
+        run: Run::Running,
+    }
 }
 
 #[test]
-fn the_plan_installs_then_connects_then_stops_then_starts() {
-    let list = [
-        wanted("kept", 1),
-        wanted("new", 1),
-        wanted("old", 2),
-        wanted("again", 1),
-    ];
-    let runs = [
-        found("kept", 1),
-        found("old", 1),
-        found("gone", 7),
-        found("again", 1),
-    ]
+fn the_same_list_again_does_nothing() {
+    let list = [instance("a", 0, 1), instance("b", 0, 1)];
+    let plan = plan(&list, &BTreeSet::new(), &list.clone().map(running));
+    assert!(plan.is_empty());
+    assert!(plan.install.is_empty());
+    assert_eq!(plan.keep, [ident("a", 0), ident("b", 0)]);
+}
+
+#[test]
+fn an_update_is_stopped_only_after_its_replacement_is_installed() {
+    let old = [running(instance("a", 0, 1)), running(instance("b", 0, 1))];
+    let plan = plan(&[instance("a", 0, 2)], &BTreeSet::new(), &old);
+    assert_eq!(plan.install.len(), 1);
+    let stop_a = plan.stop.iter().find(|s| s.ident == ident("a", 0)).unwrap();
+    assert_eq!(
+        stop_a.reason,
+        StopReason::NewVersion {
+            from: "1.0.0".into(),
+            to: "2.0.0".into()
+        }
+    );
+    assert_eq!(stop_a.after_install, Some(Digest::from_bytes([2; 32])));
+
+    let broken = [(
+        Digest::from_bytes([2; 32]),
+        ErrorInfo::new(AosCode::InvalidChecksum, "bad image"),
+    )]
     .into();
-    insta::assert_snapshot!(plan(&list, &runs, &BTreeSet::new(), &[ident("again")].into()), @r"
-    keep kept:s:0
-    1 install 61010000 for again:s:0
-    1 install 6e010000 for new:s:0
-    1 install 6f020000 for old:s:0
-    2 network again:s:0
-    2 network new:s:0
-    2 network old:s:0
-    3 stop again:s:0: is started again as asked
-    3 stop old:s:0: takes the place of 1
-    3 stop gone:s:0: is not wanted any more
-    4 start again:s:0 1: is started again as asked
-    4 start new:s:0 1: does not run yet
-    4 start old:s:0 2: takes the place of 1
-    ");
+    let switch = plan.switch(&broken);
+    assert_eq!(
+        switch.stop.iter().map(|s| &s.ident).collect::<Vec<_>>(),
+        [&ident("b", 0)],
+        "only what nobody wants"
+    );
+    assert!(switch.start.is_empty());
+    assert!(switch.kept[0].old_runs_on);
+    assert_eq!(switch.kept[0].error.message, "bad image");
 }
 
-struct Node {
-    launcher: Launcher<()>,
-    in_hand: Vec<(StepId, Step<()>)>,
-    running: BTreeMap<InstanceIdent, String>,
-    images: BTreeSet<Digest>,
-    networks: BTreeSet<InstanceIdent>,
-    failed: Vec<(InstanceIdent, String)>,
-    stored: Vec<Wanted<()>>,
-    finished: bool,
+#[test]
+fn a_wanted_instance_that_is_down_is_started_again_without_a_stop() {
+    let down = Found {
+        instance: instance("a", 0, 1),
+        run: Run::Down,
+    };
+    let plan = plan(&[instance("a", 0, 1)], &BTreeSet::new(), &[down]);
+    assert!(plan.stop.is_empty());
+    assert_eq!(plan.start.len(), 1);
 }
 
-impl Node {
-    fn new(runs: &[(&str, u8)]) -> Self {
-        let found: BTreeMap<_, _> = runs
-            .iter()
-            .map(|(item, version)| found(item, *version))
-            .collect();
-        Self {
-            running: found
-                .iter()
-                .map(|(ident, found)| (ident.clone(), found.version.clone()))
-                .collect(),
-            launcher: Launcher::new(found),
-            in_hand: Vec::new(),
-            images: BTreeSet::new(),
-            networks: BTreeSet::new(),
-            failed: Vec::new(),
-            stored: Vec::new(),
-            finished: false,
-        }
-    }
+#[test]
+fn an_ordered_stop_of_a_wanted_instance_restarts_it() {
+    let list = [instance("a", 0, 1)];
+    let plan = plan(&list, &[ident("a", 0)].into(), &list.clone().map(running));
+    assert_eq!(plan.stop[0].reason, StopReason::Ordered);
+    assert!(plan.start[0].replaces);
+}
 
-    fn want(&mut self, list: &[(&str, u8)]) {
-        self.finished = false;
-        let list = list
-            .iter()
-            .map(|(item, version)| wanted(item, *version))
-            .collect();
-        self.input(Input::Wanted {
-            list,
-            restart: BTreeSet::new(),
-        });
-    }
+#[test]
+fn higher_priority_starts_first_and_a_shared_image_is_installed_once() {
+    let mut urgent = instance("z", 0, 1);
+    urgent.priority = 9;
+    let plan = plan(
+        &[instance("a", 0, 1), instance("a", 1, 1), urgent],
+        &BTreeSet::new(),
+        &[],
+    );
+    let order: Vec<_> = plan
+        .start
+        .iter()
+        .map(|s| s.instance.ident.clone())
+        .collect();
+    assert_eq!(order, [ident("z", 0), ident("a", 0), ident("a", 1)]);
+    assert_eq!(plan.install.len(), 1);
+    assert_eq!(plan.install[0].for_instances.len(), 3);
+}
 
-    fn input(&mut self, input: Input<()>) {
-        self.launcher.handle(input);
-        while let Some(output) = self.launcher.poll() {
-            match output {
-                Output::Persist(list) => self.stored = list,
-                Output::Do(id, step) => self.in_hand.push((id, step)),
-                Output::Cancel(id) => self.in_hand.retain(|(have, _)| *have != id),
-                Output::Failed { ident, version, .. } => self.failed.push((ident, version)),
-                Output::Activating { .. } => {}
-                Output::Finished => self.finished = true,
-            }
-        }
-    }
+#[test]
+fn a_change_of_priority_restarts_nothing_and_a_change_of_environment_does() {
+    let old = [running(instance("a", 0, 1))];
+    let mut wanted = instance("a", 0, 1);
+    wanted.priority = 7;
+    assert!(plan(std::slice::from_ref(&wanted), &BTreeSet::new(), &old).is_empty());
+    wanted.env.push(("A".into(), "1".into()));
+    assert_eq!(
+        plan(&[wanted], &BTreeSet::new(), &old).stop[0].reason,
+        StopReason::NewSettings
+    );
+}
 
-    fn end(&mut self, index: usize, well: bool) {
-        if self.in_hand.is_empty() {
-            return;
-        }
-        let (step, what) = self.in_hand.remove(index % self.in_hand.len());
-        if well {
-            match &what {
-                Step::Install(digest) => {
-                    self.images.insert(*digest);
-                }
-                Step::PrepareNetwork(wanted) => {
-                    self.networks.insert(wanted.ident.clone());
-                }
-                Step::Stop(ident) => {
-                    if let Some(next) = self.stored.iter().find(|next| next.ident == *ident) {
-                        assert!(
-                            self.images.contains(&next.manifest),
-                            "{ident} is stopped, and what takes its place is not installed"
-                        );
-                    }
-                    self.running.remove(ident);
-                }
-                Step::Start(wanted) => {
-                    assert!(self.images.contains(&wanted.manifest), "not verified");
-                    assert!(self.networks.contains(&wanted.ident), "no network");
-                    let before = self
-                        .running
-                        .insert(wanted.ident.clone(), wanted.version.clone());
-                    assert_eq!(before, None, "two of one instance");
-                }
-            }
-        }
-        let result = if well { Ok(()) } else { Err(error()) };
-        self.input(Input::Done { step, result });
-    }
-
-    fn settle(&mut self) {
-        while !self.in_hand.is_empty() {
-            self.end(0, true);
-        }
-    }
-
-    fn runs(&self) -> Vec<String> {
-        self.running
-            .iter()
-            .map(|(ident, version)| format!("{} {version}", ident.item))
+fn any_list() -> impl Strategy<Value = Vec<Instance>> {
+    prop::collection::vec((0..4u8, 0..3u64, 1..4u8, 0..3u64), 0..10).prop_map(|all| {
+        all.into_iter()
+            .map(|(item, index, version, priority)| {
+                let mut one = instance(&format!("i{item}"), index, version);
+                one.priority = priority;
+                one
+            })
             .collect()
-    }
-}
-
-#[test]
-fn a_list_is_carried_out_and_stored_first() {
-    let mut node = Node::new(&[("a", 1), ("b", 1)]);
-    node.want(&[("a", 2), ("c", 1)]);
-    assert_eq!(node.stored.len(), 2);
-    node.settle();
-    assert_eq!(node.runs(), ["a 2", "c 1"]);
-    assert!(node.finished && node.failed.is_empty());
-    node.want(&[("a", 2), ("c", 1)]);
-    assert!(node.finished, "the same again is finished at once");
-}
-
-#[test]
-fn a_failed_install_leaves_the_old_one_running_and_the_others_go_on() {
-    let mut node = Node::new(&[("a", 1), ("b", 1)]);
-    node.want(&[("a", 2), ("b", 2)]);
-    assert_eq!(node.in_hand.len(), 2, "only installs");
-    node.end(0, false);
-    node.settle();
-    assert_eq!(node.runs(), ["a 1", "b 2"]);
-    assert_eq!(node.failed, [(ident("a"), "2".into())]);
-    assert!(node.finished);
-}
-
-#[test]
-fn a_failed_network_or_stop_leaves_the_old_one_too() {
-    let mut node = Node::new(&[("a", 1)]);
-    node.want(&[("a", 2)]);
-    node.end(0, true);
-    node.end(0, false);
-    assert_eq!(node.runs(), ["a 1"]);
-    assert!(node.finished);
-    node.want(&[("a", 3)]);
-    node.end(0, true);
-    node.end(0, true);
-    node.end(0, false);
-    assert_eq!(node.runs(), ["a 1"]);
-    assert_eq!(node.failed.len(), 2);
-}
-
-#[test]
-fn a_newer_list_cancels_installs_it_does_not_need_and_keeps_those_it_does() {
-    let mut node = Node::new(&[("a", 1)]);
-    node.want(&[("a", 2), ("b", 1)]);
-    let before = node.in_hand.clone();
-    node.want(&[("a", 3), ("b", 1)]);
-    assert_eq!(node.in_hand.len(), 2);
-    assert!(node.in_hand.contains(&before[1]) || node.in_hand.contains(&before[0]));
-    node.settle();
-    assert_eq!(node.runs(), ["a 3", "b 1"]);
-}
-
-#[test]
-fn while_stopping_a_newer_list_waits_for_the_steps_in_hand() {
-    let mut node = Node::new(&[("a", 1)]);
-    node.want(&[("a", 2)]);
-    node.end(0, true);
-    node.end(0, true);
-    assert!(matches!(node.in_hand[0].1, Step::Stop(_)));
-    node.want(&[("a", 1)]);
-    assert_eq!(node.in_hand.len(), 1);
-    // The stop that was asked for before the newer list came is not held against it.
-    node.images.insert(wanted("a", 1).manifest);
-    node.settle();
-    assert_eq!(node.runs(), ["a 1"]);
-    assert!(node.finished);
-}
-
-#[test]
-fn what_has_ended_by_itself_is_started_by_the_next_list() {
-    let mut node = Node::new(&[("a", 1)]);
-    node.input(Input::Exited(ident("a")));
-    node.running.clear();
-    node.want(&[("a", 1)]);
-    node.settle();
-    assert_eq!(node.runs(), ["a 1"]);
+    })
 }
 
 proptest! {
+    /// Carrying out the switch leaves exactly the wanted set, except where an image is broken: there the old run stays.
     #[test]
-    fn a_node_never_stands_with_neither_and_comes_to_rest(
-        script in prop::collection::vec(
-            (prop::option::weighted(0.15, (0..3u8, 0..3u8, 0..3u8)), 0..4usize, prop::bool::weighted(0.8)),
-            0..60,
-        )
+    fn carrying_out_a_plan_gives_the_wanted_set_or_keeps_the_old(
+        old in any_list(), new in any_list(), broken in prop::collection::btree_set(1..4u8, 0..3), down in any::<u16>(),
     ) {
-        let mut node = Node::new(&[("a", 1), ("b", 1)]);
-        let list = |(a, b, c): (u8, u8, u8)| -> Vec<(&'static str, u8)> {
-            [("a", a), ("b", b), ("c", c)].into_iter().filter(|(_, version)| *version > 0).collect()
-        };
-        let mut last = vec![("a", 1), ("b", 1)];
-        for (new, index, well) in script {
-            if let Some(new) = new {
-                // Steps in hand were asked for by the list before; they end first here.
-                if node.in_hand.iter().any(|(_, step)| matches!(step, Step::Stop(_))) {
-                    node.settle();
-                }
-                last = list(new);
-                node.want(&last);
-            }
-            node.end(index, well);
+        let mut before: BTreeMap<InstanceIdent, Found> = BTreeMap::new();
+        for (n, one) in old.into_iter().enumerate() {
+            let run = if down >> (n % 16) & 1 == 1 { Run::Down } else { Run::Running };
+            before.insert(one.ident.clone(), Found { instance: one, run });
         }
-        node.settle();
-        node.want(&last);
-        node.settle();
-        prop_assert!(node.finished && !node.launcher.is_busy());
-        let wanted: Vec<String> = last.iter().map(|(item, version)| format!("{item} {version}")).collect();
-        prop_assert_eq!(node.runs(), wanted);
+        let found: Vec<Found> = before.values().cloned().collect();
+        let plan = plan(&new, &BTreeSet::new(), &found);
+        let failed: BTreeMap<_, _> = broken
+            .iter()
+            .map(|v| (Digest::from_bytes([*v; 32]), ErrorInfo::new(AosCode::Failed, "broken")))
+            .collect();
+        let switch = plan.switch(&failed);
+        let mut running: BTreeMap<InstanceIdent, String> = found
+            .iter()
+            .filter(|f| f.run == Run::Running)
+            .map(|f| (f.instance.ident.clone(), f.instance.version.clone()))
+            .collect();
+        for stop in &switch.stop {
+            running.remove(&stop.ident);
+        }
+        for start in &switch.start {
+            let there = running.insert(start.instance.ident.clone(), start.instance.version.clone());
+            prop_assert!(there.is_none(), "started over a running one");
+        }
+        let wanted: BTreeMap<_, _> = new.iter().map(|i| (i.ident.clone(), i)).collect();
+        for (ident, want) in &wanted {
+            if !failed.contains_key(&want.manifest) {
+                prop_assert_eq!(running.get(ident), Some(&want.version));
+            } else if let Some(old) = before.get(ident).filter(|f| f.run == Run::Running) {
+                prop_assert_eq!(running.get(ident), Some(&old.instance.version), "stranded");
+            }
+        }
+        prop_assert!(running.keys().all(|ident| wanted.contains_key(ident)));
     }
 }
