@@ -1,0 +1,363 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use aos_types::{InstanceIdent, NodeId, OwnerId};
+
+use crate::{
+    AllowedConnection, Error, ExposedPort, InstanceRecord, Key, NetworkRecord, NodeRecord, Pool,
+    Record, Rule, Subnet, rules::rules_of,
+};
+
+/// Highest VLAN id there is.
+const MAX_VLAN: u16 = 4094;
+
+/// A Node's own place in a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeParams {
+    /// The network.
+    pub subnet: Subnet,
+    /// The Node's address: the gateway of its instances.
+    pub ip: Ipv4Addr,
+    /// Separates the network from others between Nodes.
+    pub vlan: u16,
+}
+
+/// An instance asks for its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Which.
+    pub ident: InstanceIdent,
+    /// Whose network.
+    pub owner: OwnerId,
+    /// Where it will run.
+    pub node: NodeId,
+    /// What it offers.
+    pub exposed: Vec<ExposedPort>,
+    /// What it may reach.
+    pub allowed: Vec<AllowedConnection>,
+}
+
+/// The place of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allocation {
+    /// The network.
+    pub subnet: Subnet,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// All it may reach now in other networks.
+    pub rules: Vec<Rule>,
+}
+
+/// What to store, in order, before an answer is given away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Store this under its key.
+    Put(Record),
+    /// Delete what is stored under this key.
+    Forget(Key),
+}
+
+/// The complete rules of an instance have become others; its Node is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    /// Where it runs.
+    pub node: NodeId,
+    /// Which.
+    pub ident: InstanceIdent,
+    /// All of its rules, not only the new ones.
+    pub rules: Vec<Rule>,
+}
+
+/// All networks of a Unit.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    pool: Pool,
+    networks: BTreeMap<OwnerId, NetworkRecord>,
+    nodes: BTreeMap<(OwnerId, NodeId), NodeRecord>,
+    instances: BTreeMap<InstanceIdent, InstanceRecord>,
+    changes: Vec<Change>,
+    pushes: Vec<Push>,
+}
+
+impl Networks {
+    /// Goes on from what was stored. A record that contradicts another is dropped, and that is a change too.
+    pub fn restore(pool: Pool, records: impl IntoIterator<Item = Record>) -> Self {
+        let mut this = Self {
+            pool,
+            networks: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            changes: Vec::new(),
+            pushes: Vec::new(),
+        };
+        let mut later = Vec::new();
+        for record in records {
+            match record {
+                Record::Network(network) => {
+                    this.networks.insert(network.owner.clone(), network);
+                }
+                other => later.push(other),
+            }
+        }
+        for record in later {
+            let key = record.key();
+            let (owner, ip) = match &record {
+                Record::Node(node) => (node.owner.clone(), node.ip),
+                Record::Instance(instance) => (instance.owner.clone(), instance.ip),
+                Record::Network(_) => continue,
+            };
+            let fits = this
+                .networks
+                .get(&owner)
+                .is_some_and(|network| network.subnet.contains(ip));
+            if !fits || this.taken(&owner).contains(&ip) {
+                this.changes.push(Change::Forget(key));
+                continue;
+            }
+            match record {
+                Record::Node(node) => {
+                    this.nodes
+                        .insert((node.owner.clone(), node.node.clone()), node);
+                }
+                Record::Instance(instance) => {
+                    this.instances.insert(instance.ident.clone(), instance);
+                }
+                Record::Network(_) => {}
+            }
+        }
+        this
+    }
+
+    /// What to store since this was last asked.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whom to tell since this was last asked.
+    pub fn take_pushes(&mut self) -> Vec<Push> {
+        std::mem::take(&mut self.pushes)
+    }
+
+    /// The Node's place in the owner's network, which is made if there is none yet.
+    pub fn node(&mut self, owner: &OwnerId, node: &NodeId) -> Result<NodeParams, Error> {
+        let network = self.network(owner)?;
+        let key = (owner.clone(), node.clone());
+        let ip = match self.nodes.get(&key) {
+            Some(known) => known.ip,
+            None => {
+                let ip = self.free_address(&network)?;
+                let record = NodeRecord {
+                    owner: owner.clone(),
+                    node: node.clone(),
+                    ip,
+                };
+                self.changes.push(Change::Put(Record::Node(record.clone())));
+                self.nodes.insert(key, record);
+                ip
+            }
+        };
+        Ok(NodeParams {
+            subnet: network.subnet,
+            ip,
+            vlan: network.vlan,
+        })
+    }
+
+    /// The instance's place in its owner's network. A known instance keeps its address; what else it asks for now counts.
+    pub fn allocate(&mut self, request: Request) -> Result<Allocation, Error> {
+        if let Some(known) = self
+            .instances
+            .get(&request.ident)
+            .filter(|known| known.owner != request.owner)
+        {
+            return Err(Error::OtherOwner {
+                ident: request.ident,
+                owner: known.owner.clone(),
+            });
+        }
+        let network = self.network(&request.owner)?;
+        let ip = match self.instances.get(&request.ident) {
+            Some(known) => known.ip,
+            None => self.free_address(&network)?,
+        };
+        let Request {
+            ident,
+            owner,
+            node,
+            exposed,
+            allowed,
+        } = request;
+        let record = InstanceRecord {
+            ident: ident.clone(),
+            owner,
+            node,
+            ip,
+            exposed,
+            allowed,
+        };
+        let before = self.all_rules();
+        if self.instances.get(&ident) != Some(&record) {
+            self.changes
+                .push(Change::Put(Record::Instance(record.clone())));
+            self.instances.insert(ident.clone(), record.clone());
+        }
+        self.push_differences(&before, Some(&ident));
+        Ok(Allocation {
+            subnet: network.subnet,
+            ip,
+            rules: rules_of(&record, self.instances.values()),
+        })
+    }
+
+    /// The instance is gone from `node`. Nothing happens if it has moved to another Node meanwhile.
+    pub fn release(&mut self, ident: &InstanceIdent, node: &NodeId) {
+        if self
+            .instances
+            .get(ident)
+            .is_some_and(|known| known.node == *node)
+        {
+            let before = self.all_rules();
+            self.instances.remove(ident);
+            self.changes
+                .push(Change::Forget(Key::Instance(ident.clone())));
+            self.push_differences(&before, None);
+        }
+    }
+
+    /// The Node has left the owner's network. The network itself goes with its last Node and instance.
+    pub fn release_node(&mut self, owner: &OwnerId, node: &NodeId) {
+        if self.nodes.remove(&(owner.clone(), node.clone())).is_some() {
+            self.changes
+                .push(Change::Forget(Key::Node(owner.clone(), node.clone())));
+        }
+        let used = self.nodes.keys().any(|(of, _)| of == owner)
+            || self.instances.values().any(|i| i.owner == *owner);
+        if !used && self.networks.remove(owner).is_some() {
+            self.changes
+                .push(Change::Forget(Key::Network(owner.clone())));
+        }
+    }
+
+    /// `node` says which instances it has. Others that were placed there are released; whoever has other rules than it
+    /// reports is told.
+    pub fn sync(&mut self, node: &NodeId, reported: &BTreeMap<InstanceIdent, Vec<Rule>>) {
+        let gone: Vec<InstanceIdent> = self
+            .instances
+            .values()
+            .filter(|known| known.node == *node && !reported.contains_key(&known.ident))
+            .map(|known| known.ident.clone())
+            .collect();
+        for ident in gone {
+            self.release(&ident, node);
+        }
+        for (ident, has) in reported {
+            if let Some(known) = self
+                .instances
+                .get(ident)
+                .filter(|known| known.node == *node)
+            {
+                let rules = rules_of(known, self.instances.values());
+                let has: BTreeSet<&Rule> = has.iter().collect();
+                if has != rules.iter().collect() {
+                    self.pushes.push(Push {
+                        node: node.clone(),
+                        ident: ident.clone(),
+                        rules,
+                    });
+                }
+            }
+        }
+    }
+
+    fn network(&mut self, owner: &OwnerId) -> Result<NetworkRecord, Error> {
+        if let Some(known) = self.networks.get(owner) {
+            return Ok(known.clone());
+        }
+        let none_left = || Error::NoNetwork {
+            owner: owner.clone(),
+        };
+        let subnet = self
+            .pool
+            .networks()
+            .find(|subnet| {
+                !self
+                    .networks
+                    .values()
+                    .any(|taken| taken.subnet.overlaps(*subnet))
+            })
+            .ok_or_else(none_left)?;
+        let vlan = (1..=MAX_VLAN)
+            .find(|vlan| !self.networks.values().any(|taken| taken.vlan == *vlan))
+            .ok_or_else(none_left)?;
+        let record = NetworkRecord {
+            owner: owner.clone(),
+            subnet,
+            vlan,
+        };
+        self.changes
+            .push(Change::Put(Record::Network(record.clone())));
+        self.networks.insert(owner.clone(), record.clone());
+        Ok(record)
+    }
+
+    fn taken(&self, owner: &OwnerId) -> BTreeSet<Ipv4Addr> {
+        let nodes = self
+            .nodes
+            .values()
+            .filter(|node| node.owner == *owner)
+            .map(|node| node.ip);
+        let instances = self
+            .instances
+            .values()
+            .filter(|i| i.owner == *owner)
+            .map(|i| i.ip);
+        nodes.chain(instances).collect()
+    }
+
+    fn free_address(&self, network: &NetworkRecord) -> Result<Ipv4Addr, Error> {
+        let taken = self.taken(&network.owner);
+        network
+            .subnet
+            .hosts()
+            .find(|ip| !taken.contains(ip))
+            .ok_or_else(|| Error::NoAddress {
+                owner: network.owner.clone(),
+            })
+    }
+
+    /// The rules of every instance that may reach something.
+    fn all_rules(&self) -> BTreeMap<InstanceIdent, Vec<Rule>> {
+        self.instances
+            .values()
+            .filter(|instance| !instance.allowed.is_empty())
+            .map(|instance| {
+                (
+                    instance.ident.clone(),
+                    rules_of(instance, self.instances.values()),
+                )
+            })
+            .collect()
+    }
+
+    /// Pushes to everybody whose rules are no longer those of `before`, `except` the one that gets them as an answer.
+    fn push_differences(
+        &mut self,
+        before: &BTreeMap<InstanceIdent, Vec<Rule>>,
+        except: Option<&InstanceIdent>,
+    ) {
+        for (ident, rules) in self.all_rules() {
+            if Some(&ident) == except || before.get(&ident) == Some(&rules) {
+                continue;
+            }
+            if let Some(known) = self.instances.get(&ident) {
+                self.pushes.push(Push {
+                    node: known.node.clone(),
+                    ident,
+                    rules,
+                });
+            }
+        }
+    }
+}
