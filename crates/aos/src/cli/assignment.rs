@@ -1,0 +1,247 @@
+//! `aos assign` and `aos unassign`: which services run on which Units.
+//!
+//! Assignments are made through Subjects (Units × services). Who names no Subject gets one a Unit,
+//! labelled `unit <system id>`, so that "this service on this Unit" is one command.
+
+use aos_api::{
+    AddServices, AddUnits, NewSubject, Page, Subject, SubjectService, SubjectUnit, Unit, paths,
+};
+use clap::Args;
+
+use super::{pick, status};
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::table;
+
+/// Assign services to Units.
+#[derive(Args)]
+pub struct Assign {
+    /// Codenames or ids of services.
+    #[arg(required = true)]
+    services: Vec<String>,
+    /// System id, id or title of a Unit; may be given more than once.
+    #[arg(
+        long = "unit",
+        value_name = "UNIT",
+        required_unless_present = "subject"
+    )]
+    units: Vec<String>,
+    /// Assign through this Subject (label or id); it is made if there is none.
+    #[arg(long, value_name = "LABEL")]
+    subject: Option<String>,
+    /// How many instances run on each Unit.
+    #[arg(long, value_name = "N")]
+    instances: Option<u64>,
+    /// Run only on Nodes that have this label; may be given more than once.
+    #[arg(long = "label", value_name = "LABEL")]
+    labels: Vec<String>,
+    /// Priority of the instances.
+    #[arg(long, value_name = "N")]
+    priority: Option<u64>,
+    /// Wait until the Units run what was assigned, and fail if they cannot.
+    #[arg(long)]
+    wait: bool,
+    /// Give up waiting after so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, requires = "wait")]
+    timeout: u64,
+}
+
+/// Take services away from Units.
+#[derive(Args)]
+pub struct Unassign {
+    /// Codenames or ids of services.
+    #[arg(required = true)]
+    services: Vec<String>,
+    /// System id, id or title of a Unit; may be given more than once.
+    #[arg(
+        long = "unit",
+        value_name = "UNIT",
+        required_unless_present = "subject"
+    )]
+    units: Vec<String>,
+    /// Take them from this Subject (label or id), and so from all its Units.
+    #[arg(long, value_name = "LABEL", conflicts_with = "units")]
+    subject: Option<String>,
+    /// Wait until the Units have removed them.
+    #[arg(long)]
+    wait: bool,
+    /// Give up waiting after so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, requires = "wait")]
+    timeout: u64,
+}
+
+/// The label of the Subject for one Unit.
+fn own_label(unit: &Unit) -> String {
+    format!("unit {}", unit.system_uid)
+}
+
+/// `aos assign`.
+pub async fn assign(command: Assign) -> Result<(), Failure> {
+    let client = super::cloud()?;
+    let mut units = Vec::new();
+    for name in &command.units {
+        units.push(pick::unit(&client, name).await?);
+    }
+    let mut services = Vec::new();
+    for name in &command.services {
+        services.push(pick::service(&client, name).await?.codename);
+    }
+    let groups: Vec<(String, Vec<Unit>)> = match &command.subject {
+        Some(label) => vec![(label.clone(), units.clone())],
+        None => units
+            .iter()
+            .map(|unit| (own_label(unit), vec![unit.clone()]))
+            .collect(),
+    };
+    for (label, members) in groups {
+        let subject = subject(&client, &label).await?;
+        let id = subject.id.to_string();
+        if !members.is_empty() {
+            let body = AddUnits {
+                system_uids: members.into_iter().map(|unit| unit.system_uid).collect(),
+            };
+            let path = paths::fill(paths::SUBJECT_UNITS, &[&id]);
+            let _: Page<SubjectUnit> = client.post(&path, &body).await?;
+        }
+        let body = AddServices {
+            service_ids: services.clone(),
+            num_instances: command.instances,
+            labels: (!command.labels.is_empty()).then(|| command.labels.clone()),
+            priority: command.priority,
+        };
+        let path = paths::fill(paths::SUBJECT_SERVICES, &[&id]);
+        let _: Page<SubjectService> = client.post(&path, &body).await?;
+        table::say(format!(
+            "assigned {} through Subject `{}`",
+            services.join(", "),
+            subject.label
+        ));
+        if command.units.is_empty() && command.wait {
+            units.extend(members_of(&client, &id).await?);
+        }
+    }
+    if command.wait {
+        for unit in &units {
+            let wanted = status::Wanted {
+                services: &services,
+                there: true,
+            };
+            status::wait_for(&client, unit, &wanted, command.timeout).await?;
+        }
+    }
+    Ok(())
+}
+
+/// `aos unassign`.
+pub async fn unassign(command: Unassign) -> Result<(), Failure> {
+    let client = super::cloud()?;
+    let mut services = Vec::new();
+    for name in &command.services {
+        services.push(pick::service(&client, name).await?.codename);
+    }
+    let mut units = Vec::new();
+    if let Some(label) = &command.subject {
+        let subject = pick::subject(&client, label)
+            .await?
+            .ok_or_else(|| no_subject(label))?;
+        if command.wait {
+            units = members_of(&client, &subject.id.to_string()).await?;
+        }
+        take(&client, &subject, &services).await?;
+    }
+    for name in &command.units {
+        let unit = pick::unit(&client, name).await?;
+        let label = own_label(&unit);
+        let Some(subject) = pick::subject(&client, &label).await? else {
+            return Err(elsewhere(&client, &unit, &services).await);
+        };
+        let there = |service: &String| {
+            subject
+                .services
+                .iter()
+                .any(|entry| entry.service.codename == *service)
+        };
+        if !services.iter().all(there) {
+            return Err(elsewhere(&client, &unit, &services).await);
+        }
+        take(&client, &subject, &services).await?;
+        units.push(unit);
+    }
+    if command.wait {
+        for unit in &units {
+            let wanted = status::Wanted {
+                services: &services,
+                there: false,
+            };
+            status::wait_for(&client, unit, &wanted, command.timeout).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn take(client: &Client, subject: &Subject, services: &[String]) -> Result<(), Failure> {
+    for service in services {
+        let path = paths::fill(paths::SUBJECT_SERVICE, &[&subject.id.to_string(), service]);
+        client.delete(&path).await?;
+        table::say(format!("took {service} from Subject `{}`", subject.label));
+    }
+    Ok(())
+}
+
+/// The Subject of this label; made if there is none.
+async fn subject(client: &Client, label: &str) -> Result<Subject, Failure> {
+    if let Some(subject) = pick::subject(client, label).await? {
+        return Ok(subject);
+    }
+    let body = NewSubject {
+        label: label.to_owned(),
+        priority: 0,
+        is_group: true,
+    };
+    client.post(paths::SUBJECTS, &body).await
+}
+
+async fn members_of(client: &Client, subject: &str) -> Result<Vec<Unit>, Failure> {
+    let members: Vec<SubjectUnit> = client
+        .all(&paths::fill(paths::SUBJECT_UNITS, &[subject]))
+        .await?;
+    let mut units = Vec::new();
+    for member in members {
+        units.push(
+            client
+                .get(&paths::fill(paths::UNIT, &[&member.id.to_string()]))
+                .await?,
+        );
+    }
+    Ok(units)
+}
+
+/// Says through which Subjects a Unit has these services.
+async fn elsewhere(client: &Client, unit: &Unit, services: &[String]) -> Failure {
+    let path = paths::fill(paths::UNIT_SUBJECTS_SERVICES, &[&unit.id.to_string()]);
+    let rows: Vec<aos_api::UnitSubjectService> = client.all(&path).await.unwrap_or_default();
+    let mut labels: Vec<_> = rows
+        .into_iter()
+        .filter(|row| services.contains(&row.service.codename))
+        .map(|row| format!("`{}`", row.subject.label))
+        .collect();
+    labels.sort();
+    labels.dedup();
+    let failure = Failure::new(format!(
+        "{} is not assigned to Unit {} by itself",
+        services.join(", "),
+        unit.system_uid
+    ))
+    .exit(Exit::NotFound);
+    if labels.is_empty() {
+        failure.hint("`aos status <unit>` shows what is assigned")
+    } else {
+        failure
+            .why(format!("it comes through Subject {}", labels.join(", ")))
+            .hint("say --subject <label> to take it from all Units of that Subject")
+    }
+}
+
+fn no_subject(label: &str) -> Failure {
+    Failure::new(format!("there is no Subject `{label}`")).exit(Exit::NotFound)
+}

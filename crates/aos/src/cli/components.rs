@@ -1,0 +1,110 @@
+//! `aos cloud|core|iam|cm|sm`: running a component until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::components::{self, Component};
+use crate::failure::Failure;
+
+/// AosCloud.
+#[derive(Subcommand)]
+pub enum Cloud {
+    /// Serve people (web UI, REST, events) and Units until SIGTERM or Ctrl-C.
+    ///
+    /// The first start makes the certificate authority and a one-time link for the owner in
+    /// DATA/owner-link.txt.
+    Serve(Serve),
+    /// Print the OpenAPI document of the REST API.
+    #[command(hide = true)]
+    Openapi,
+}
+
+/// How to serve.
+#[derive(Args)]
+pub struct Serve {
+    /// Folder for database, blobs and certificate authority; it is made if absent.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Address for people.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10000")]
+    people: SocketAddr,
+    /// Address for Units.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
+    units: SocketAddr,
+    /// Name or IP address under which people and Units reach this cloud; may be given more than
+    /// once. The first one stands in links.
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+}
+
+/// A Node.
+#[derive(Subcommand)]
+pub enum Core {
+    /// Run all components that the configuration file has a table for.
+    Run(Run),
+}
+
+/// IAM.
+#[derive(Subcommand)]
+pub enum Iam {
+    /// Run IAM by the table `[iam]` of the configuration file.
+    Run(Run),
+}
+
+/// CM.
+#[derive(Subcommand)]
+pub enum Cm {
+    /// Run CM by the table `[cm]` of the configuration file.
+    Run(Run),
+}
+
+/// SM.
+#[derive(Subcommand)]
+pub enum Sm {
+    /// Run SM by the table `[sm]` of the configuration file.
+    Run(Run),
+}
+
+/// How to run.
+#[derive(Args)]
+pub struct Run {
+    /// Configuration file (TOML); docs/operations.md lists its keys.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// `aos cloud …`.
+pub fn cloud(command: Cloud) -> Result<(), Failure> {
+    match command {
+        Cloud::Serve(serve) => {
+            components::serve_cloud(serve.data, serve.people, serve.units, serve.hosts)
+        }
+        Cloud::Openapi => components::openapi(),
+    }
+}
+
+/// `aos core run`.
+pub fn core(command: Core) -> Result<(), Failure> {
+    let Core::Run(run) = command;
+    components::run_node(&run.config, None)
+}
+
+/// `aos iam run`.
+pub fn iam(command: Iam) -> Result<(), Failure> {
+    let Iam::Run(run) = command;
+    components::run_node(&run.config, Some(Component::Iam))
+}
+
+/// `aos cm run`.
+pub fn cm(command: Cm) -> Result<(), Failure> {
+    let Cm::Run(run) = command;
+    components::run_node(&run.config, Some(Component::Cm))
+}
+
+/// `aos sm run`.
+pub fn sm(command: Sm) -> Result<(), Failure> {
+    let Sm::Run(run) = command;
+    components::run_node(&run.config, Some(Component::Sm))
+}

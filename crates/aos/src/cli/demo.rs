@@ -1,0 +1,63 @@
+//! `aos demo`: the whole loop on this machine.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::failure::{Failure, OrFail as _};
+
+/// Run the whole loop on this machine: a cloud, a Unit of two Nodes, two services.
+///
+/// Needs root, crun, nftables and iproute2. All that it makes carries a number of its own and is
+/// removed at the end: network namespaces, processes, cgroups, folders.
+#[derive(Args)]
+pub struct Demo {
+    /// Unattended: check each step from outside, end with a table, exit 0 or say what failed.
+    #[arg(long)]
+    check: bool,
+    /// Copy the logs of all processes into this folder at the end.
+    #[arg(long, value_name = "DIR")]
+    keep_logs: Option<PathBuf>,
+    /// The folder of built example bundles (`examples/build.sh` makes it).
+    #[arg(long, value_name = "DIR", default_value = "examples/bundles")]
+    examples: PathBuf,
+    /// Tell the other story: components are killed on the way and started again.
+    #[arg(long, hide = true)]
+    crashes: bool,
+}
+
+/// `aos demo`.
+pub fn run(command: Demo) -> Result<(), Failure> {
+    let aos = std::env::current_exe().or_fail(|| "cannot tell where this program lies")?;
+    if !command.examples.join("hello").join("config.yaml").is_file() {
+        return Err(Failure::new("the example services are not built")
+            .why(format!(
+                "there is no {}/hello/config.yaml",
+                command.examples.display()
+            ))
+            .hint("run `examples/build.sh`, or start the demo by `cargo xtask demo`"));
+    }
+    let options = aos_demo::Options {
+        aos,
+        examples: command.examples,
+        check: command.check || command.crashes,
+        keep_logs: command.keep_logs,
+        plot: if command.crashes {
+            aos_demo::Plot::Crashes
+        } else {
+            aos_demo::Plot::Loop
+        },
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .or_fail(|| "cannot start")?;
+    runtime.block_on(aos_demo::run(options)).map_err(|error| {
+        error
+            .chain()
+            .skip(1)
+            .fold(Failure::new(error.to_string()), |failure, cause| {
+                failure.why(cause.to_string())
+            })
+    })
+}

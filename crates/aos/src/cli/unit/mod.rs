@@ -1,0 +1,240 @@
+//! `aos unit`: enrol Units and look at them.
+
+mod join;
+
+use aos_api::{IssuedClaimCode, NewClaimCode, Node, TimelineEvent, Unit as Row, UnitItem, paths};
+use aos_time::{Clock as _, SystemClock};
+use clap::{Args, Subcommand};
+use comfy_table::Cell;
+
+use super::pick;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::table;
+
+/// Units.
+#[derive(Subcommand)]
+pub enum Unit {
+    /// List the Units.
+    Ls {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one Unit: link, items and what happened lately.
+    Show(Named),
+    /// List the Nodes of a Unit.
+    Nodes(Named),
+    /// Make a claim code: with it one Unit can join the cloud, once.
+    Claim(Claim),
+    /// Enrol this Unit in a cloud with a claim code. Run it on the main Node.
+    Join(join::Join),
+}
+
+/// Which Unit.
+#[derive(Args)]
+pub struct Named {
+    /// System id, id or title of the Unit.
+    unit: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Make a claim code.
+#[derive(Args)]
+pub struct Claim {
+    /// Title that the Unit gets.
+    #[arg(long, default_value = "")]
+    title: String,
+    /// Unit model that the Unit gets: `name;version` or id. If absent, what the Unit says it is.
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Only the Unit of this system id may use the code.
+    #[arg(long, value_name = "SYSTEM ID")]
+    system_id: Option<String>,
+    /// Minutes until the code expires; a day if absent.
+    #[arg(long, value_name = "MINUTES")]
+    expires: Option<u32>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `aos unit …`.
+pub async fn run(command: Unit) -> Result<(), Failure> {
+    // Joining is done on the Unit, where nobody is signed in.
+    let command = match command {
+        Unit::Join(command) => return join::run(command).await,
+        other => other,
+    };
+    let client = super::cloud()?;
+    match command {
+        Unit::Ls { json } => list(&client, json).await,
+        Unit::Show(named) => show(&client, &named).await,
+        Unit::Nodes(named) => nodes(&client, &named).await,
+        Unit::Claim(claim) => self::claim(&client, claim).await,
+        Unit::Join(_) => Ok(()),
+    }
+}
+
+async fn list(client: &Client, json: bool) -> Result<(), Failure> {
+    let units: Vec<Row> = client.all(paths::UNITS).await?;
+    if json {
+        return table::json(&units);
+    }
+    let mut out = table::table(&[
+        "unit",
+        "title",
+        "model",
+        "link",
+        "update",
+        "nodes",
+        "instances",
+    ]);
+    for unit in units {
+        let model = unit
+            .unit_model
+            .map(|model| format!("{};{}", model.name, model.version));
+        out.add_row([
+            Cell::new(unit.system_uid),
+            Cell::new(table::or_dash(unit.title)),
+            Cell::new(table::or_dash(model.unwrap_or_default())),
+            table::state(table::word(&unit.online_status)),
+            table::state(table::word(&unit.update_phase)),
+            Cell::new(format!(
+                "{}/{}",
+                unit.counts.nodes_connected, unit.counts.nodes
+            )),
+            Cell::new(format!(
+                "{}/{}",
+                unit.counts.instances_active, unit.counts.instances_desired
+            )),
+        ]);
+    }
+    table::show(
+        &out,
+        "no Units yet: `aos unit claim` makes a code that a Unit joins with",
+    );
+    Ok(())
+}
+
+async fn show(client: &Client, named: &Named) -> Result<(), Failure> {
+    let unit = pick::unit(client, &named.unit).await?;
+    if named.json {
+        return table::json(&unit);
+    }
+    let id = unit.id.to_string();
+    let line =
+        |name: &str, value: String| table::say(format!("{name:<14}{}", table::or_dash(value)));
+    line("unit", unit.system_uid.clone());
+    line("title", unit.title.clone());
+    line("id", id.clone());
+    line("status", table::word(&unit.status));
+    line("link", table::word(&unit.online_status));
+    let seen = unit
+        .last_seen_at
+        .map(|at| table::ago(at, SystemClock.now()));
+    line("last seen", seen.unwrap_or_default());
+    let model = unit
+        .unit_model
+        .map(|model| format!("{};{}", model.name, model.version));
+    line("model", model.unwrap_or_default());
+    let config = unit
+        .installed_unit_config
+        .map(|config| format!("{} ({})", config.version, config.state));
+    line("configuration", config.unwrap_or_default());
+    line("update", table::word(&unit.update_phase));
+
+    let items: Vec<UnitItem> = client.all(&paths::fill(paths::UNIT_ITEMS, &[&id])).await?;
+    if !items.is_empty() {
+        let mut out = table::table(&["item", "version", "state", "desired", "error"]);
+        for item in items {
+            let name = item
+                .service
+                .map_or(item.item_id, |service| service.codename);
+            out.add_row([
+                Cell::new(name),
+                Cell::new(item.version),
+                table::state(item.state),
+                Cell::new(if item.desired { "yes" } else { "no" }),
+                Cell::new(item.error.map(|error| error.message).unwrap_or_default()),
+            ]);
+        }
+        table::say("");
+        table::show(&out, "");
+    }
+    let events: aos_api::Page<TimelineEvent> = client
+        .get(&paths::fill(paths::UNIT_TIMELINE, &[&id]))
+        .await?;
+    if !events.items.is_empty() {
+        let mut out = table::table(&["when", "about", "what happened"]);
+        for event in events.items.iter().take(10) {
+            out.add_row([
+                Cell::new(table::ago(event.at, SystemClock.now())),
+                Cell::new(table::word(&event.kind)),
+                Cell::new(&event.text),
+            ]);
+        }
+        table::say("");
+        table::show(&out, "");
+    }
+    Ok(())
+}
+
+async fn nodes(client: &Client, named: &Named) -> Result<(), Failure> {
+    let unit = pick::unit(client, &named.unit).await?;
+    let path = paths::fill(paths::UNIT_NODES, &[&unit.id.to_string()]);
+    let nodes: Vec<Node> = client.all(&path).await?;
+    if named.json {
+        return table::json(&nodes);
+    }
+    let mut out = table::table(&[
+        "node", "type", "main", "link", "state", "labels", "runtimes", "memory", "dmips",
+    ]);
+    for node in nodes {
+        let runtimes: Vec<_> = node
+            .runtimes
+            .iter()
+            .map(|one| one.runtime_type.as_str())
+            .collect();
+        out.add_row([
+            Cell::new(node.node_id),
+            Cell::new(node.node_type),
+            Cell::new(if node.is_main { "yes" } else { "no" }),
+            table::state(if node.is_connected {
+                "online"
+            } else {
+                "offline"
+            }),
+            table::state(node.state),
+            Cell::new(table::or_dash(node.labels.join(", "))),
+            Cell::new(table::or_dash(runtimes.join(", "))),
+            Cell::new(indicatif::HumanBytes(node.total_ram)),
+            Cell::new(node.max_dmips),
+        ]);
+    }
+    table::show(&out, "the Unit reported no Nodes yet");
+    Ok(())
+}
+
+async fn claim(client: &Client, claim: Claim) -> Result<(), Failure> {
+    let body = NewClaimCode {
+        title: claim.title,
+        unit_model: claim.model,
+        system_uid: claim.system_id,
+        expires_in_minutes: claim.expires,
+    };
+    let issued: IssuedClaimCode = client.post(paths::CLAIM_CODES, &body).await?;
+    if claim.json {
+        return table::json(&issued);
+    }
+    table::say(format!("claim code  {}", issued.code));
+    table::say(format!(
+        "good until  {}, for one Unit",
+        issued.claim_code.expires_at
+    ));
+    table::say("on the Unit's main Node, as root:");
+    table::say(format!("  {}", issued.join_command));
+    Ok(())
+}
