@@ -1,0 +1,237 @@
+//! What the parts of CM expect of each other.
+//!
+//! The shell of the update engine, the status and the cloud link speak to the Nodes and to the images only through the
+//! traits here, so each part can be built and tested by itself, with a fake of the others.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use aos_cloud_protocol::BlobUrl;
+use aos_time::Timestamp;
+use aos_types::{
+    Digest, ErrorInfo, InstanceIdent, InstanceState, ItemId, NodeConfig, NodeId, NodeResource,
+    OwnerId, RuntimeId, RuntimeInfo, UnitConfigState,
+};
+use aos_update::{Certificate, CertificateChain, DesiredItem};
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// An instance as CM orders it of a Node (servicemanager.v5 `InstanceInfo`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceOrder {
+    /// Which.
+    pub ident: InstanceIdent,
+    /// Of which version.
+    pub version: String,
+    /// The image manifest the scheduler chose.
+    pub manifest: Digest,
+    /// Who owns the item; also names the network.
+    pub owner: OwnerId,
+    /// In which runtime of the Node.
+    pub runtime: RuntimeId,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Higher is started first.
+    pub priority: u64,
+    /// Relative path of its storage; empty if it has none.
+    pub storage_path: String,
+    /// Relative path of its state file; empty if it has none.
+    pub state_path: String,
+    /// Variables on top of those of the image, in order.
+    pub env: Vec<(String, String)>,
+    /// When its usage raises an alert.
+    pub alert_rules: Option<aos_types::AlertRules>,
+}
+
+/// An instance as its Node reports it (servicemanager.v5 `InstanceStatus`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceReport {
+    /// Which.
+    pub ident: InstanceIdent,
+    /// Of which version.
+    pub version: String,
+    /// In which runtime.
+    pub runtime: RuntimeId,
+    /// From which image; `None` for a preinstalled one.
+    pub manifest: Option<Digest>,
+    /// Its state.
+    pub state: InstanceState,
+    /// Why it failed.
+    pub error: Option<ErrorInfo>,
+}
+
+/// What a Node can promise about an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    /// It installs and verifies without starting (`aos.node.v1`): nothing is stopped anywhere before everything is there.
+    InstallFirst,
+    /// It speaks plain servicemanager.v5: it installs when it is given the new list.
+    PlainV5,
+}
+
+impl Guarantee {
+    /// The value of the Node attribute `AosGuarantee`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InstallFirst => "install-first",
+            Self::PlainV5 => "plain-v5",
+        }
+    }
+}
+
+/// A Node as its SM presents it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SmNode {
+    /// Where instances can run.
+    pub runtimes: Vec<RuntimeInfo>,
+    /// What instances can ask for.
+    pub resources: Vec<NodeResource>,
+    /// What it can promise.
+    pub guarantee: Guarantee,
+    /// All its instances, wanted or not; `None` until its first `NodeInstancesStatus`. When SM disconnects the Node goes
+    /// from the view, and its instances with it.
+    pub instances: Option<BTreeMap<InstanceIdent, InstanceReport>>,
+    /// The present stream: another number means that SM has connected anew.
+    pub connection: u64,
+}
+
+/// All Nodes whose SM is connected.
+pub type NodesView = BTreeMap<NodeId, SmNode>;
+
+/// What a Node tells besides its instances.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NodeEvent {
+    /// An alert for the cloud.
+    Alert {
+        /// When it arose.
+        at: Timestamp,
+        /// What happened, with the Node of the stream filled in.
+        event: aos_cloud_protocol::AlertEvent,
+    },
+    /// Usage of the Node and its instances (servicemanager.v5 `InstantMonitoring`).
+    Monitoring(aos_cloud_protocol::MonitoringData),
+    /// A part of a log that was asked for.
+    Log {
+        /// Whose request.
+        correlation_id: String,
+        /// The part.
+        part: aos_cloud_protocol::PushLog,
+    },
+    /// How an instance ended (`aos.node.v1`).
+    Exit {
+        /// On which Node.
+        node: NodeId,
+        /// Which.
+        ident: InstanceIdent,
+        /// Of which version.
+        version: String,
+        /// For people: code, signal, out of memory, unknown.
+        how: String,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// The connected Nodes. `crate::nodes` serves SMService, NetworkService and `aos.node.v1` and implements this.
+#[async_trait]
+pub trait Nodes: Send + Sync {
+    /// The Nodes as they are; changes with every message that changes anything in it.
+    fn view(&self) -> watch::Receiver<Arc<NodesView>>;
+
+    /// Has these instances' images installed and verified on the Node; starts and stops nothing. Gives the instances for
+    /// which that failed. A Node that cannot ([`Guarantee::PlainV5`]) succeeds at once.
+    async fn install(
+        &self,
+        node: &NodeId,
+        instances: Vec<InstanceOrder>,
+        cancel: CancellationToken,
+    ) -> Result<BTreeMap<InstanceIdent, ErrorInfo>, ErrorInfo>;
+
+    /// Sends the complete list with explicit stops, and returns when the Node has answered with `NodeInstancesStatus`
+    /// (which is in the view by then). An error if it is not connected, or disconnects, or takes too long.
+    async fn update_instances(
+        &self,
+        node: &NodeId,
+        start: Vec<InstanceOrder>,
+        stop: Vec<InstanceIdent>,
+    ) -> Result<(), ErrorInfo>;
+
+    /// Asks the Node whether it would take this configuration.
+    async fn check_config(&self, node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo>;
+
+    /// Puts this configuration in force on the Node.
+    async fn set_config(&self, node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo>;
+
+    /// Which configuration the Node has.
+    async fn config_status(
+        &self,
+        node: &NodeId,
+    ) -> Result<(UnitConfigState, String, Option<ErrorInfo>), ErrorInfo>;
+
+    /// Tells all Nodes, and those that connect later, whether the cloud is reachable.
+    fn set_cloud_connected(&self, connected: bool);
+
+    /// Passes a log request on; the parts come back as [`NodeEvent::Log`].
+    async fn request_log(
+        &self,
+        correlation_id: String,
+        request: aos_cloud_protocol::RequestLog,
+    ) -> Result<(), ErrorInfo>;
+}
+
+/// What is to be fetched for an update.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DownloadRequest {
+    /// All items of the set; those already here are verified again.
+    pub items: Vec<DesiredItem>,
+    /// For their signatures.
+    pub certificates: Vec<Certificate>,
+    /// For their signatures.
+    pub certificate_chains: Vec<CertificateChain>,
+    /// All runtimes of the Unit's Nodes: of an index, only manifests that one of them can run are fetched. Empty if none is
+    /// known: then all are.
+    pub runtimes: Vec<RuntimeInfo>,
+}
+
+/// The store of items and their blobs. `crate::images` implements this.
+#[async_trait]
+pub trait Images: Send + Sync {
+    /// Fetches and verifies everything that is missing. Sends each item as it ends to `progress`, and returns the items
+    /// that failed. Fetches side by side, asks for all missing digests at once, resumes. Verifies nothing over the network:
+    /// intact blobs are not asked for again. While the cloud cannot be reached it waits; `cancel` ends it.
+    async fn download(
+        &self,
+        request: DownloadRequest,
+        progress: mpsc::Sender<(ItemId, Result<(), ErrorInfo>)>,
+        cancel: CancellationToken,
+    ) -> BTreeMap<ItemId, ErrorInfo>;
+
+    /// Makes these items the installed ones. What no item of them needs becomes removable, the oldest first.
+    async fn commit(&self, items: &[DesiredItem]) -> Result<(), ErrorInfo>;
+
+    /// The images of an item that is here, in the order of its index, for the scheduler: those whose blobs are here.
+    async fn images_of(&self, item: &DesiredItem) -> Result<Vec<aos_schedule::Image>, ErrorInfo>;
+
+    /// Where an SM can fetch these blobs: `https://…/blobs/sha256/<hex>`, in the same order. An error names the first digest
+    /// that is not here.
+    async fn blob_urls(&self, digests: &[Digest]) -> Result<Vec<String>, ErrorInfo>;
+}
+
+/// The cloud, as the image store needs it. The cloud link implements this.
+#[async_trait]
+pub trait BlobSource: Send + Sync {
+    /// Asks the cloud where these blobs are. An error if it does not answer in time or cannot be reached; the caller
+    /// tries again. Digests the cloud does not know are missing in the answer.
+    async fn blob_urls(&self, digests: Vec<Digest>) -> Result<Vec<BlobUrl>, ErrorInfo>;
+
+    /// Whether the cloud is connected; to wait for it.
+    fn connected(&self) -> watch::Receiver<bool>;
+}
+
+/// Alerts for the cloud. The cloud link implements this; they are kept while it is offline.
+pub trait AlertSink: Send + Sync {
+    /// Hands an alert over. Never blocks; of equal ones still waiting only the first is kept.
+    fn alert(&self, event: aos_cloud_protocol::AlertEvent);
+}

@@ -1,0 +1,158 @@
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+/// How CM is set up: the table `[cm]` of `node.toml`, or the whole of `cm.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Folder of the database and the images.
+    pub state_dir: PathBuf,
+    /// The Unit's root certificate; CM waits until it is there.
+    pub ca_cert: PathBuf,
+    /// The main Node's IAM, public port: `host:port`.
+    #[serde(default = "iam_public")]
+    pub iam_public: String,
+    /// The main Node's IAM, protected port: `host:port`.
+    #[serde(default = "iam_protected")]
+    pub iam_protected: String,
+    /// Where SMs connect.
+    #[serde(default = "listen")]
+    pub listen: SocketAddr,
+    /// Where SMs fetch blobs.
+    #[serde(default = "blob_listen")]
+    pub blob_listen: SocketAddr,
+    /// The address of `blob_listen` as SMs of all Nodes reach it; `https://<blob_listen>` by default.
+    #[serde(default)]
+    pub blob_url: Option<String>,
+    /// Where to ask for the cloud if the `online` certificate does not say; also gives the path.
+    #[serde(default = "service_discovery_url")]
+    pub service_discovery_url: String,
+    /// Where to ask for the cloud whatever the `online` certificate says.
+    #[serde(default)]
+    pub override_service_discovery_url: Option<String>,
+    /// Networks of the instances.
+    #[serde(default)]
+    pub network: NetworkOptions,
+    /// How long an acknowledgement or answer of the cloud may take, in seconds.
+    #[serde(default = "cloud_response_secs")]
+    pub cloud_response_secs: u64,
+    /// How long changes are gathered before they are sent as one status, in seconds, counted from the first of them.
+    #[serde(default = "status_delay_secs")]
+    pub status_delay_secs: u64,
+    /// How long a Node may be away before it counts as lost and its instances are placed elsewhere, in seconds.
+    #[serde(default = "node_lost_secs")]
+    pub node_lost_secs: u64,
+    /// How long all changed instances may take to become active, in seconds.
+    #[serde(default = "wait_active_secs")]
+    pub wait_active_secs: u64,
+    /// How long a Node may take to carry out its list, in seconds.
+    #[serde(default = "launch_secs")]
+    pub launch_secs: u64,
+    /// How long an unused item is kept, in seconds; 30 days by default.
+    #[serde(default = "keep_items_secs")]
+    pub keep_items_secs: u64,
+    /// Most instances a desired state may ask for in one entry.
+    #[serde(default = "max_instances")]
+    pub max_instances: u64,
+}
+
+/// Networks of the instances.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkOptions {
+    /// The addresses from which each owner's network is taken, as CIDR.
+    pub pool: String,
+    /// The prefix length of one network.
+    pub prefix: u8,
+    /// Name servers for instances; SM's own if empty.
+    pub dns: Vec<std::net::IpAddr>,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self {
+            pool: "172.31.0.0/16".into(),
+            prefix: 24,
+            dns: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// The address of the blobs as SMs reach it, without a slash at its end.
+    pub fn blob_url(&self) -> String {
+        match &self.blob_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("https://{}", self.blob_listen),
+        }
+    }
+
+    /// How long an acknowledgement or answer of the cloud may take.
+    pub fn cloud_response(&self) -> Duration {
+        Duration::from_secs(self.cloud_response_secs)
+    }
+
+    /// How long changes are gathered.
+    pub fn status_delay(&self) -> Duration {
+        Duration::from_secs(self.status_delay_secs)
+    }
+
+    /// How long a Node may be away.
+    pub fn node_lost(&self) -> Duration {
+        Duration::from_secs(self.node_lost_secs)
+    }
+
+    /// How long a Node may take to carry out its list.
+    pub fn launch(&self) -> Duration {
+        Duration::from_secs(self.launch_secs)
+    }
+}
+
+fn iam_public() -> String {
+    "127.0.0.1:8090".into()
+}
+
+fn iam_protected() -> String {
+    "127.0.0.1:8089".into()
+}
+
+fn listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8093))
+}
+
+fn blob_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8094))
+}
+
+fn service_discovery_url() -> String {
+    "https://aoscloud.io:9000/sd/v7/".into()
+}
+
+const fn cloud_response_secs() -> u64 {
+    10
+}
+
+const fn status_delay_secs() -> u64 {
+    1
+}
+
+const fn node_lost_secs() -> u64 {
+    60
+}
+
+const fn wait_active_secs() -> u64 {
+    600
+}
+
+const fn launch_secs() -> u64 {
+    600
+}
+
+const fn keep_items_secs() -> u64 {
+    30 * 24 * 3600
+}
+
+const fn max_instances() -> u64 {
+    1000
+}
