@@ -70,11 +70,23 @@ pub struct BuiltLayer {
     pub bytes: u64,
 }
 
-/// Packs the content of `folder` into a gzipped layer in `store`. Symbolic links are kept as they are.
-pub fn layer(store: &BlobStore, folder: &Path) -> Result<BuiltLayer, Error> {
-    let gzip = GzBuilder::new()
-        .mtime(0)
-        .write(store.writer()?, Compression::new(6));
+/// What went into an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// AosCore's tree digest.
+    pub tree: Digest,
+    /// SHA-256 of the uncompressed tar.
+    pub tar: Digest,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Files, folders and links.
+    pub entries: u64,
+}
+
+/// Packs files and folders into a gzipped tar; each source gets the name beside it, and an empty name means the content
+/// of a folder itself. Symbolic links are kept as they are. Gives the writer back, flushed but not closed.
+pub fn pack<W: Write>(out: W, sources: &[(PathBuf, PathBuf)]) -> Result<(W, Packed), Error> {
+    let gzip = GzBuilder::new().mtime(0).write(out, Compression::new(6));
     let mut packer = Packer {
         tar: tar::Builder::new(Hashed {
             inner: gzip,
@@ -82,21 +94,44 @@ pub fn layer(store: &BlobStore, folder: &Path) -> Result<BuiltLayer, Error> {
         }),
         tree: TreeDigest::default(),
         bytes: 0,
+        entries: 0,
     };
-    packer.folder(folder, Path::new(""))?;
+    for (source, name) in sources {
+        if name.as_os_str().is_empty() {
+            packer.folder(source, name)?;
+        } else {
+            packer.entry(source, name)?;
+        }
+    }
     let hashed = packer.tar.into_inner().map_err(Error::Write)?;
     let tar = Digest::from_bytes(hashed.hasher.finalize().into());
-    let stored = hashed.inner.finish().map_err(Error::Write)?.finish(None)?;
+    let mut out = hashed.inner.finish().map_err(Error::Write)?;
+    out.flush().map_err(Error::Write)?;
+    Ok((
+        out,
+        Packed {
+            // Names with a line break were refused on the way.
+            tree: packer.tree.finish().unwrap_or(tar),
+            tar,
+            bytes: packer.bytes,
+            entries: packer.entries,
+        },
+    ))
+}
+
+/// Packs the content of `folder` into a gzipped layer in `store`.
+pub fn layer(store: &BlobStore, folder: &Path) -> Result<BuiltLayer, Error> {
+    let (writer, packed) = pack(store.writer()?, &[(folder.to_owned(), PathBuf::new())])?;
+    let stored = writer.finish(None)?;
     Ok(BuiltLayer {
         descriptor: Descriptor {
             media_type: media_type::LAYER_TAR_GZIP.to_owned(),
             digest: stored.digest,
             size: stored.size,
         },
-        // Names with a line break were refused on the way.
-        tree: packer.tree.finish().unwrap_or(tar),
-        tar,
-        bytes: packer.bytes,
+        tree: packed.tree,
+        tar: packed.tar,
+        bytes: packed.bytes,
     })
 }
 
@@ -199,6 +234,7 @@ struct Packer<W: Write> {
     tar: tar::Builder<W>,
     tree: TreeDigest,
     bytes: u64,
+    entries: u64,
 }
 
 impl<W: Write> Packer<W> {
@@ -210,51 +246,54 @@ impl<W: Write> Packer<W> {
             .map_err(failed)?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
-            let path = entry.path();
-            let name = inside.join(entry.file_name());
-            let refuse = |why| {
-                Err(Error::Refused {
-                    path: path.clone(),
-                    why,
-                })
-            };
-            if name.as_os_str().as_bytes().contains(&b'\n') {
-                return refuse("has a line break in its name: rename it");
-            }
-            if entry.file_name().as_bytes().starts_with(b".wh.") {
-                return refuse("has a name that means a deletion in a layer: rename it");
-            }
-            let meta = fs::symlink_metadata(&path).map_err(|e| read_error(&path, e))?;
-            let kind = meta.file_type();
-            let mut header = tar::Header::new_gnu();
-            header.set_uid(0);
-            header.set_gid(0);
-            header.set_mtime(0);
-            if kind.is_dir() {
-                header.set_entry_type(tar::EntryType::Directory);
-                header.set_mode(0o755);
-                header.set_size(0);
-                let mut named = name.as_os_str().to_owned();
-                named.push("/");
-                self.tar
-                    .append_data(&mut header, &named, io::empty())
-                    .map_err(Error::Write)?;
-                self.folder(&path, &name)?;
-            } else if kind.is_symlink() {
-                let target = fs::read_link(&path).map_err(|e| read_error(&path, e))?;
-                header.set_entry_type(tar::EntryType::Symlink);
-                header.set_mode(0o777);
-                header.set_size(0);
-                self.tar
-                    .append_link(&mut header, &name, &target)
-                    .map_err(Error::Write)?;
-            } else if kind.is_file() {
-                self.file(&path, &name, header, &meta)?;
-            } else {
-                return refuse("is not a file, folder or link: remove it");
-            }
+            self.entry(&entry.path(), &inside.join(entry.file_name()))?;
         }
         Ok(())
+    }
+
+    fn entry(&mut self, path: &Path, name: &Path) -> Result<(), Error> {
+        let refuse = |why| {
+            Err(Error::Refused {
+                path: path.to_owned(),
+                why,
+            })
+        };
+        let last = name.file_name().unwrap_or_default();
+        if name.as_os_str().as_bytes().contains(&b'\n') {
+            return refuse("has a line break in its name: rename it");
+        }
+        if last.as_bytes().starts_with(b".wh.") {
+            return refuse("has a name that means a deletion in a layer: rename it");
+        }
+        let meta = fs::symlink_metadata(path).map_err(|e| read_error(path, e))?;
+        let kind = meta.file_type();
+        let mut header = tar::Header::new_gnu();
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(0);
+        self.entries += 1;
+        if kind.is_dir() {
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_mode(0o755);
+            let mut named = name.as_os_str().to_owned();
+            named.push("/");
+            self.tar
+                .append_data(&mut header, &named, io::empty())
+                .map_err(Error::Write)?;
+            self.folder(path, name)
+        } else if kind.is_symlink() {
+            let target = fs::read_link(path).map_err(|e| read_error(path, e))?;
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_mode(0o777);
+            self.tar
+                .append_link(&mut header, name, &target)
+                .map_err(Error::Write)
+        } else if kind.is_file() {
+            self.file(path, name, header, &meta)
+        } else {
+            refuse("is not a file, folder or link: remove it")
+        }
     }
 
     fn file(

@@ -1,0 +1,406 @@
+//! `items[].configuration`: turned into the item config that Units read, and what only the cloud needs.
+
+use std::collections::BTreeSet;
+
+use aos_types::{ConfigError, ItemConfig, ItemType};
+use serde_json::{Map, Value, json};
+
+use super::{Image, Instances, State, item::working_dir, section::Section};
+
+/// What was read.
+#[derive(Default)]
+pub(super) struct Configuration {
+    pub item_config: ItemConfig,
+    pub state: Option<State>,
+    pub instances: Instances,
+    pub env: Vec<String>,
+    pub working_dir: String,
+    pub cmd: Vec<String>,
+    pub exposed_ports: Vec<String>,
+}
+
+/// Fields that a Unit reads as they are.
+const AS_IS: [&str; 8] = [
+    "skipResourceLimits",
+    "balancingPolicy",
+    "baseLayerIsNodeRootfs",
+    "hostname",
+    "runParameters",
+    "offlineTTL",
+    "publishedPorts",
+    "sysctl",
+];
+
+const KNOWN: [&str; 21] = [
+    "skipResourceLimits",
+    "balancingPolicy",
+    "baseLayerIsNodeRootfs",
+    "hostname",
+    "runParameters",
+    "offlineTTL",
+    "publishedPorts",
+    "sysctl",
+    "state",
+    "env",
+    "workingDir",
+    "cmd",
+    "instances",
+    "exposedPorts",
+    "allowedConnections",
+    "runtimes",
+    "resources",
+    "quotas",
+    "requestedResources",
+    "alertRules",
+    "permissions",
+];
+
+pub(super) fn read(
+    section: Option<&Section<'_>>,
+    item: &Section<'_>,
+    item_type: ItemType,
+    version: Option<&semver::Version>,
+    images: &[Image],
+) -> Configuration {
+    let Some(section) = section else {
+        if item_type == ItemType::Service && images.iter().any(|image| image.cmd.is_none()) {
+            item.error(
+                "configuration",
+                "is missing: a service needs at least `cmd`",
+            );
+        }
+        return Configuration::default();
+    };
+    section.only(&KNOWN);
+    let read = Configuration {
+        item_config: item_config(section),
+        state: state(section),
+        instances: instances(section),
+        env: section.env("env"),
+        working_dir: working_dir(section).unwrap_or_default(),
+        cmd: section.texts("cmd"),
+        exposed_ports: exposed_ports(section),
+    };
+    let startable = |image: &Image| image.cmd.as_ref().unwrap_or(&read.cmd).is_empty();
+    if item_type == ItemType::Service && images.iter().any(startable) {
+        section.error("cmd", "is missing: name the program that the service runs");
+    }
+    rules(section, &read, version);
+    read
+}
+
+fn item_config(section: &Section<'_>) -> ItemConfig {
+    let mut json = Map::new();
+    for key in AS_IS {
+        if let Some(value) = section.get(key) {
+            json.insert(key.into(), value.clone());
+        }
+    }
+    for key in ["resources", "permissions", "requestedResources"] {
+        if let Some(value) = section.get(key) {
+            json.insert(key.into(), value.clone());
+        }
+    }
+    let runtimes = section.texts("runtimes");
+    if !runtimes.is_empty() {
+        json.insert("runtimes".into(), json!(runtimes));
+    }
+    let connections: Vec<String> = section
+        .texts("allowedConnections")
+        .iter()
+        .map(|text| connection(text))
+        .collect();
+    if !connections.is_empty() {
+        json.insert("allowedConnections".into(), json!(connections));
+    }
+    if let Some(quotas) = quotas(section) {
+        json.insert("quotas".into(), quotas);
+    }
+    if let Some(rules) = alert_rules(section) {
+        json.insert("alertRules".into(), rules);
+    }
+    let text = Value::Object(json).to_string();
+    match ItemConfig::from_slice(text.as_bytes()) {
+        Ok(config) => config,
+        Err(ConfigError::Field { field, .. }) => {
+            let path = field.path().to_owned();
+            let message = field.to_string();
+            let why = message
+                .strip_prefix(&format!("`{path}`: "))
+                .unwrap_or(&message);
+            section.error(&path, why);
+            ItemConfig::default()
+        }
+        Err(other) => {
+            section.error("", other.to_string());
+            ItemConfig::default()
+        }
+    }
+}
+
+/// The bundle writes a range of ports with `-`, an item config with `:`.
+fn connection(text: &str) -> String {
+    let mut parts: Vec<String> = text.split('/').map(str::to_owned).collect();
+    if let Some(port) = parts.get_mut(1) {
+        *port = port.replace('-', ":");
+    }
+    parts.join("/")
+}
+
+/// Sizes may carry a unit; the processor limit has another name on the Unit.
+fn quotas(section: &Section<'_>) -> Option<Value> {
+    let quotas = section.section("quotas")?;
+    const SIZES: [&str; 6] = [
+        "ramLimit",
+        "storageLimit",
+        "stateLimit",
+        "tmpLimit",
+        "uploadLimit",
+        "downloadLimit",
+    ];
+    const COUNTS: [(&str, &str); 7] = [
+        ("cpuLimit", "cpuDMIPSLimit"),
+        ("cpuDMIPSLimit", "cpuDMIPSLimit"),
+        ("pidsLimit", "pidsLimit"),
+        ("noFileLimit", "noFileLimit"),
+        ("uploadSpeedLimit", "uploadSpeed"),
+        ("downloadSpeedLimit", "downloadSpeed"),
+        ("uploadSpeed", "uploadSpeed"),
+    ];
+    let mut known = SIZES.to_vec();
+    known.extend(COUNTS.iter().map(|(name, _)| *name));
+    known.push("downloadSpeed");
+    quotas.only(&known);
+    let mut json = Map::new();
+    for key in SIZES {
+        let bytes = match quotas.get(key) {
+            None => continue,
+            Some(Value::String(text)) => match bytes(text) {
+                Some(bytes) => bytes,
+                None => {
+                    quotas.error(
+                        key,
+                        format!("`{text}` is not a size: write bytes, or a number with KB, MB, GB (1000) or KiB, MiB, GiB (1024)"),
+                    );
+                    continue;
+                }
+            },
+            Some(_) => match quotas.unsigned(key) {
+                Some(bytes) => bytes,
+                None => continue,
+            },
+        };
+        json.insert(key.into(), bytes.into());
+    }
+    for (from, to) in COUNTS
+        .into_iter()
+        .chain([("downloadSpeed", "downloadSpeed")])
+    {
+        if let Some(count) = quotas.unsigned(from) {
+            json.insert(to.into(), count.into());
+        }
+    }
+    for (key, value) in &json {
+        if value.as_u64() == Some(0) && !["stateLimit", "storageLimit"].contains(&key.as_str()) {
+            quotas.error(
+                key,
+                "is 0, with which nothing can run: remove it for no limit",
+            );
+        }
+    }
+    Some(Value::Object(json))
+}
+
+/// Bytes of a text such as `64MiB`.
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// `storage` of the bundle is the partition `storages` of the Node.
+fn alert_rules(section: &Section<'_>) -> Option<Value> {
+    let rules = section.section("alertRules")?;
+    rules.only(&["ram", "cpu", "storage", "upload", "download", "partitions"]);
+    let mut json = Map::new();
+    for key in ["ram", "cpu", "storage", "upload", "download"] {
+        let Some(rule) = rules.section(key) else {
+            continue;
+        };
+        rule.only(&["minTimeout", "minThreshold", "maxThreshold"]);
+        let threshold = |name: &str| rules.section(key).and_then(|r| r.get(name)?.as_f64());
+        let (low, high) = (threshold("minThreshold"), threshold("maxThreshold"));
+        if let (Some(low), Some(high)) = (low, high)
+            && low > high
+        {
+            rule.error("minThreshold", "is above `maxThreshold`");
+        }
+        let percent = !["upload", "download"].contains(&key);
+        if percent && high.is_some_and(|high| !(0.0..=100.0).contains(&high)) {
+            rule.error("maxThreshold", "is a percentage: from 0 to 100");
+        }
+        let Some(value) = rules.get(key) else {
+            continue;
+        };
+        if key == "storage" {
+            let mut partition = value.as_object().cloned().unwrap_or_default();
+            partition.insert("name".into(), "storages".into());
+            json.insert("partitions".into(), json!([partition]));
+        } else {
+            json.insert(key.into(), value.clone());
+        }
+    }
+    if let Some(partitions) = rules.get("partitions") {
+        json.insert("partitions".into(), partitions.clone());
+    }
+    Some(Value::Object(json))
+}
+
+fn state(section: &Section<'_>) -> Option<State> {
+    let state = section.section("state")?;
+    state.only(&["filename", "required"]);
+    let filename = state.text("filename").unwrap_or_else(|| "state.dat".into());
+    if filename.contains('/') || !crate::layout::is_inside(&filename) {
+        state.error(
+            "filename",
+            "is the plain name of a file in the item's folder",
+        );
+    }
+    Some(State {
+        filename,
+        required: state.boolean("required").unwrap_or(false),
+    })
+}
+
+fn instances(section: &Section<'_>) -> Instances {
+    let Some(instances) = section.section("instances") else {
+        return Instances::default();
+    };
+    instances.only(&["minInstances", "priority", "labels"]);
+    let min = instances.unsigned("minInstances").unwrap_or(1);
+    if !(1..=100).contains(&min) {
+        instances.error(
+            "minInstances",
+            format!("is {min}: it must be from 1 to 100"),
+        );
+    }
+    let priority = instances.unsigned("priority").unwrap_or(0);
+    if priority > 999_999 {
+        instances.error("priority", "must be from 0 to 999999");
+    }
+    let labels = instances.texts("labels");
+    for (i, label) in labels.iter().enumerate() {
+        if label.is_empty() || label.len() > 64 {
+            instances.error(&format!("labels[{i}]"), "must have 1 to 64 characters");
+        }
+    }
+    if labels.len() > 4 {
+        instances.warn(
+            "labels",
+            "has more than 4 entries, which AosCore 9 does not take",
+        );
+    }
+    Instances {
+        min,
+        priority,
+        labels,
+    }
+}
+
+fn exposed_ports(section: &Section<'_>) -> Vec<String> {
+    let ports = section.texts("exposedPorts");
+    for (i, text) in ports.iter().enumerate() {
+        let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = port.split_once('-').unwrap_or((port, port));
+        let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+        let fits = matches!((number(first), number(last)), (Some(a), Some(b)) if a <= b);
+        if !fits || !["tcp", "udp"].contains(&protocol) {
+            section.error(
+                &format!("exposedPorts[{i}]"),
+                format!("`{text}` is not a port such as 80 or 5000-5010/udp"),
+            );
+        }
+    }
+    ports
+}
+
+/// Rules over what was read.
+fn rules(section: &Section<'_>, read: &Configuration, version: Option<&semver::Version>) {
+    let config = &read.item_config;
+    if config.skip_resource_limits && version.is_some_and(|version| version.pre.is_empty()) {
+        section.error(
+            "skipResourceLimits",
+            "is for pre-releases only: remove it, or give the version a suffix such as 1.2.3-rc.1",
+        );
+    }
+    if let Some(name) = &config.hostname {
+        let label = |part: &str| {
+            (1..=63).contains(&part.len())
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+                && !part.starts_with('-')
+                && !part.ends_with('-')
+        };
+        if name.len() > 253 || !name.split('.').all(label) {
+            section.error("hostname", format!("`{name}` is not a host name"));
+        }
+    }
+    let mut taken = BTreeSet::new();
+    for (i, port) in config.published_ports.iter().enumerate() {
+        if !taken.insert((port.host_port, port.protocol)) {
+            section.error(
+                &format!("publishedPorts[{i}].hostPort"),
+                format!("{} is published twice", port.host_port),
+            );
+        }
+    }
+    if !config.published_ports.is_empty() && read.instances.min > 1 {
+        section.warn(
+            "publishedPorts",
+            "a host port goes to one instance a Node: further instances need further Nodes",
+        );
+    }
+    for (i, resource) in config.resources.iter().enumerate() {
+        if resource.name.is_empty() {
+            section.error(&format!("resources[{i}].name"), "is empty");
+        }
+        let known = |c| matches!(c, 'r' | 'w' | 'm');
+        if resource.mode.is_empty() || !resource.mode.chars().all(known) {
+            section.error(
+                &format!("resources[{i}].mode"),
+                "is made of the letters r, w and m",
+            );
+        }
+    }
+    for (server, functions) in &config.permissions {
+        for (function, rights) in functions {
+            if !["r", "w", "rw"].contains(&rights.as_str()) {
+                section.error(
+                    &format!("permissions.{server}.{function}"),
+                    format!("`{rights}` must be `r`, `w` or `rw`"),
+                );
+            }
+        }
+    }
+    if let Some(state) = &read.state
+        && state.required
+        && config.quotas.state_limit.unwrap_or_default() == 0
+    {
+        section.error(
+            "state.required",
+            "needs room for the state: set `quotas.stateLimit`",
+        );
+    }
+}
