@@ -44,13 +44,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Records<T> {
     pub async fn remove(&self, key: impl Into<String>) -> Result<(), Error> {
         let (kind, key) = (self.kind, key.into());
         self.store
-            .write(move |transaction| {
-                transaction.execute(
-                    "DELETE FROM records WHERE kind = ?1 AND key = ?2",
-                    params![kind, key],
-                )?;
-                Ok(())
-            })
+            .write(move |transaction| forget(transaction, kind, &key))
             .await
     }
 
@@ -66,6 +60,26 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Records<T> {
                 transaction.execute("DELETE FROM records WHERE kind = ?1", params![kind])?;
                 rows.iter()
                     .try_for_each(|(key, text)| put_text(transaction, kind, key, text))
+            })
+            .await
+    }
+
+    /// Makes several changes in one transaction: `Some` stores, `None` forgets.
+    pub async fn apply(
+        &self,
+        changes: impl IntoIterator<Item = (String, Option<T>)>,
+    ) -> Result<(), Error> {
+        let kind = self.kind;
+        let rows = changes
+            .into_iter()
+            .map(|(key, value)| Ok((key, value.map(|value| self.text(&value)).transpose()?)))
+            .collect::<Result<Vec<_>, Error>>()?;
+        self.store
+            .write(move |transaction| {
+                rows.iter().try_for_each(|(key, text)| match text {
+                    Some(text) => put_text(transaction, kind, key, text),
+                    None => forget(transaction, kind, key),
+                })
             })
             .await
     }
@@ -126,6 +140,14 @@ fn put_text(transaction: &Transaction<'_>, kind: &str, key: &str, text: &str) ->
         "INSERT INTO records (kind, key, value) VALUES (?1, ?2, ?3)
          ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",
         params![kind, key, text],
+    )?;
+    Ok(())
+}
+
+fn forget(transaction: &Transaction<'_>, kind: &str, key: &str) -> Result<(), Error> {
+    transaction.execute(
+        "DELETE FROM records WHERE kind = ?1 AND key = ?2",
+        params![kind, key],
     )?;
     Ok(())
 }
