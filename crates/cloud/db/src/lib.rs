@@ -1,1 +1,84 @@
-//! To be written.
+//! The store of AosCloud: one SQLite file (WAL, `synchronous=FULL`) behind functions named by what they are for.
+//!
+//! [`Db`] is a handle; clones share one writer, a few readers and one bus. Every call that changes something is one
+//! transaction: the change, its audit row, what the Units' timelines say about it. After the commit a [`Change`] goes to
+//! everyone who listens ([`Db::changes`]): the gateway composes desired states anew, pages in browsers read again.
+//!
+//! Tenancy is checked here and nowhere else: what people ask for takes an [`Actor`] and sees only its organisation;
+//! something of another one is "not found". Calls by which a Unit speaks for itself take its id, which
+//! [`Db::unit_of_certificate`] gives for a certificate that we issued.
+//!
+//! The statements are plain SQL with `$n` binds that suits SQLite and PostgreSQL alike (no JSON operators, times as
+//! microseconds in BIGINT); lists and documents are JSON text that is read whole.
+//!
+//! | who | calls |
+//! |---|---|
+//! | gateway, a link comes and goes | [`Db::unit_of_certificate`], [`Db::set_link`], [`Db::set_all_links_down`] |
+//! | gateway, its session machine | [`Db::link_records`], [`Db::write_link`] (and [`LinkWrite`] in the calls below) |
+//! | gateway, what the Unit says | [`Db::apply_status`], [`Db::note`] |
+//! | gateway, what the Unit should be | [`Db::unit_for_compose`], [`Db::store_desired`], [`Db::newest_desired`], [`Db::desired_sent`], [`Db::desired_acked`] |
+//! | gateway, blobs | [`Db::blobs_for_unit`], [`Db::blob`] |
+//! | people | the rest, one call a route of `aos_api` |
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "tests may fail loudly"
+    )
+)]
+
+mod accounts;
+mod actor;
+mod audit;
+mod blobs;
+mod bundles;
+mod change;
+mod columns;
+mod compose;
+mod desired;
+mod enrolment;
+mod error;
+mod link;
+mod phase;
+mod services;
+mod status;
+mod store;
+mod subjects;
+mod timeline;
+mod unit_models;
+mod units;
+
+pub use accounts::{SESSION_IDLE, SESSION_LONGEST, User};
+pub use actor::Actor;
+pub use blobs::BlobRow;
+pub use bundles::NewVersion;
+pub use change::Change;
+pub use compose::{AssignedSubject, Assignment, UnitForCompose, VersionForCompose};
+pub use desired::{NewDesired, StoredDesired};
+pub use enrolment::{IssuedCertificate, RegisterBy, Registered, Registration};
+pub use error::DbError;
+pub use link::{LinkKey, LinkRecord, LinkWrite, LinkedUnit};
+pub use phase::{DesiredContent, DesiredInstances, DesiredItem};
+pub use status::{
+    InstanceReport, ItemReport, NodeReport, StatusOutcome, UnitConfigReport, UnitStatusReport,
+};
+pub use store::{Db, hash_secret};
+pub use timeline::{Happening, KEPT_PER_UNIT};
+
+/// The pattern for `LOWER(column) LIKE … ESCAPE '!'` that finds `search` anywhere; everything if there is none.
+fn like(search: Option<&str>) -> String {
+    let mut pattern = String::from("%");
+    for c in search.unwrap_or_default().to_lowercase().chars() {
+        if matches!(c, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(c);
+    }
+    if pattern.len() > 1 {
+        pattern.push('%');
+    }
+    pattern
+}
