@@ -86,7 +86,14 @@ pub(crate) fn files(folder: &Path, config: &Config, notes: &Notes) {
 
 fn state_file(folder: &Path, item: &Item, field: &str, notes: &Notes) {
     let Some(state) = &item.state else { return };
-    let path = item_folder(item).join(&state.filename);
+    let own = item_folder(item).join(&state.filename);
+    // In a signed bundle it lies under the name it travels by.
+    let travelling = item_folder(item).join(crate::DEFAULT_STATE);
+    let path = if folder.join(&travelling).is_file() && !folder.join(&own).is_file() {
+        travelling
+    } else {
+        own
+    };
     match fs::symlink_metadata(folder.join(&path)) {
         Ok(meta) if meta.is_file() => {
             let room = item.item_config.quotas.state_limit.unwrap_or_default();

@@ -1,0 +1,12 @@
+//! Bundles from the publisher's folder to the cloud's blobs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
+mod config;
+mod folder;
+mod hostile;
+mod round_trip;
