@@ -1,0 +1,169 @@
+import { Button, Group, Modal, SegmentedControl, Stack, TextInput } from "@mantine/core";
+import { notifications } from "@mantine/notifications";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
+import { useLocation } from "wouter";
+import { path, post } from "~/api/client";
+import type { Subject } from "~/api/types";
+import type { Choice } from "~/parts/Picker";
+import { Trouble } from "~/parts/small";
+import { count } from "~/parts/time";
+import css from "./assignments.module.css";
+import { OverrideFields } from "./OverrideFields";
+import { read, type Typed, untouched } from "./overrides";
+import { ServicePicker, UnitPicker } from "./pickers";
+
+/** Makes an assignment: which services run on which Units, and how. */
+export function NewAssignment(properties: {
+  close: () => void;
+  label?: string;
+  units?: Choice[];
+  services?: Choice[];
+}) {
+  const { close } = properties;
+  const client = useQueryClient();
+  const [, go] = useLocation();
+  const [label, setLabel] = useState(properties.label ?? "");
+  const [kind, setKind] = useState("group");
+  const [priority, setPriority] = useState("0");
+  const [units, setUnits] = useState<Choice[]>(properties.units ?? []);
+  const [services, setServices] = useState<Choice[]>(properties.services ?? []);
+  const [set, setSet] = useState<Record<string, Typed>>({});
+  // What was made when a later step failed: trying again goes on from there instead of making a second one.
+  const [made, setMade] = useState<Subject | null>(null);
+
+  const priorityWrong = /^\d{1,6}$/.test(priority.trim()) ? null : "A whole number from 0 to 999999.";
+  const bad = services.some((service) => "wrong" in read(set[service.id] ?? untouched));
+  const save = useMutation({
+    mutationFn: async () => {
+      const subject =
+        made ??
+        (await post<Subject>("/subjects/", {
+          label: label.trim(),
+          priority: Number(priority.trim()),
+          is_group: kind === "group",
+        }));
+      setMade(subject);
+      // Units last: they get everything in one desired state instead of one for each service.
+      for (const service of services) {
+        const typed = read(set[service.id] ?? untouched);
+        if ("wrong" in typed) throw new Error(`${service.name}: ${typed.why}`);
+        await post(path`/subjects/${subject.id}/services/`, {
+          service_ids: [service.id],
+          ...typed.overrides,
+        });
+      }
+      if (units.length > 0) {
+        await post(path`/subjects/${subject.id}/units/`, { system_uids: units.map((unit) => unit.id) });
+      }
+      return subject;
+    },
+    onSuccess: (subject) => {
+      void client.invalidateQueries();
+      notifications.show({
+        title: `“${subject.label}” is assigned`,
+        message: `${count(services.length, "service")} on ${count(units.length, "Unit")}.`,
+      });
+      close();
+      go(`/assignments/${subject.id}`);
+    },
+  });
+
+  return (
+    <Modal opened onClose={close} title="New assignment" size="xl" closeOnClickOutside={false}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          save.mutate();
+        }}
+      >
+        <Stack gap="md">
+          <div className={css.top}>
+            <TextInput
+              label="Name"
+              placeholder="for example: front cameras, spring fleet"
+              value={label}
+              required
+              withAsterisk={false}
+              data-autofocus
+              disabled={made !== null}
+              onChange={(event) => setLabel(event.currentTarget.value)}
+            />
+            <TextInput
+              label="Priority"
+              description="Higher gets resources first"
+              inputMode="numeric"
+              value={priority}
+              error={priorityWrong}
+              disabled={made !== null}
+              onChange={(event) => setPriority(event.currentTarget.value)}
+            />
+          </div>
+          <div>
+            <SegmentedControl
+              aria-label="Kind of Subject"
+              value={kind}
+              onChange={setKind}
+              disabled={made !== null}
+              data={[
+                { value: "group", label: "Group of Units" },
+                { value: "person", label: "Person" },
+              ]}
+            />
+            <p className={css.hint}>
+              {kind === "group"
+                ? "Runs on all its Units at once. The state of its services stays on each Unit."
+                : "Belongs to one Unit at a time, and the state of its services follows the person."}
+            </p>
+          </div>
+          <div className={css.two}>
+            <ServicePicker picked={services} pick={setServices} />
+            <UnitPicker picked={units} pick={setUnits} />
+          </div>
+          {services.length > 0 && (
+            <div>
+              <h3 className={css.sub}>How they run</h3>
+              <ul className={css.how}>
+                {services.map((service) => (
+                  <li key={service.id}>
+                    <b>{service.name}</b>
+                    <OverrideFields
+                      name={service.name}
+                      value={set[service.id] ?? untouched}
+                      change={(value) => setSet({ ...set, [service.id]: value })}
+                    />
+                  </li>
+                ))}
+              </ul>
+            </div>
+          )}
+          <Trouble
+            error={save.error}
+            doing={
+              made ? `“${made.label}” was made, but not all of it could be stored` : "Nothing was assigned"
+            }
+          />
+          <div className={css.end}>
+            <span className={css.plan} role="status">
+              {services.length > 0 && units.length > 0
+                ? `${count(services.length, "service")} will run on ${count(units.length, "Unit")}.`
+                : "Services or Units may also be added later."}
+            </span>
+            <Group gap="xs">
+              <Button variant="default" onClick={close}>
+                Cancel
+              </Button>
+              <Button
+                type="submit"
+                loading={save.isPending}
+                disabled={label.trim() === "" || priorityWrong !== null || bad}
+              >
+                {made ? "Try again" : "Assign"}
+              </Button>
+            </Group>
+          </div>
+        </Stack>
+      </form>
+    </Modal>
+  );
+}

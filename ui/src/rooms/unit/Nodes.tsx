@@ -1,0 +1,96 @@
+import { Network } from "lucide-react";
+import type { Node, UnitSubjectService } from "~/api/types";
+import { Mark, Shape } from "~/parts/Mark";
+import { Card } from "~/parts/Room";
+import { Chips, Empty, Facts, Ident } from "~/parts/small";
+import { bytes, count } from "~/parts/time";
+import { say } from "~/parts/tone";
+import { why } from "./phase";
+import css from "./unit.module.css";
+
+function platform(node: Node): string {
+  const cpu = node.cpus[0];
+  const cores = node.cpus.reduce((sum, each) => sum + each.total_num_cores, 0);
+  const arch = cpu ? `${cpu.architecture}${cpu.variant ? `/${cpu.variant}` : ""}` : "";
+  return [node.os, arch, cores > 0 ? count(cores, "core") : ""].filter((part) => part !== "").join(", ");
+}
+
+function Placed({ node, services }: { node: Node; services: UnitSubjectService[] }) {
+  const here = services.flatMap((entry) =>
+    entry.instances
+      .filter((instance) => instance.node_id === node.node_id)
+      .map((instance) => ({ entry, instance, tone: say(instance.run_state).tone })),
+  );
+  if (here.length === 0) return <span className={css.faint}>no instance</span>;
+  const named = here.length <= 12;
+  return (
+    <span className={css.placed}>
+      {here.map(({ entry, instance, tone }) => {
+        const name = `${entry.service.codename} #${instance.instance_id}`;
+        return (
+          <span key={`${entry.subject.id}/${name}`} title={`${name}: ${instance.run_state}`}>
+            <Shape tone={tone} size={9} />
+            {named && <span>{name}</span>}
+          </span>
+        );
+      })}
+      {!named && <span>{count(here.length, "instance")}</span>}
+    </span>
+  );
+}
+
+/** The Nodes of a Unit, as the Unit reports them, with what is placed on each. */
+export function Nodes({ nodes, services }: { nodes: Node[]; services: UnitSubjectService[] }) {
+  if (nodes.length === 0) {
+    return (
+      <Card title="Nodes">
+        <Empty icon={Network} title="No Node is known yet" small>
+          The Unit reports its Nodes with its first status, as soon as it is linked.
+        </Empty>
+      </Card>
+    );
+  }
+  return (
+    <Card title="Nodes" note={count(nodes.length, "Node")}>
+      <ul className={css.nodes}>
+        {nodes.map((node) => (
+          <li key={node.node_id} data-node={node.node_id}>
+            <div className={css.nodeHead}>
+              <b>{node.title || node.node_id}</b>
+              <span className={css.role}>{node.is_main ? "main" : "secondary"}</span>
+              <span className={css.nodeState}>
+                <Mark
+                  state={node.is_connected ? node.state : "Offline"}
+                  word={node.is_connected ? undefined : "Not linked"}
+                />
+              </span>
+            </div>
+            {node.error && <p className={css.nodeError}>{why(node.error)}</p>}
+            <Facts
+              of={[
+                ["Node id", <Ident key="id" id={node.node_id} what="Node id" />],
+                ["Group", node.node_type],
+                ["Platform", platform(node)],
+                [
+                  "Capacity",
+                  [
+                    node.max_dmips > 0 ? `${node.max_dmips.toLocaleString("en")} DMIPS` : "",
+                    node.total_ram > 0 ? bytes(node.total_ram) : "",
+                  ]
+                    .filter((part) => part !== "")
+                    .join(", ") || "not reported",
+                ],
+                ["Labels", <Chips key="labels" of={node.labels} />],
+                [
+                  "Runtimes",
+                  <Chips key="runtimes" of={node.runtimes.map((each) => each.runtime_type || each.id)} />,
+                ],
+                ["Instances", <Placed key="placed" node={node} services={services} />],
+              ]}
+            />
+          </li>
+        ))}
+      </ul>
+    </Card>
+  );
+}

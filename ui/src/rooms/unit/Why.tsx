@@ -1,0 +1,87 @@
+import { Drawer } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { Check, Hourglass, Minus, X } from "lucide-react";
+import { explain } from "~/api/queries";
+import type { RuleOutcome } from "~/api/types";
+import { Mark } from "~/parts/Mark";
+import { Command, Loading, Trouble } from "~/parts/small";
+import css from "./unit.module.css";
+
+const RULES: Record<string, string> = {
+  unit_provisioned: "The Unit is provisioned",
+  service_exists: "The service exists",
+  version_ready: "A version is ready",
+  assigned: "It is assigned to the Unit",
+  platform_fits: "A platform of it fits a Node",
+  labels_fit: "A Node has its labels",
+  in_desired_state: "It is in the desired state",
+  unit_linked: "The Unit is linked",
+  acknowledged: "The Unit acknowledged the desired state",
+  installed: "It is installed",
+  running: "Its instances run",
+};
+const ICONS: Record<RuleOutcome, typeof Check> = {
+  pass: Check,
+  fail: X,
+  waiting: Hourglass,
+  not_checked: Minus,
+};
+const HEARD: Record<RuleOutcome, string> = {
+  pass: "holds",
+  fail: "does not hold",
+  waiting: "on its way",
+  not_checked: "not looked at",
+};
+
+/** Why a service is, or is not, as desired on a Unit: every rule from assignment to running, live. */
+export function Why({ unit, service, close }: { unit: string; service: string | null; close: () => void }) {
+  const read = useQuery({ ...explain(unit, service ?? ""), enabled: service !== null });
+  const told = read.data;
+  return (
+    <Drawer
+      opened={service !== null}
+      onClose={close}
+      size={460}
+      title={told ? `Why is ${told.service.title || told.service.codename} as it is?` : "Why?"}
+    >
+      {read.error && <Trouble error={read.error} doing="No explanation" retry={() => void read.refetch()} />}
+      {read.isPending && service !== null && <Loading />}
+      {told && (
+        <>
+          <div className={css.summary}>
+            <Mark
+              state="summary"
+              tone={
+                told.as_desired ? "good" : told.rules.some((rule) => rule.outcome === "fail") ? "bad" : "busy"
+              }
+              word={told.as_desired ? "As desired" : "Not as desired"}
+            />
+            <p>{told.summary}</p>
+          </div>
+          <ol className={css.rules}>
+            {told.rules.map((rule) => {
+              const Icon = ICONS[rule.outcome] ?? Minus;
+              return (
+                <li key={rule.rule} data-outcome={rule.outcome}>
+                  <span className={css.outcome}>
+                    <Icon size={13} strokeWidth={2.6} aria-hidden />
+                  </span>
+                  <div>
+                    <b>
+                      {RULES[rule.rule] ?? rule.rule}
+                      <span className="only-heard">: {HEARD[rule.outcome]}</span>
+                    </b>
+                    {rule.text && <p>{rule.text}</p>}
+                    {rule.hint && rule.outcome !== "pass" && <p className={css.hint}>{rule.hint}</p>}
+                  </div>
+                </li>
+              );
+            })}
+          </ol>
+          <p className={css.same}>The same on the command line:</p>
+          <Command text={`aos explain ${told.system_uid} ${told.service.codename}`} />
+        </>
+      )}
+    </Drawer>
+  );
+}
