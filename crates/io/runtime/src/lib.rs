@@ -18,19 +18,19 @@
 //! Everything made here (runtime state, cgroups, folders, mounts) lies under roots that belong to one Node, so that two
 //! Nodes on one machine never meet; removal touches nothing else. Wire and file facts: `docs/protocol/items.md`.
 
-//mod bundle;
-//mod cgroup;
-//mod crun;
-//mod fake;
+mod bundle;
+mod cgroup;
+mod crun;
+mod fake;
 mod id;
 pub mod keeper;
 mod limits;
-//mod rootfs;
+mod rootfs;
 mod runtime;
 mod spec;
 
-//pub use crun::{CrunOptions, CrunRuntime};
-//pub use fake::FakeRuntime;
+pub use crun::{CrunOptions, CrunRuntime};
+pub use fake::FakeRuntime;
 pub use id::{InstanceId, ParseInstanceIdError};
 pub use limits::{CpuQuota, Limits};
 pub use runtime::{Error, Exit, ExitCause, Runtime, Started, Status};

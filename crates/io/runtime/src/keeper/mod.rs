@@ -29,6 +29,7 @@ pub use client::{Client, Error, Events};
 pub use message::{
     Answer, ExitRecord, Kept, LogPolicy, Message, Order, Request, StartOrder, VERSION,
 };
+pub(crate) use process::notices;
 pub use process::start_time;
 pub use program::run;
 pub use serve::{ServeError, ServeOptions, serve};

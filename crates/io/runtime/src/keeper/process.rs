@@ -24,6 +24,29 @@ pub(super) fn facts(pid: u32) -> Option<Facts> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Whether a process can notice a signal: it handles it, or blocks it to read it by other means. The first process of a
+/// pid namespace never sees the default action of a signal from outside, `SIGKILL` excepted, so waiting for one that cannot
+/// notice is in vain. True if nothing is known.
+pub(crate) fn notices(pid: u32, signal: i32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return true;
+    };
+    let mask = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
+    };
+    let bit = u32::try_from(signal - 1)
+        .ok()
+        .and_then(|shift| 1_u64.checked_shl(shift))
+        .unwrap_or(0);
+    match (mask("SigCgt:"), mask("SigBlk:")) {
+        (Some(caught), Some(blocked)) => (caught | blocked) & bit != 0,
+        _ => true,
+    }
+}
+
 /// A process handle that stays right when the number is reused.
 pub(super) fn open(pid: u32) -> io::Result<OwnedFd> {
     let pid = i32::try_from(pid)
@@ -55,6 +78,20 @@ mod tests {
         assert!(me.started > 0 && !me.zombie);
         assert_eq!(start_time(std::process::id()), Some(me.started));
         assert_eq!(facts(u32::MAX), None);
+    }
+
+    #[test]
+    fn who_handles_a_signal_is_known() {
+        let mut sleep = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        assert!(!notices(sleep.id(), 15));
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
+        // Rust handles SIGSEGV to tell a stack overflow.
+        assert!(notices(std::process::id(), 11));
+        assert!(notices(u32::MAX, 15));
     }
 
     #[test]

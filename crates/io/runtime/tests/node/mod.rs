@@ -96,3 +96,16 @@ pub async fn until(what: &str, mut reached: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// Says why a test cannot run here; the test returns then.
+pub fn skip(test: &str) -> bool {
+    let reason = if !rustix::process::geteuid().is_root() {
+        "needs root"
+    } else if Command::new("crun").arg("--version").output().is_err() {
+        "needs crun"
+    } else {
+        return false;
+    };
+    eprintln!("SKIPPED {test}: {reason}");
+    true
+}

@@ -1,0 +1,59 @@
+use std::{collections::HashSet, fs, sync::Arc};
+
+use super::{Shared, blocking, command::Listed};
+use crate::{Error, InstanceId, StopPolicy, rootfs};
+
+impl Shared {
+    /// Removes all that was made for an instance: container, cgroup, root, bundle. What is not there is fine.
+    pub(super) async fn remove(self: &Arc<Self>, id: InstanceId) -> Result<(), Error> {
+        let name = id.to_string();
+        if self.runner.knows(&name) {
+            self.runner.delete(&name).await?;
+        }
+        let shared = self.clone();
+        blocking(move || {
+            let bundle = shared.bundle(id);
+            if bundle.exists() {
+                // Never through a mount: the root has to be gone before its folder is.
+                rootfs::unmount_root(&bundle.join("rootfs"))?;
+                rootfs::remove_tree(&bundle)?;
+            }
+            rootfs::remove_tree(&shared.writable(id))?;
+            shared.layout.remove(&shared.cgroup(id));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stops and removes every instance under our roots that is not in `known`.
+    pub(super) async fn remove_unknown(
+        self: &Arc<Self>,
+        known: &[InstanceId],
+        listed: &[Listed],
+    ) -> Result<(), Error> {
+        let known: HashSet<InstanceId> = known.iter().copied().collect();
+        let mut unknown: HashSet<InstanceId> = listed
+            .iter()
+            .filter_map(|found| found.id.parse().ok())
+            .collect();
+        for kept in self.all_kept().await? {
+            unknown.extend(kept.id.parse::<InstanceId>());
+        }
+        for folder in [self.bundles(), self.options.writable_dir.clone()] {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                unknown.extend(
+                    entry
+                        .file_name()
+                        .to_str()
+                        .and_then(|name| name.parse::<InstanceId>().ok()),
+                );
+            }
+        }
+        for id in unknown.difference(&known) {
+            tracing::info!(%id, "removed: nobody knows this instance any more");
+            self.end(*id, StopPolicy::KILL).await?;
+            self.remove(*id).await?;
+        }
+        Ok(())
+    }
+}
