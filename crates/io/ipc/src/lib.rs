@@ -2,7 +2,8 @@
 //!
 //! IAM, CM and SM never import each other; all they share is in this crate. [`proto`] is the contract, compiled from our
 //! own protos, with the names and numbers of AosEdge 9 so that a Node of ours works beside a Node of theirs
-//! (`docs/protocol/grpc.md`). [`convert`] reads it into the types of the product and writes it from them.
+//! (`docs/protocol/grpc.md`). [`convert`] reads it into the types of the product and writes it from them. [`serve`] and
+//! [`connect`] are the only transport: TLS by `aos-pki`, the peer's identity in each request, pings, deadlines.
 #![cfg_attr(
     test,
     allow(
@@ -13,5 +14,18 @@
     )
 )]
 
+mod address;
+mod client;
 pub mod convert;
+mod peer;
 pub mod proto;
+mod server;
+
+pub use address::{AddressError, bind, with_host};
+pub use client::{ConnectError, connect, reason, within};
+pub use peer::{Peer, allow, peer};
+pub use server::{ServeError, serve};
+
+/// Longest gRPC message accepted, in bytes, for `max_decoding_message_size` of clients and servers: the default of gRPC
+/// (4 MiB) is too short for the list of a Node with many instances.
+pub const MAX_MESSAGE: usize = 32 * 1024 * 1024;

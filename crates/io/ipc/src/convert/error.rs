@@ -23,6 +23,11 @@ pub fn error_to_proto(error: Option<&ErrorInfo>) -> Option<pb::ErrorInfo> {
     })
 }
 
+/// An error for a status message of a stream, where "no error" is written as all zeros.
+pub fn status_error_to_proto(error: Option<&ErrorInfo>) -> Option<pb::ErrorInfo> {
+    Some(error_to_proto(error).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use aos_types::AosCode;

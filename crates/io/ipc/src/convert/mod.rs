@@ -2,18 +2,20 @@
 //!
 //! Reading can fail, because a peer may send an id that cannot be one; the error names the field. Writing cannot.
 
+mod alert_rules;
 mod error;
 mod ident;
 mod node;
 mod time;
 
-pub use error::{error_from_proto, error_to_proto};
+pub use alert_rules::{alert_rules_from_proto, alert_rules_to_proto};
+pub use error::{error_from_proto, error_to_proto, status_error_to_proto};
 pub use ident::{ident_from_proto, ident_to_proto};
 pub use node::{
     arch_from_proto, arch_to_proto, node_info_from_proto, node_info_to_proto, os_from_proto,
     os_to_proto, resource_from_proto, resource_to_proto, runtime_from_proto, runtime_to_proto,
 };
-pub use time::{time_from_proto, time_to_proto};
+pub use time::{duration_from_proto, duration_to_proto, time_from_proto, time_to_proto};
 
 use aos_types::{InvalidId, UnknownState};
 
@@ -62,4 +64,11 @@ fn set(value: u64) -> Option<u64> {
 /// A text whose emptiness means "not set".
 fn filled(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+impl From<Unreadable> for tonic::Status {
+    fn from(error: Unreadable) -> Self {
+        let why = std::error::Error::source(&error).map(|source| format!(": {source}"));
+        Self::invalid_argument(format!("{error}{}", why.unwrap_or_default()))
+    }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use aos_time::Timestamp;
 
 /// Reads a protobuf timestamp; microseconds are kept.
@@ -18,6 +20,20 @@ pub fn time_to_proto(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: micros.div_euclid(1_000_000),
         nanos: i32::try_from(nanos).unwrap_or(0),
+    }
+}
+
+/// Reads a protobuf duration; none or a negative one is zero.
+pub fn duration_from_proto(span: Option<prost_types::Duration>) -> Duration {
+    span.and_then(|span| Duration::try_from(span).ok())
+        .unwrap_or_default()
+}
+
+/// Writes a protobuf duration.
+pub fn duration_to_proto(span: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(span.subsec_nanos()).unwrap_or(0),
     }
 }
 
