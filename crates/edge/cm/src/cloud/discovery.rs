@@ -1,0 +1,229 @@
+use std::{io, time::Duration};
+
+use aos_cloud_protocol::{DiscoveryError, DiscoveryRequest, DiscoveryResponse};
+use aos_pki::{ClientTls, discovery_urls, handshake_reason};
+use aos_types::SystemId;
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+
+use super::socket::{self, DialError};
+
+/// Longest answer of a service discovery.
+const MAX_ANSWER: usize = 256 * 1024;
+/// How long one request may take, connecting included.
+const REQUEST: Duration = Duration::from_secs(20);
+/// How often a redirect may lead on.
+const MAX_REDIRECTS: usize = 4;
+
+/// Why a service discovery did not say where to connect.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("there is no service discovery address: set `service_discovery_url`")]
+    NoUrl,
+    #[error("service discovery address `{url}` is not an https address")]
+    NotHttps { url: String },
+    #[error("cannot reach the service discovery at {url}")]
+    Dial {
+        url: String,
+        #[source]
+        source: DialError,
+    },
+    #[error("the service discovery at {url} broke off")]
+    Exchange {
+        url: String,
+        #[source]
+        source: hyper::Error,
+    },
+    #[error("the service discovery at {url} did not answer in {} s", REQUEST.as_secs())]
+    Timeout { url: String },
+    #[error("the service discovery at {url} answered {status}")]
+    Status { url: String, status: StatusCode },
+    #[error("the answer of the service discovery at {url} is longer than {MAX_ANSWER} bytes")]
+    TooLong { url: String },
+    #[error("the answer of the service discovery at {url} cannot be read")]
+    Answer {
+        url: String,
+        #[source]
+        source: DiscoveryError,
+    },
+    #[error("the cloud asks to come back in {} s", wait.as_secs_f64())]
+    Later { wait: Duration },
+    #[error("the service discovery at {url} refuses this Unit (error {code})")]
+    Refused { url: String, code: u32 },
+    #[error("the service discovery redirects in circles")]
+    Redirects,
+    #[error("the service discovery at {url} names no address to connect to")]
+    NoConnection { url: String },
+}
+
+impl Error {
+    /// How long the cloud asked to wait.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Later { wait } => Some(*wait),
+            _ => None,
+        }
+    }
+}
+
+/// Where service discoveries are, in the order to try them (`docs/protocol/unit-cloud.md`, service discovery).
+pub(crate) fn candidates(
+    certificate: Option<&[u8]>,
+    configured: &str,
+    overriding: Option<&str>,
+) -> Vec<String> {
+    if let Some(url) = overriding {
+        return vec![url.to_owned()];
+    }
+    let path = configured
+        .parse::<Uri>()
+        .ok()
+        .map_or_else(|| "/sd/v7/".to_owned(), |uri| uri.path().to_owned());
+    let path = if path == "/" { "/sd/v7/".into() } else { path };
+    let mut urls: Vec<String> = certificate
+        .map(discovery_urls)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|base| {
+            let base: Uri = base.parse().ok()?;
+            Some(format!("https://{}{path}", base.authority()?))
+        })
+        .collect();
+    if urls.is_empty() {
+        urls.push(configured.to_owned());
+    }
+    urls
+}
+
+/// Asks the service discoveries one after the other and follows redirects.
+pub(crate) async fn discover(
+    urls: &[String],
+    tls: &ClientTls,
+    system_id: &SystemId,
+) -> Result<DiscoveryResponse, Error> {
+    let mut urls = urls.to_vec();
+    for _ in 0..=MAX_REDIRECTS {
+        let (url, answer) = first_answer(&urls, tls, system_id).await?;
+        let wait = Duration::from_millis(answer.next_request_delay_ms);
+        match answer.error_code {
+            0 if answer.connection_info.is_empty() => return Err(Error::NoConnection { url }),
+            0 => return Ok(answer),
+            1 if answer.connection_info.is_empty() => return Err(Error::NoConnection { url }),
+            1 => urls = answer.connection_info,
+            2 => return Err(Error::Later { wait }),
+            code if wait.is_zero() => return Err(Error::Refused { url, code }),
+            _ => return Err(Error::Later { wait }),
+        }
+    }
+    Err(Error::Redirects)
+}
+
+async fn first_answer(
+    urls: &[String],
+    tls: &ClientTls,
+    system_id: &SystemId,
+) -> Result<(String, DiscoveryResponse), Error> {
+    let mut last = Error::NoUrl;
+    for url in urls {
+        let timeout = Error::Timeout { url: url.clone() };
+        let asked = tokio::time::timeout(REQUEST, ask(url, tls, system_id)).await;
+        match asked.unwrap_or(Err(timeout)) {
+            Ok(answer) => return Ok((url.clone(), answer)),
+            Err(error) => {
+                tracing::debug!(url, error = %chain(&error), "a service discovery did not help");
+                last = error;
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn ask(url: &str, tls: &ClientTls, system_id: &SystemId) -> Result<DiscoveryResponse, Error> {
+    let not_https = || Error::NotHttps { url: url.into() };
+    let uri: Uri = url.parse().map_err(|_| not_https())?;
+    if uri.scheme_str() != Some("https") {
+        return Err(not_https());
+    }
+    let authority = uri.authority().ok_or_else(not_https)?.clone();
+    let stream = socket::dial(&uri, tls).await.map_err(|source| Error::Dial {
+        url: url.into(),
+        source,
+    })?;
+    let exchange = |source| Error::Exchange {
+        url: url.into(),
+        source,
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(exchange)?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let body = DiscoveryRequest::new(system_id.clone()).encode();
+    let request = Request::post(path)
+        .header(header::HOST, authority.as_str())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ACCEPT, "application/json")
+        .header(header::CONNECTION, "close")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|_| not_https())?;
+    let talk = async move {
+        let answer = sender.send_request(request).await.map_err(exchange)?;
+        let status = answer.status();
+        if status != StatusCode::OK {
+            return Err(Error::Status {
+                url: url.into(),
+                status,
+            });
+        }
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|_| Error::TooLong { url: url.into() })?;
+        DiscoveryResponse::decode(&body.to_bytes()).map_err(|source| Error::Answer {
+            url: url.into(),
+            source,
+        })
+    };
+    tokio::pin!(talk);
+    tokio::pin!(connection);
+    // The connection must be driven for the exchange to go on; when it ends the exchange has its answer or an error.
+    tokio::select! {
+        answer = &mut talk => answer,
+        _ = &mut connection => talk.await,
+    }
+}
+
+/// An error with its causes, for logs.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if inner.downcast_ref::<io::Error>().is_some() {
+            text.push_str(": ");
+            text.push_str(&handshake_reason(inner));
+            break;
+        }
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_override_wins_then_the_certificate_then_the_configuration() {
+        let configured = "https://configured:9000/sd/v7/";
+        assert_eq!(
+            candidates(None, configured, Some("https://other/x")),
+            ["https://other/x"]
+        );
+        assert_eq!(candidates(None, configured, None), [configured]);
+        assert_eq!(
+            candidates(Some(b"not a certificate"), configured, None),
+            [configured]
+        );
+    }
+}

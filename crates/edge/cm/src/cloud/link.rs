@@ -1,0 +1,146 @@
+use std::{sync::Arc, time::Duration};
+
+use aos_cloud_protocol::{AlertEvent, BlobUrl, Body, RequestBlobUrls};
+use aos_session::{Keep, Priority};
+use aos_types::{AosCode, Digest, ErrorInfo};
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::contract::{AlertSink, BlobSource};
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The cloud has it.
+    Acked,
+    /// It will not be sent any more.
+    Dropped,
+}
+
+/// A message to send.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) body: Body,
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) priority: Priority,
+    pub(crate) keep: Keep,
+    pub(crate) topic: Option<&'static str>,
+}
+
+impl Outgoing {
+    /// Kept until the cloud has it.
+    pub(crate) fn durable(body: Body, priority: Priority) -> Self {
+        Self {
+            body,
+            correlation_id: None,
+            priority,
+            keep: Keep::Durable,
+            topic: None,
+        }
+    }
+
+    pub(crate) fn answering(mut self, correlation_id: Option<String>) -> Self {
+        self.correlation_id = correlation_id;
+        self
+    }
+}
+
+/// What others ask of the driver.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Send(Outgoing, Option<oneshot::Sender<Answer>>),
+    /// Sends a request and gives the answer with the same correlation id.
+    Ask(Vec<Digest>, oneshot::Sender<Vec<BlobUrl>>),
+}
+
+/// A handle to the cloud link.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) alerts: mpsc::Sender<AlertEvent>,
+    pub(super) connected: watch::Receiver<bool>,
+    /// How long an answer may take.
+    pub(super) patience: Duration,
+}
+
+impl Link {
+    /// Hands a message over. It is durable, if it is to be, soon after; the order is kept.
+    pub(crate) async fn send(&self, message: Outgoing) {
+        // The driver has ended: the program is about to.
+        let _ = self.commands.send(Command::Send(message, None)).await;
+    }
+
+    /// Hands a message over and tells what became of it.
+    pub(crate) async fn send_and_watch(&self, message: Outgoing) -> oneshot::Receiver<Answer> {
+        let (done, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Send(message, Some(done))).await;
+        answer
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+}
+
+#[async_trait]
+impl BlobSource for Link {
+    async fn blob_urls(&self, digests: Vec<Digest>) -> Result<Vec<BlobUrl>, ErrorInfo> {
+        let offline = || ErrorInfo::new(AosCode::Failed, "the cloud is not connected");
+        if !self.is_connected() {
+            return Err(offline());
+        }
+        let (done, answer) = oneshot::channel();
+        let asked = self.commands.send(Command::Ask(digests, done)).await;
+        asked.map_err(|_| offline())?;
+        match tokio::time::timeout(self.patience, answer).await {
+            Ok(Ok(urls)) => Ok(urls),
+            Ok(Err(_)) => Err(offline()),
+            Err(_) => Err(ErrorInfo::new(
+                AosCode::Timeout,
+                "the cloud did not say in time where the blobs are",
+            )),
+        }
+    }
+
+    fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
+    }
+}
+
+impl AlertSink for Link {
+    fn alert(&self, event: AlertEvent) {
+        if self.alerts.try_send(event).is_err() {
+            tracing::warn!("an alert was dropped: too many at once");
+        }
+    }
+}
+
+/// The body of a request for the addresses of blobs.
+pub(super) fn ask_for(digests: Vec<Digest>) -> Body {
+    Body::RequestBlobUrls(RequestBlobUrls { digests })
+}
+
+/// A link whose driver is somebody else, for tests of other parts.
+#[cfg(test)]
+pub(crate) fn for_tests() -> (
+    Link,
+    mpsc::Receiver<Command>,
+    mpsc::Receiver<AlertEvent>,
+    watch::Sender<bool>,
+) {
+    let (commands, received) = mpsc::channel(64);
+    let (alerts, alerted) = mpsc::channel(64);
+    let (online, connected) = watch::channel(false);
+    let link = Link {
+        commands,
+        alerts,
+        connected,
+        patience: Duration::from_secs(1),
+    };
+    (link, received, alerted, online)
+}
+
+/// A shared link as the traits want it.
+pub(crate) fn shared(link: &Link) -> (Arc<dyn BlobSource>, Arc<dyn AlertSink>) {
+    (Arc::new(link.clone()), Arc::new(link.clone()))
+}
