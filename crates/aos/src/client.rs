@@ -87,7 +87,7 @@ impl Client {
 
     /// The root certificate (DER) that the cloud was found to chain to.
     pub fn root(&self) -> Option<Vec<u8>> {
-        self.seen.root().map(|root| root.to_vec())
+        self.seen.root()
     }
 
     /// From now on requests carry this session cookie.
@@ -114,14 +114,6 @@ impl Client {
                 .json_text()
                 .await?,
         )
-    }
-
-    /// `GET`, the answer as text.
-    pub async fn text(&self, path: &str) -> Result<String, Failure> {
-        self.send(self.request(Method::GET, path).timeout(REQUEST))
-            .await?
-            .json_text()
-            .await
     }
 
     /// All elements of a list, page by page.
@@ -260,11 +252,17 @@ impl Client {
     fn no_answer(&self, error: &reqwest::Error) -> Failure {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
         while let Some(this) = cause {
-            if let Some(rustls::Error::General(why)) = this.downcast_ref::<rustls::Error>() {
-                return trust::not_trusted(&self.base, why);
-            }
-            if let Some(error @ rustls::Error::InvalidCertificate(_)) = this.downcast_ref() {
-                return trust::not_trusted(&self.base, &error.to_string());
+            if let Some(broken) = this.downcast_ref::<rustls::Error>() {
+                let why = aos_pki::handshake_reason(broken);
+                return match broken {
+                    rustls::Error::General(_) | rustls::Error::InvalidCertificate(_) => {
+                        trust::not_trusted(&self.base, &why)
+                    }
+                    _ => Failure::new(format!("{} refused the connection", self.base))
+                        .why(why)
+                        .hint("your certificate may have run out: sign in again with `aos login`")
+                        .exit(Exit::NotAllowed),
+                };
             }
             // An error inside an `io::Error` is not its source but its content.
             if let Some(inner) = this

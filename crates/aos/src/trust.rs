@@ -3,13 +3,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aos_pki::Fingerprint;
-use rustls::client::WebPkiServerVerifier;
+use aos_pki::{ALPN_HTTP, CertSource, Fingerprint, KeyPair, Roots};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 use crate::failure::{Exit, Failure, OrFail as _};
 
@@ -17,42 +14,42 @@ use crate::failure::{Exit, Failure, OrFail as _};
 #[derive(Debug, Clone)]
 pub enum Trust {
     /// These roots.
-    Roots(Vec<CertificateDer<'static>>),
+    Roots(Roots),
     /// The root of this fingerprint; the cloud shows it in its chain.
     Pin(Fingerprint),
-    /// Nobody: only look at what is shown.
+    /// Nobody: only look at what is shown, and do not go on.
     Nobody,
 }
 
 impl Trust {
     /// The roots of a PEM text.
     pub fn pem(text: &str) -> Result<Self, Failure> {
-        let roots: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
-            .collect::<Result<_, _>>()
-            .or_fail(|| "cannot read the root certificate")?;
-        if roots.is_empty() {
-            return Err(Failure::new("cannot read the root certificate")
-                .why("there is no `BEGIN CERTIFICATE` in it"));
-        }
-        Ok(Self::Roots(roots))
+        Roots::from_pem(text.as_bytes())
+            .map(Self::Roots)
+            .or_fail(|| "cannot read the root certificate")
     }
 }
 
-/// The root that the other side was found to chain to.
-#[derive(Debug, Clone, Default)]
-pub struct Seen(Arc<Mutex<Option<CertificateDer<'static>>>>);
+/// The root that the other side was found to chain to, or (with nobody trusted) showed last.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// What is trusted.
+    Trusted(aos_pki::Trust),
+    /// What was shown.
+    Shown(Arc<Mutex<Option<Vec<u8>>>>),
+}
 
 impl Seen {
     /// The root (DER), once a connection was made.
-    pub fn root(&self) -> Option<CertificateDer<'static>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn set(&self, root: &CertificateDer<'_>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(root.clone().into_owned());
+    pub fn root(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Trusted(trust) => trust
+                .roots()
+                .certificates()
+                .first()
+                .map(|root| root.to_vec()),
+            Self::Shown(shown) => shown.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
     }
 }
 
@@ -69,144 +66,93 @@ pub fn configuration(
     trust: &Trust,
     identity: Option<&Identity<'_>>,
 ) -> Result<(ClientConfig, Seen), Failure> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let seen = Seen::default();
-    let verifier = Verifier {
-        trust: trust.clone(),
-        seen: seen.clone(),
-        provider: provider.clone(),
+    let source = CertSource::new();
+    if let Some(identity) = identity {
+        let again = |failure: Failure| failure.hint("sign in again: `aos login …`");
+        let chain = aos_pki::certificates_from_pem(identity.chain.as_bytes())
+            .or_fail(|| "cannot read your certificate")
+            .map_err(again)?;
+        let key = KeyPair::from_pem(identity.key)
+            .or_fail(|| "cannot read your private key")
+            .map_err(again)?;
+        let pair = aos_pki::certified_key(chain, &key)
+            .or_fail(|| "your certificate and your private key do not belong together")
+            .map_err(again)?;
+        source.set(Some(pair));
+    }
+    let (roots, pin) = match trust {
+        Trust::Roots(roots) => (roots.clone(), None),
+        Trust::Pin(pin) => (Roots::default(), Some(*pin)),
+        Trust::Nobody => return look(),
     };
-    let builder = ClientConfig::builder_with_provider(provider)
+    let trusted = aos_pki::Trust::new(roots);
+    let tls = aos_pki::host_client(&source, &trusted, pin, ALPN_HTTP);
+    Ok(((*tls.config).clone(), Seen::Trusted(trusted)))
+}
+
+/// A configuration that sees the other side's chain and refuses it.
+fn look() -> Result<(ClientConfig, Seen), Failure> {
+    let shown = Arc::new(Mutex::new(None));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .or_fail(|| "cannot set up TLS")?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
-    let configuration = match identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => {
-            let again = |failure: Failure| failure.hint("sign in again: `aos login …`");
-            let chain: Vec<_> = CertificateDer::pem_slice_iter(identity.chain.as_bytes())
-                .collect::<Result<_, _>>()
-                .or_fail(|| "cannot read your certificate")
-                .map_err(again)?;
-            let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())
-                .or_fail(|| "cannot read your private key")
-                .map_err(again)?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .or_fail(|| "your certificate and your private key do not belong together")
-                .map_err(again)?
-        }
-    };
-    Ok((configuration, seen))
+        .with_custom_certificate_verifier(Arc::new(Look(shown.clone())))
+        .with_no_client_auth();
+    Ok((config, Seen::Shown(shown)))
 }
 
-/// Verifies chain, time, name and use with rustls' own verifier, after finding the root.
+/// Remembers the last certificate of the chain and refuses it.
 #[derive(Debug)]
-struct Verifier {
-    trust: Trust,
-    seen: Seen,
-    provider: Arc<CryptoProvider>,
-}
+struct Look(Arc<Mutex<Option<Vec<u8>>>>);
 
-impl Verifier {
-    fn roots(&self, shown: &[&CertificateDer<'_>]) -> Result<RootCertStore, rustls::Error> {
-        let mut store = RootCertStore::empty();
-        match &self.trust {
-            Trust::Roots(roots) => {
-                for root in roots {
-                    self.seen.set(root);
-                    store.add(root.clone())?;
-                }
-            }
-            Trust::Pin(pin) => {
-                let root = shown
-                    .iter()
-                    .find(|certificate| Fingerprint::of(certificate) == *pin)
-                    .ok_or_else(|| {
-                        rustls::Error::General(format!(
-                            "no certificate that the other side shows has the fingerprint sha256:{pin}"
-                        ))
-                    })?;
-                store.add((*root).clone().into_owned())?;
-                self.seen.set(root);
-            }
-            Trust::Nobody => {
-                if let Some(root) = shown.last() {
-                    self.seen.set(root);
-                }
-                return Err(rustls::Error::General(
-                    "nobody said yet whom to trust".to_owned(),
-                ));
-            }
-        }
-        Ok(store)
-    }
-}
-
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for Look {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let shown: Vec<_> = std::iter::once(leaf).chain(others).collect();
-        let roots = Arc::new(self.roots(&shown)?);
-        WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone())
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?
-            .verify_server_cert(leaf, others, name, ocsp, now)
+        let last = others.last().unwrap_or(leaf);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(last.to_vec());
+        Err(refused())
     }
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
+        Err(refused())
     }
 
     fn verify_tls13_signature(
         &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
+        Err(refused())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
+        rustls::crypto::aws_lc_rs::default_provider()
             .signature_verification_algorithms
             .supported_schemes()
     }
 }
 
+fn refused() -> rustls::Error {
+    rustls::Error::General("nobody said yet whom to trust".to_owned())
+}
+
 /// PEM of one certificate.
 pub fn pem(certificate: &[u8]) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    for line in text.as_bytes().chunks(64) {
-        pem.push_str(&String::from_utf8_lossy(line));
-        pem.push('\n');
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
+    aos_pki::certificates_to_pem([&CertificateDer::from(certificate.to_vec())])
 }
 
 /// What to say when the other side is not the one that was expected.
@@ -227,14 +173,13 @@ mod tests {
     #[test]
     fn pem_is_read_back() {
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new(vec!["x".into()])
-            .unwrap()
-            .self_signed(&key)
-            .unwrap();
+        let mut root = rcgen::CertificateParams::default();
+        root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = root.self_signed(&key).unwrap();
         let Trust::Roots(roots) = Trust::pem(&pem(certificate.der())).unwrap() else {
             panic!("no roots");
         };
-        assert_eq!(roots, [certificate.der().clone()]);
+        assert_eq!(roots.certificates(), [certificate.der().clone()]);
         assert!(Trust::pem("nothing").is_err());
     }
 }

@@ -299,6 +299,7 @@ fn node_configuration(stage: &Stage, place: Place) -> String {
          states_dir = \"{folder}/states\"\n\
          cgroup_parent = \"{cgroup}\"\n\
          crun_root = \"{run}/crun\"\n\
+         netns_dir = \"{run}/netns\"\n\
          interface_prefix = \"d{number}{letter}\"\n\
          keeper_socket = \"{run}/keeper.sock\"\n",
         is_main = place == Place::Main,

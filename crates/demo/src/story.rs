@@ -146,7 +146,7 @@ fn join(play: &mut Play<'_>) -> Result<String> {
         .args(["unit", "join", "--cloud", &play.cloud_url()])
         .args([
             "--code",
-            &claim.code,
+            "-",
             "--ca-fingerprint",
             &claim.ca_fingerprint,
         ])
@@ -157,7 +157,7 @@ fn join(play: &mut Play<'_>) -> Result<String> {
         .arg("--bootstrap-key")
         .arg(bootstrap_key(play.stage, Place::Main))
         .args(["--nodes", "2"]);
-    play.user.finish(command, None)?;
+    play.user.finish(command, Some(&claim.code))?;
     let units: Vec<Unit> = play.user.json(&["unit", "ls"])?;
     let [unit] = units.as_slice() else {
         bail!("the cloud knows {} Units, not 1", units.len())

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
 
 use aos_api::{Me, OwnerSetup, Session, SignIn, UserCertificate, UserCertificateRequest, paths};
-use aos_pki::Fingerprint;
+use aos_pki::{Fingerprint, KeyAlgorithm, KeyPair};
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -75,15 +75,9 @@ pub async fn login(command: Login) -> Result<(), Failure> {
     client.set_cookie(cookie);
 
     // RSA, because bundle signatures are RS256.
-    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
-        .or_fail(|| "cannot make a key")?;
-    let mut request = rcgen::CertificateParams::default();
-    request
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, command.user.as_str());
-    let csr = request
-        .serialize_request(&key)
-        .and_then(|request| request.pem())
+    let key = KeyPair::generate(KeyAlgorithm::Rsa2048).or_fail(|| "cannot make a key")?;
+    let csr = key
+        .request(&command.user, &[])
         .or_fail(|| "cannot make a signing request")?;
     let certificate: UserCertificate = client
         .post(paths::USER_CERTIFICATES, &UserCertificateRequest { csr })
@@ -98,7 +92,7 @@ pub async fn login(command: Login) -> Result<(), Failure> {
     home.keep(
         &cloud,
         &trust::pem(&root),
-        &key.serialize_pem(),
+        &key.to_pem(),
         &certificate.certificate,
     )?;
     // The certificate is what counts from now on.

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use aos_api::{BundleStage, BundleState, DeploymentBundle, StageState, UploadQuery, paths};
+use aos_bundle::Problems;
+use aos_pki::{KeyPair, Signer};
 use clap::Subcommand;
 use futures::StreamExt as _;
 use tokio_util::io::ReaderStream;
@@ -15,6 +17,30 @@ use crate::table;
 /// Deployment bundles.
 #[derive(Subcommand)]
 pub enum Bundle {
+    /// Make the folder of a new bundle, with a service to start from.
+    Init {
+        /// Folder to make.
+        folder: PathBuf,
+        /// Name of the service in bundles; the folder's name if absent.
+        #[arg(long)]
+        codename: Option<String>,
+        /// Architecture of its image, as OCI names it.
+        #[arg(long, default_value = architecture())]
+        architecture: String,
+    },
+    /// Say what is wrong with a bundle's folder, all of it at once.
+    Check {
+        /// The bundle's folder.
+        folder: PathBuf,
+    },
+    /// Pack a bundle's folder and sign it with your certificate.
+    Sign {
+        /// The bundle's folder.
+        folder: PathBuf,
+        /// The file to write.
+        #[arg(long, short, value_name = "FILE", default_value = "batch.tar.gz")]
+        output: PathBuf,
+    },
     /// Publish a bundle: a signed file, or a folder that is signed first.
     Push {
         /// `batch.tar.gz` as `aos bundle sign` writes it, or a bundle's folder.
@@ -34,6 +60,13 @@ pub enum Bundle {
 /// `aos bundle …`.
 pub async fn run(command: Bundle) -> Result<(), Failure> {
     match command {
+        Bundle::Init {
+            folder,
+            codename,
+            architecture,
+        } => init(&folder, codename, &architecture),
+        Bundle::Check { folder } => check(&folder),
+        Bundle::Sign { folder, output } => sign(&folder, &output),
         Bundle::Push {
             bundle,
             check,
@@ -43,9 +76,104 @@ pub async fn run(command: Bundle) -> Result<(), Failure> {
     }
 }
 
+/// The architecture of this machine, as OCI names it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn init(folder: &Path, codename: Option<String>, architecture: &str) -> Result<(), Failure> {
+    let name = codename
+        .or_else(|| Some(folder.file_name()?.to_str()?.to_owned()))
+        .ok_or_else(|| Failure::new("the bundle needs a name").hint("say --codename <name>"))?;
+    let files = aos_bundle::init(folder, &name, architecture)
+        .or_fail(|| format!("cannot make the bundle {}", folder.display()))?;
+    for file in files {
+        table::say(format!("made {}", file.display()));
+    }
+    table::say(format!(
+        "next: `aos bundle check {0}`, then `aos bundle push {0}`",
+        folder.display()
+    ));
+    Ok(())
+}
+
+fn check(folder: &Path) -> Result<(), Failure> {
+    let checked = aos_bundle::check(folder).map_err(|problems| wrong(folder, &problems))?;
+    warn(&checked.warnings);
+    for item in &checked.config.items {
+        table::say(format!("{} {} can be signed", item.codename, item.version));
+    }
+    Ok(())
+}
+
+fn sign(folder: &Path, output: &Path) -> Result<(), Failure> {
+    let home = crate::home::Home::find()?;
+    home.cloud()?;
+    let key = KeyPair::from_pem(&home.read(&home.key_file())?)
+        .or_fail(|| "cannot read your private key")?;
+    let chain = aos_pki::certificates_from_pem(home.read(&home.certificate_file())?.as_bytes())
+        .or_fail(|| "cannot read your certificate")?;
+    let signer = Signer::new(&key, chain).or_fail(|| "your key cannot sign")?;
+    let signed = aos_bundle::sign(folder, &signer, output).map_err(|error| match error {
+        aos_bundle::SignError::Check(problems) => wrong(folder, &problems),
+        other => Failure::because(
+            format!("cannot sign the bundle {}", folder.display()),
+            &other,
+        ),
+    })?;
+    warn(&signed.warnings);
+    table::say(format!(
+        "signed {} ({})",
+        signed.path.display(),
+        indicatif::HumanBytes(signed.size)
+    ));
+    Ok(())
+}
+
+/// All that is wrong with a bundle, and what is probably not meant.
+fn wrong(folder: &Path, problems: &Problems) -> Failure {
+    warn(problems);
+    problems
+        .errors()
+        .fold(
+            Failure::new(format!("the bundle {} cannot be signed", folder.display())),
+            |failure, problem| failure.why(problem.to_string()),
+        )
+        .hint("mend this and check again; `aos bundle init` writes a config.yaml that explains its keys")
+        .exit(Exit::Refused)
+}
+
+#[allow(
+    clippy::print_stderr,
+    reason = "warnings must not mix with what a command answers"
+)]
+fn warn(problems: &Problems) {
+    for problem in problems.warnings() {
+        eprintln!("warning: {problem}");
+    }
+}
+
 async fn push(bundle: &Path, check: bool, wait: bool, json: bool) -> Result<(), Failure> {
     let client = super::cloud()?;
-    let uploaded = upload(&client, bundle, check).await?;
+    let scratch;
+    let file = if bundle.is_dir() {
+        scratch = tempfile::tempdir().or_fail(|| "cannot make a folder for the signed bundle")?;
+        let name = bundle
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let file = scratch.path().join(format!("{name}.tar.gz"));
+        sign(bundle, &file)?;
+        file
+    } else {
+        bundle.to_path_buf()
+    };
+    let uploaded = upload(&client, &file, check).await?;
     let ended =
         |bundle: &DeploymentBundle| matches!(bundle.state, BundleState::Done | BundleState::Error);
     let result = if (wait || check) && !ended(&uploaded) {
