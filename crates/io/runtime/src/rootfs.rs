@@ -45,11 +45,10 @@ pub(crate) fn write_base(folder: &Path, host_base: &[PathBuf]) -> Result<(), Err
         let Some(name) = top_name(host) else { continue };
         let path = folder.join(&name);
         let made = match fs::symlink_metadata(host) {
+            // What is there already is left alone: running instances have it as a layer.
+            Ok(kind) if kind.is_symlink() && path.is_symlink() => Ok(()),
             Ok(kind) if kind.is_symlink() => {
-                fs::read_link(host).and_then(|target| match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                    _ => symlink(target, &path),
-                })
+                fs::read_link(host).and_then(|target| symlink(target, &path))
             }
             Ok(kind) if kind.is_dir() => fs::DirBuilder::new()
                 .recursive(true)

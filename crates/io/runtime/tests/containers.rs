@@ -117,6 +117,8 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        // Nobody may start anything from here on.
+        self.node.end_keeper();
         let root = self.node.path("crun");
         for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
             let _ = Command::new("crun")
@@ -255,6 +257,9 @@ async fn limits_hold_and_a_memory_kill_is_told() {
         "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done 2>/storage/err; wait",
     );
     forks.limits.pids = Some(6);
+    // The limit of processes counts a user's processes everywhere, so this user must be nobody else.
+    forks.user.uid = 60_000 + std::process::id() % 5_000;
+    std::os::unix::fs::chown(host.node.path("storage-2"), Some(forks.user.uid), None).unwrap();
     runtime.start(&forks).await.unwrap();
     let failed = host.node.path("storage-2/err");
     until("fork fails", || {
@@ -288,7 +293,10 @@ async fn stopping_asks_first_and_kills_after_the_grace_period() {
         1,
         "trap 'echo bye > /storage/bye; exit 0' TERM; echo up; while :; do sleep 0.05; done",
     );
-    let stubborn = host.spec(2, "trap '' TERM; echo up; while :; do sleep 0.05; done");
+    let stubborn = host.spec(
+        2,
+        "trap 'echo not yet' TERM; echo up; while :; do sleep 0.05; done",
+    );
     for spec in [&polite, &stubborn] {
         runtime.start(spec).await.unwrap();
         until("it is up", || host.log(spec.id).contains("up")).await;

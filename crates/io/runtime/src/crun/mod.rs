@@ -70,6 +70,8 @@ struct Shared {
     layout: Layout,
     link: Link,
     state: Mutex<State>,
+    /// Held while the lowest layer is written.
+    bases: Mutex<()>,
     exits: mpsc::Sender<Exit>,
 }
 
@@ -100,6 +102,7 @@ impl CrunRuntime {
             layout,
             link: Link::default(),
             state: Mutex::default(),
+            bases: Mutex::default(),
             exits,
             options,
         });
@@ -314,6 +317,7 @@ impl Shared {
             let (shared, spec, bundle) = prepared;
             let base = shared.base(!spec.host_base.is_empty());
             if !spec.host_base.is_empty() {
+                let _one_at_a_time = shared.bases.lock();
                 rootfs::write_base(&base, &spec.host_base)?;
             }
             let place = Place {

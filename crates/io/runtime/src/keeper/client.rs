@@ -155,12 +155,14 @@ impl Client {
         lock(&self.waiting).insert(re, answer);
         let result = time::timeout(patience, async {
             tokio::select! {
-                // Both are cancel-safe for us: a lost connection takes the order and its answer with it.
-                () = self.closed.0.cancelled() => Err(Error::Lost),
+                // An answer that came before the end of the connection counts. Both are cancel-safe for us: a lost
+                // connection takes the order and its answer with it.
+                biased;
                 answer = async {
                     self.orders.send(bytes).await.map_err(|_| Error::Lost)?;
                     answered.await.map_err(|_| Error::Lost)
                 } => answer,
+                () = self.closed.0.cancelled() => Err(Error::Lost),
             }
         })
         .await;

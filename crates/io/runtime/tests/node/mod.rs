@@ -66,11 +66,20 @@ fn keeper_of(state_dir: &Path) -> Option<u32> {
     })
 }
 
-impl Drop for TestNode {
-    fn drop(&mut self) {
+impl TestNode {
+    pub fn end_keeper(&self) {
         if let Some(pid) = self.keeper_pid() {
             kill(pid, "-KILL");
+            while alive(pid) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        self.end_keeper();
     }
 }
 
