@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use aos_cloud_protocol::BlobUrl;
 use aos_time::Timestamp;
 use aos_types::{
-    Digest, ErrorInfo, InstanceIdent, InstanceState, ItemId, NodeConfig, NodeId, NodeResource,
-    OwnerId, RuntimeId, RuntimeInfo, UnitConfigState,
+    Digest, ErrorInfo, InstanceIdent, InstanceState, ItemId, NodeConfig, NodeId, NodeInfo,
+    NodeResource, OwnerId, RuntimeId, RuntimeInfo, SubjectId, UnitConfigState,
 };
 use aos_update::{Certificate, CertificateChain, DesiredItem};
 use async_trait::async_trait;
@@ -228,6 +228,22 @@ pub trait BlobSource: Send + Sync {
 
     /// Whether the cloud is connected; to wait for it.
     fn connected(&self) -> watch::Receiver<bool>;
+}
+
+/// Nodes as IAM knows them.
+pub type IamNodes = BTreeMap<NodeId, NodeInfo>;
+
+/// What CM learns from IAM and asks of it. `crate::identity` implements this.
+#[async_trait]
+pub trait Iam: Send + Sync {
+    /// All Nodes of the Unit.
+    fn nodes(&self) -> watch::Receiver<Arc<IamNodes>>;
+
+    /// The subjects the Unit itself reports.
+    fn subjects(&self) -> watch::Receiver<Arc<Vec<SubjectId>>>;
+
+    /// Pauses or resumes a Node.
+    async fn set_paused(&self, node: &NodeId, paused: bool) -> Result<(), ErrorInfo>;
 }
 
 /// Alerts for the cloud. The cloud link implements this; they are kept while it is offline.
