@@ -43,7 +43,10 @@
     )
 )]
 
+mod cloud;
 pub mod contract;
+mod identity;
+pub mod nodes;
 mod options;
 
 pub use options::{NetworkOptions, Options};

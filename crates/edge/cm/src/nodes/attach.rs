@@ -1,0 +1,143 @@
+//! `aos.node.v1` `NodeService`: what servicemanager.v5 cannot say.
+
+use std::sync::Arc;
+
+use aos_ipc::{
+    convert::{error_from_proto, ident_from_proto, time_from_proto},
+    proto::aos::node::v1 as pb,
+};
+use aos_time::{Clock, SystemClock};
+use aos_types::NodeId;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{ORDERS, Shared, caller, link::Installed};
+use crate::contract::{Guarantee, NodeEvent};
+
+pub(super) struct Service {
+    shared: Arc<Shared>,
+}
+
+impl Service {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::node_service_server::NodeService for Service {
+    type AttachStream = ReceiverStream<Result<pb::NodeOrder, Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<pb::NodeReport>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let node = caller::node(&request)?;
+        let (orders, stream) = mpsc::channel(ORDERS);
+        self.shared.tasks.spawn(read(
+            self.shared.clone(),
+            node,
+            request.into_inner(),
+            orders,
+        ));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Reads one Node's stream to its end. Only after its `hello` the Node counts as attached.
+async fn read(
+    shared: Arc<Shared>,
+    node: NodeId,
+    mut reports: Streaming<pb::NodeReport>,
+    orders: mpsc::Sender<Result<pb::NodeOrder, Status>>,
+) {
+    let mut number = None;
+    let end = loop {
+        // All arms are cancel-safe: a report is either taken whole or stays in the stream.
+        let report = tokio::select! {
+            () = shared.stop.cancelled() => break Status::unavailable("CM stops"),
+            () = orders.closed() => break Status::cancelled("the Node has left"),
+            report = reports.message() => report,
+        };
+        match report {
+            Ok(Some(report)) => match report.report {
+                Some(pb::node_report::Report::Hello(hello)) => {
+                    if let Err(refused) = caller::same(&node, &hello.node_id) {
+                        break refused;
+                    }
+                    number = Some(shared.links().attach(&node, orders.clone()));
+                    guarantees(&shared, &node, Guarantee::InstallFirst);
+                }
+                Some(report) if number.is_some() => take(&shared, &node, report).await,
+                Some(_) => break Status::failed_precondition("the first report must be hello"),
+                // A kind of report that a newer SM knows and we do not.
+                None => {}
+            },
+            Ok(None) => break Status::cancelled("the Node has closed its stream"),
+            Err(error) => break error,
+        }
+    };
+    // The Node may be gone already; then there is nobody to tell.
+    let _ = orders.try_send(Err(end));
+    if number.is_some_and(|number| shared.links().detach(&node, number)) {
+        guarantees(&shared, &node, Guarantee::PlainV5);
+    }
+}
+
+fn guarantees(shared: &Shared, node: &NodeId, guarantee: Guarantee) {
+    shared.change(|view| {
+        if let Some(known) = view.get_mut(node) {
+            known.guarantee = guarantee;
+        }
+    });
+}
+
+async fn take(shared: &Shared, node: &NodeId, report: pb::node_report::Report) {
+    match report {
+        pb::node_report::Report::Hello(_) => {}
+        pb::node_report::Report::InstallResult(result) => {
+            let failed: Installed = result
+                .instances
+                .into_iter()
+                .filter_map(|one| {
+                    Some((
+                        ident_from_proto(one.instance).ok()?,
+                        error_from_proto(one.error)?,
+                    ))
+                })
+                .collect();
+            shared.links().installed(node, &result.request_id, failed);
+        }
+        pb::node_report::Report::InstanceExit(exit) => {
+            let how = how(&exit);
+            match ident_from_proto(exit.instance) {
+                Ok(ident) => {
+                    let at = time_from_proto(exit.at).unwrap_or_else(|| SystemClock.now());
+                    shared
+                        .tell(NodeEvent::Exit {
+                            node: node.clone(),
+                            ident,
+                            version: exit.version,
+                            how,
+                            at,
+                        })
+                        .await;
+                }
+                Err(error) => {
+                    tracing::warn!(%node, %error, "a Node reported the end of an unknown instance")
+                }
+            }
+        }
+    }
+}
+
+/// How an instance ended, for people.
+fn how(exit: &pb::InstanceExit) -> String {
+    match (exit.oom, exit.exit_code, exit.signal) {
+        (true, _, _) => "ended because it wanted more memory than it may have".to_owned(),
+        (false, Some(code), _) => format!("ended with exit code {code}"),
+        (false, None, Some(signal)) => format!("ended by signal {signal}"),
+        (false, None, None) => "ended; how is not known".to_owned(),
+    }
+}

@@ -1,0 +1,222 @@
+//! The open streams of each Node, and who waits for what on them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use aos_ipc::proto::{aos::node::v1 as node_pb, servicemanager::v5 as sm};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, NodeId};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tonic::Status;
+
+use super::messages::ConfigReport;
+
+pub(super) type Orders = mpsc::Sender<Result<sm::SmIncomingMessages, Status>>;
+pub(super) type AttachOrders = mpsc::Sender<Result<node_pb::NodeOrder, Status>>;
+/// How an order to install came out: an error for each instance that is not ready to start.
+pub(super) type Installed = BTreeMap<InstanceIdent, ErrorInfo>;
+
+/// One `RegisterSM` stream.
+struct Link {
+    /// Tells this stream from an older one of the same Node.
+    stream: u64,
+    orders: Orders,
+    config_turn: Arc<Mutex<()>>,
+    config_answers: Option<mpsc::Sender<ConfigReport>>,
+    launches: Vec<oneshot::Sender<()>>,
+}
+
+/// One `Attach` stream.
+struct Attached {
+    stream: u64,
+    orders: AttachOrders,
+    installs: HashMap<String, oneshot::Sender<Installed>>,
+}
+
+#[derive(Default)]
+pub(super) struct Links {
+    links: BTreeMap<NodeId, Link>,
+    attached: BTreeMap<NodeId, Attached>,
+    cloud: bool,
+    streams: u64,
+}
+
+pub(super) fn not_connected(node: &NodeId) -> ErrorInfo {
+    ErrorInfo::new(
+        AosCode::NotFound,
+        format!("Node {node} is not connected: check that its SM runs and reaches CM"),
+    )
+}
+
+fn connection_status(connected: bool) -> sm::SmIncomingMessages {
+    let status = if connected {
+        sm::ConnectionEnum::Connected
+    } else {
+        sm::ConnectionEnum::Disconnected
+    };
+    sm::SmIncomingMessages {
+        sm_incoming_message: Some(
+            sm::sm_incoming_messages::SmIncomingMessage::ConnectionStatus(sm::ConnectionStatus {
+                cloud_status: status.into(),
+            }),
+        ),
+    }
+}
+
+impl Links {
+    /// A Node opened its stream; it is told at once whether the cloud is linked. Gives the stream's number.
+    pub fn open(&mut self, node: &NodeId, orders: Orders) -> u64 {
+        self.streams += 1;
+        // The channel is new and empty, so this fits.
+        let _ = orders.try_send(Ok(connection_status(self.cloud)));
+        let link = Link {
+            stream: self.streams,
+            orders,
+            config_turn: Arc::default(),
+            config_answers: None,
+            launches: Vec::new(),
+        };
+        self.links.insert(node.clone(), link);
+        self.streams
+    }
+
+    /// A stream has ended. Says whether it was the one in use; whoever waits on it is let go.
+    pub fn close(&mut self, node: &NodeId, stream: u64) -> bool {
+        let current = self.is_current(node, stream);
+        if current {
+            self.links.remove(node);
+        }
+        current
+    }
+
+    /// Whether the stream is still the one in use.
+    pub fn is_current(&self, node: &NodeId, stream: u64) -> bool {
+        self.links
+            .get(node)
+            .is_some_and(|link| link.stream == stream)
+    }
+
+    fn link(&mut self, node: &NodeId) -> Result<&mut Link, ErrorInfo> {
+        self.links.get_mut(node).ok_or_else(|| not_connected(node))
+    }
+
+    pub fn orders(&mut self, node: &NodeId) -> Result<Orders, ErrorInfo> {
+        Ok(self.link(node)?.orders.clone())
+    }
+
+    /// v5 answers carry no request id, so one question about the configuration is under way for each Node at a time.
+    pub fn config_turn(&mut self, node: &NodeId) -> Result<Arc<Mutex<()>>, ErrorInfo> {
+        Ok(self.link(node)?.config_turn.clone())
+    }
+
+    pub fn expect_config(
+        &mut self,
+        node: &NodeId,
+    ) -> Result<mpsc::Receiver<ConfigReport>, ErrorInfo> {
+        let (asker, answers) = mpsc::channel(4);
+        self.link(node)?.config_answers = Some(asker);
+        Ok(answers)
+    }
+
+    pub fn config_answered(&mut self, node: &NodeId, report: ConfigReport) {
+        if let Some(asker) = self
+            .links
+            .get(node)
+            .and_then(|link| link.config_answers.as_ref())
+        {
+            // The asker has room for all that one question can bring; nobody waits for what comes later.
+            let _ = asker.try_send(report);
+        }
+    }
+
+    pub fn expect_launch(&mut self, node: &NodeId) -> Result<oneshot::Receiver<()>, ErrorInfo> {
+        let (ended, wait) = oneshot::channel();
+        let link = self.link(node)?;
+        link.launches.retain(|waiter| !waiter.is_closed());
+        link.launches.push(ended);
+        Ok(wait)
+    }
+
+    /// A launch has ended. A list that supersedes another ends both, so everybody is told.
+    pub fn launched(&mut self, node: &NodeId) {
+        if let Some(link) = self.links.get_mut(node) {
+            for waiter in link.launches.drain(..) {
+                // Whoever gave up waiting does not need to know.
+                let _ = waiter.send(());
+            }
+        }
+    }
+
+    pub fn set_cloud(&mut self, connected: bool) {
+        if self.cloud != connected {
+            self.cloud = connected;
+            for link in self.links.values() {
+                // A Node that does not take its orders is about to lose its stream and is told when it comes back.
+                let _ = link.orders.try_send(Ok(connection_status(connected)));
+            }
+        }
+    }
+
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.links.keys().cloned().collect()
+    }
+
+    pub fn is_attached(&self, node: &NodeId) -> bool {
+        self.attached.contains_key(node)
+    }
+
+    pub fn attach(&mut self, node: &NodeId, orders: AttachOrders) -> u64 {
+        self.streams += 1;
+        let attached = Attached {
+            stream: self.streams,
+            orders,
+            installs: HashMap::new(),
+        };
+        self.attached.insert(node.clone(), attached);
+        self.streams
+    }
+
+    /// Says whether the stream was the one in use.
+    pub fn detach(&mut self, node: &NodeId, stream: u64) -> bool {
+        let current = self
+            .attached
+            .get(node)
+            .is_some_and(|attached| attached.stream == stream);
+        if current {
+            self.attached.remove(node);
+        }
+        current
+    }
+
+    /// Prepares for the answer to an install order; nothing if the Node is connected but cannot take one.
+    pub fn expect_install(
+        &mut self,
+        node: &NodeId,
+        request_id: &str,
+    ) -> Result<Option<(AttachOrders, oneshot::Receiver<Installed>)>, ErrorInfo> {
+        self.link(node)?;
+        Ok(self.attached.get_mut(node).map(|attached| {
+            let (answer, answered) = oneshot::channel();
+            attached.installs.insert(request_id.to_owned(), answer);
+            (attached.orders.clone(), answered)
+        }))
+    }
+
+    pub fn forget_install(&mut self, node: &NodeId, request_id: &str) {
+        if let Some(attached) = self.attached.get_mut(node) {
+            attached.installs.remove(request_id);
+        }
+    }
+
+    pub fn installed(&mut self, node: &NodeId, request_id: &str, result: Installed) {
+        if let Some(asker) = self
+            .attached
+            .get_mut(node)
+            .and_then(|attached| attached.installs.remove(request_id))
+        {
+            // The asker may have given up; then nobody needs the answer.
+            let _ = asker.send(result);
+        }
+    }
+}

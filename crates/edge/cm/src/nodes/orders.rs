@@ -1,0 +1,219 @@
+//! What CM asks of Nodes.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use aos_ipc::{
+    convert::ident_to_proto,
+    proto::{
+        aos::node::v1 as node_pb,
+        servicemanager::v5::{self as sm, sm_incoming_messages::SmIncomingMessage},
+    },
+};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, NodeConfig, NodeId, UnitConfigState};
+use async_trait::async_trait;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    ANSWER, SEND, Server,
+    link::not_connected,
+    logs,
+    messages::{self, ConfigReport},
+};
+use crate::contract::{InstanceOrder, Nodes, NodesView};
+
+fn late(node: &NodeId, what: &str) -> ErrorInfo {
+    ErrorInfo::new(
+        AosCode::Timeout,
+        format!("Node {node} did not answer in time {what}"),
+    )
+}
+
+fn canceled() -> ErrorInfo {
+    ErrorInfo::new(AosCode::Canceled, "it was given up for something newer")
+}
+
+impl Server {
+    async fn send(&self, node: &NodeId, order: SmIncomingMessage) -> Result<(), ErrorInfo> {
+        let orders = self.shared.links().orders(node)?;
+        let order = sm::SmIncomingMessages {
+            sm_incoming_message: Some(order),
+        };
+        timeout(SEND, orders.send(Ok(order)))
+            .await
+            .map_err(|_| late(node, "to take an order"))?
+            .map_err(|_| not_connected(node))
+    }
+
+    /// Asks something that is answered by a node configuration status. An answer about another version than the one
+    /// asked about is a late one to an earlier question.
+    async fn ask_config(
+        &self,
+        node: &NodeId,
+        version: Option<&str>,
+        question: SmIncomingMessage,
+    ) -> Result<ConfigReport, ErrorInfo> {
+        let turn = self.shared.links().config_turn(node)?;
+        let deadline = Instant::now() + ANSWER;
+        let what = "about its configuration";
+        let _turn = timeout_at(deadline, turn.lock())
+            .await
+            .map_err(|_| late(node, what))?;
+        let mut answers = self.shared.links().expect_config(node)?;
+        self.send(node, question).await?;
+        loop {
+            let answer = timeout_at(deadline, answers.recv())
+                .await
+                .map_err(|_| late(node, what))?
+                .ok_or_else(|| not_connected(node))?;
+            if version.is_none_or(|version| answer.version.is_empty() || answer.version == version)
+            {
+                return Ok(answer);
+            }
+        }
+    }
+
+    async fn give_config(
+        &self,
+        node: &NodeId,
+        config: &NodeConfig,
+        question: impl FnOnce(String, String) -> SmIncomingMessage,
+    ) -> Result<(), ErrorInfo> {
+        let version = config.version.clone().unwrap_or_default();
+        let json = serde_json::to_string(config)
+            .map_err(|error| ErrorInfo::from_error(AosCode::InvalidArgument, &error))?;
+        let report = self
+            .ask_config(node, Some(&version), question(json, version.clone()))
+            .await?;
+        report.error.map_or(Ok(()), Err)
+    }
+
+    async fn install_by(
+        &self,
+        node: &NodeId,
+        instances: Vec<InstanceOrder>,
+        request_id: &str,
+        deadline: Instant,
+    ) -> Result<BTreeMap<InstanceIdent, ErrorInfo>, ErrorInfo> {
+        let Some((orders, answer)) = self.shared.links().expect_install(node, request_id)? else {
+            return Ok(BTreeMap::new());
+        };
+        let order = node_pb::NodeOrder {
+            order: Some(node_pb::node_order::Order::Install(node_pb::Install {
+                request_id: request_id.to_owned(),
+                instances: instances.into_iter().map(messages::order).collect(),
+            })),
+        };
+        let gone = || not_connected(node);
+        timeout_at(deadline, orders.send(Ok(order)))
+            .await
+            .map_err(|_| late(node, "to take an order"))?
+            .map_err(|_| gone())?;
+        timeout_at(deadline, answer)
+            .await
+            .map_err(|_| late(node, "to install images"))?
+            .map_err(|_| gone())
+    }
+}
+
+#[async_trait]
+impl Nodes for Server {
+    fn view(&self) -> watch::Receiver<Arc<NodesView>> {
+        self.shared.view.subscribe()
+    }
+
+    async fn install(
+        &self,
+        node: &NodeId,
+        instances: Vec<InstanceOrder>,
+        cancel: CancellationToken,
+    ) -> Result<BTreeMap<InstanceIdent, ErrorInfo>, ErrorInfo> {
+        let request_id = Uuid::new_v4().to_string();
+        let deadline = Instant::now() + self.shared.launch;
+        // Dropping the wait loses nothing: the Node goes on, and an answer to a forgotten request is ignored.
+        let result = tokio::select! {
+            result = self.install_by(node, instances, &request_id, deadline) => result,
+            () = cancel.cancelled() => Err(canceled()),
+        };
+        self.shared.links().forget_install(node, &request_id);
+        result
+    }
+
+    async fn update_instances(
+        &self,
+        node: &NodeId,
+        start: Vec<InstanceOrder>,
+        stop: Vec<InstanceIdent>,
+    ) -> Result<(), ErrorInfo> {
+        let ended = self.shared.links().expect_launch(node)?;
+        let order = sm::UpdateInstances {
+            start_instances: start.into_iter().map(messages::order).collect(),
+            stop_instances: stop.iter().map(ident_to_proto).collect(),
+        };
+        self.send(node, SmIncomingMessage::UpdateInstances(order))
+            .await?;
+        timeout(self.shared.launch, ended)
+            .await
+            .map_err(|_| late(node, "to carry out its list of instances"))?
+            .map_err(|_| not_connected(node))
+    }
+
+    async fn check_config(&self, node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo> {
+        self.give_config(node, config, |node_config, version| {
+            SmIncomingMessage::CheckNodeConfig(sm::CheckNodeConfig {
+                node_config,
+                version,
+            })
+        })
+        .await
+    }
+
+    async fn set_config(&self, node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo> {
+        self.give_config(node, config, |node_config, version| {
+            SmIncomingMessage::SetNodeConfig(sm::SetNodeConfig {
+                node_config,
+                version,
+            })
+        })
+        .await
+    }
+
+    async fn config_status(
+        &self,
+        node: &NodeId,
+    ) -> Result<(UnitConfigState, String, Option<ErrorInfo>), ErrorInfo> {
+        let question = SmIncomingMessage::GetNodeConfigStatus(sm::GetNodeConfigStatus {});
+        let report = self.ask_config(node, None, question).await?;
+        Ok((report.state, report.version, report.error))
+    }
+
+    fn set_cloud_connected(&self, connected: bool) {
+        self.shared.links().set_cloud(connected);
+    }
+
+    async fn request_log(
+        &self,
+        correlation_id: String,
+        request: aos_cloud_protocol::RequestLog,
+    ) -> Result<(), ErrorInfo> {
+        let nodes = match request.filter.nodes.is_empty() {
+            true => self.shared.links().nodes(),
+            false => request.filter.nodes.clone(),
+        };
+        // One Node that cannot be asked does not keep the others from answering.
+        let mut failed = None;
+        for node in nodes {
+            if let Err(error) = self
+                .send(&node, logs::order(&correlation_id, &request))
+                .await
+            {
+                failed.get_or_insert(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
