@@ -37,6 +37,7 @@ pub fn run(root: &Path) -> Result<()> {
         run.skip("deny", "cargo-deny is not installed");
     }
     let built = run.check("build of tests and programs", || harness::build(root));
+    let examples_built = run.check("build of the examples", || examples::build(root));
     if built {
         run.counted("tests", || harness::run(root));
         run.check("openapi document", || openapi::run(root, true));
@@ -47,7 +48,9 @@ pub fn run(root: &Path) -> Result<()> {
         } else {
             run.skip("web UI in Chromium", "the UI does not build");
         }
-        if is_root() || sudo_is_silent() {
+        if !examples_built {
+            run.skip("demo", "the examples do not build");
+        } else if is_root() || sudo_is_silent() {
             run.check("demo", || {
                 demo::check(root, target_dir(root).join("demo-logs"))
             });

@@ -18,23 +18,3 @@ macro_rules! part {
 }
 part!(aos_iam, "IAM");
 part!(aos_cm, "CM");
-part!(aos_sm, "SM");
-pub mod aos_server {
-    pub struct Options {
-        pub data: std::path::PathBuf,
-        pub people: std::net::SocketAddr,
-        pub units: std::net::SocketAddr,
-        pub hosts: Vec<String>,
-    }
-    pub async fn run(
-        _: Options,
-        _: tokio_util::sync::CancellationToken,
-    ) -> Result<(), std::io::Error> {
-        Err(std::io::Error::other(
-            "the cloud is not part of this build yet",
-        ))
-    }
-    pub fn openapi() -> String {
-        String::new()
-    }
-}

@@ -4,8 +4,11 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use owo_colors::OwoColorize as _;
+
+/// How wide the table is, in characters.
+const WIDTH: u16 = 120;
 
 /// One step that was told.
 struct Told {
@@ -83,6 +86,8 @@ impl Narrator {
         let mut table = Table::new();
         table
             .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(WIDTH)
             .set_header(["", "step", "time", "seen from outside"]);
         for (number, told) in self.told.iter().enumerate() {
             table.add_row([

@@ -144,12 +144,7 @@ fn join(play: &mut Play<'_>) -> Result<String> {
     command
         .arg(play.cast.aos())
         .args(["unit", "join", "--cloud", &play.cloud_url()])
-        .args([
-            "--code",
-            "-",
-            "--ca-fingerprint",
-            &claim.ca_fingerprint,
-        ])
+        .args(["--code", "-", "--ca-fingerprint", &claim.ca_fingerprint])
         .args([
             "--iam",
             &format!("{}:8089", play.stage.address(Place::Main)),
