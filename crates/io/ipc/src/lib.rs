@@ -17,12 +17,14 @@
 mod address;
 mod client;
 pub mod convert;
+mod credentials;
 mod peer;
 pub mod proto;
 mod server;
 
 pub use address::{AddressError, bind, with_host};
 pub use client::{ConnectError, connect, reason, within};
+pub use credentials::{keep_certificate, wait_for_root};
 pub use peer::{Peer, allow, peer};
 pub use server::{ServeError, serve};
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Waits until the root certificate is there and can be used. `None` if `stop` comes first.
-pub(crate) async fn wait_for_root(path: &Path, stop: &CancellationToken) -> Option<Roots> {
+pub async fn wait_for_root(path: &Path, stop: &CancellationToken) -> Option<Roots> {
     let mut told = String::new();
     loop {
         // Watched before it is looked for: a file that comes in between is not missed.
