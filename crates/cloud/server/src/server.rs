@@ -1,0 +1,301 @@
+use std::{
+    fs::{self, File, TryLockError},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use aos_db::Db;
+use aos_gateway::{Gateway, GatewayOptions, TokenKey};
+use aos_image::BlobStore;
+use aos_pki::{
+    ALPN_HTTP, Authority, CertKind, CertSource, Expect, Trust, optional_client_server, private_dir,
+};
+use aos_time::{Clock, SystemClock};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{Error, keys, listener, owner_link};
+
+/// The link is HTTP/1.1: WebSocket asks for an upgrade.
+const ALPN_UNITS: &[&str] = &["http/1.1"];
+/// How often the listeners' certificate is made anew; it is good for a year.
+const RENEWAL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Most connections of people at once.
+const MOST_PEOPLE: usize = 4096;
+/// Most connections of Units at once.
+const MOST_UNITS: usize = 200_000;
+
+/// How to serve a cloud.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The data folder: `aos.db`, `blobs/`, `pki/`, `owner-link.txt`.
+    pub data: PathBuf,
+    /// Where people, browsers and tools connect.
+    pub people: SocketAddr,
+    /// Where Units connect.
+    pub units: SocketAddr,
+    /// Names and addresses by which this cloud is reached, the first one being written into certificates and links. If
+    /// there is none, the address of the listener, or `localhost` if that is any address.
+    pub hosts: Vec<String>,
+}
+
+/// A cloud that runs.
+pub struct Server {
+    people: SocketAddr,
+    units: SocketAddr,
+    authority: Arc<Authority>,
+    db: Db,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Serves a cloud until `stop` is cancelled.
+pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Error> {
+    let server = Server::start(options, stop).await?;
+    server.stopped().await;
+    Ok(())
+}
+
+/// The OpenAPI document of the REST API, as JSON text.
+pub fn openapi() -> String {
+    String::new()
+}
+
+/// What is made from the data folder before anything listens.
+struct Opened {
+    lock: File,
+    authority: Arc<Authority>,
+    signer: Arc<aos_pki::Signer>,
+    tokens: TokenKey,
+    blobs: BlobStore,
+}
+
+impl Server {
+    /// Starts a cloud. It serves when this returns, until `stop` is cancelled.
+    pub async fn start(options: Options, stop: CancellationToken) -> Result<Self, Error> {
+        aos_pki::install_provider();
+        let clock = SystemClock;
+        let data = options.data.clone();
+        let opened = tokio::task::spawn_blocking(move || open(&data)).await??;
+        let db = Db::open(&options.data.join("aos.db"), Arc::new(clock)).await?;
+        db.set_all_links_down().await?;
+
+        let people = bind("people", options.people).await?;
+        let units = bind("Units", options.units).await?;
+        let (people_at, units_at) = (local(&people)?, local(&units)?);
+        let names = names(&options.hosts, &[people_at, units_at]);
+        let host = public_host(&options.hosts, people_at);
+        owner_link::keep(
+            &db,
+            &options.data,
+            &format!("https://{}:{}", bracketed(&host), people_at.port()),
+        )
+        .await?;
+
+        let source = CertSource::new();
+        present(&opened.authority, &names, &source).await?;
+        let trust = Trust::new(opened.authority.roots());
+        let gateway = Gateway::start(
+            GatewayOptions {
+                db: db.clone(),
+                blobs: opened.blobs,
+                signer: opened.signer,
+                tokens: opened.tokens,
+                caps: aos_cloud_protocol::Caps::default(),
+                session: aos_session::Config::default(),
+            },
+            stop.child_token(),
+        );
+        let tasks = TaskTracker::new();
+        let of_people =
+            optional_client_server(&source, &trust, Expect::kinds([CertKind::User]), ALPN_HTTP);
+        // Optional here too: AosCore fetches blobs without its certificate. Discovery and link refuse those without one.
+        let of_units = optional_client_server(
+            &source,
+            &trust,
+            Expect::kinds([CertKind::Online]),
+            ALPN_UNITS,
+        );
+        tasks.spawn(listener::serve(
+            "people",
+            people,
+            of_people,
+            axum::Router::new(),
+            MOST_PEOPLE,
+            stop.clone(),
+        ));
+        tasks.spawn(listener::serve(
+            "Units",
+            units,
+            of_units,
+            gateway.router(),
+            MOST_UNITS,
+            stop.clone(),
+        ));
+        tasks.spawn(renew(opened.authority.clone(), names, source, stop.clone()));
+        let lock = opened.lock;
+        let (ending, store) = (stop.clone(), db.clone());
+        tasks.spawn(async move {
+            ending.cancelled().await;
+            gateway.stopped().await;
+            store.close().await;
+            drop(lock);
+        });
+        tasks.close();
+        tracing::info!(people = %people_at, units = %units_at, host, "the cloud serves");
+        Ok(Self {
+            people: people_at,
+            units: units_at,
+            authority: opened.authority,
+            db,
+            tasks,
+            stop,
+        })
+    }
+
+    /// Where people connect.
+    pub fn people(&self) -> SocketAddr {
+        self.people
+    }
+
+    /// Where Units connect.
+    pub fn units(&self) -> SocketAddr {
+        self.units
+    }
+
+    /// The authority that issues all of this cloud's certificates.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The store behind it.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Asks it to stop.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until everything has ended after the stop.
+    pub async fn stopped(&self) {
+        self.tasks.wait().await;
+    }
+}
+
+fn open(data: &Path) -> Result<Opened, Error> {
+    let file = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| Error::File { path, source }
+    };
+    private_dir(data).map_err(file(data))?;
+    let lock_path = data.join("lock");
+    let lock = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(file(&lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(Error::InUse {
+                path: data.to_path_buf(),
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(file(&lock_path)(error)),
+    }
+    let now = SystemClock.now();
+    let pki = data.join("pki");
+    let authority = Arc::new(Authority::load_or_create(&pki, "AosCloud root", now)?);
+    Ok(Opened {
+        lock,
+        signer: keys::blob_signer(&authority, &pki, now)?,
+        tokens: TokenKey::load_or_create(&pki.join("token.key"))?,
+        blobs: BlobStore::open(data)?,
+        authority,
+    })
+}
+
+async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::Listen {
+            what,
+            address,
+            source,
+        })
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, Error> {
+    listener.local_addr().map_err(|source| Error::File {
+        path: "socket".into(),
+        source,
+    })
+}
+
+async fn present(
+    authority: &Arc<Authority>,
+    names: &[String],
+    source: &CertSource,
+) -> Result<(), Error> {
+    let (authority, names, source) = (authority.clone(), names.to_vec(), source.clone());
+    tokio::task::spawn_blocking(move || {
+        keys::present(&authority, &names, SystemClock.now(), &source)
+    })
+    .await?
+}
+
+async fn renew(
+    authority: Arc<Authority>,
+    names: Vec<String>,
+    source: CertSource,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RENEWAL) => {}
+        }
+        if let Err(error) = present(&authority, &names, &source).await {
+            tracing::error!(%error, "the certificate of the listeners could not be renewed");
+        }
+    }
+}
+
+/// What the listeners' certificate is good for: what the operator says, and this machine by itself.
+fn names(hosts: &[String], addresses: &[SocketAddr]) -> Vec<String> {
+    let mut names: Vec<String> = hosts.to_vec();
+    names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    names.extend(
+        addresses
+            .iter()
+            .map(SocketAddr::ip)
+            .filter(|ip| !ip.is_unspecified())
+            .map(|ip| ip.to_string()),
+    );
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
+}
+
+/// The name that goes into links and certificates.
+fn public_host(hosts: &[String], people: SocketAddr) -> String {
+    match hosts.first() {
+        Some(host) => host.clone(),
+        None if people.ip().is_unspecified() => "localhost".into(),
+        None => people.ip().to_string(),
+    }
+}
+
+/// A host as URLs have it: an IPv6 address stands in brackets.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    }
+}

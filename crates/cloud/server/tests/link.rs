@@ -1,0 +1,772 @@
+//! A cloud on loopback and a Unit that speaks the protocol by hand, with real certificates, TLS and WebSocket.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use aos_api::{
+    BundleState, DeploymentBundle, ListQuery, NewSubject, OnlineStatus, Overrides, TimelineKind,
+    UpdatePhase,
+};
+use aos_cloud_protocol::{
+    Body, Caps, DesiredStatus, DiscoveryRequest, DiscoveryResponse, Header, InstanceStatus,
+    InstancesStatus, ItemIdentity, ItemStatus, Message, NodeStatus, RequestBlobUrls, UnitStatus,
+    decode,
+};
+use aos_db::{
+    Actor, BlobRow, IssuedCertificate, NewVersion, RegisterBy, Registration, hash_secret,
+};
+use aos_image::BlobStore;
+use aos_pki::{
+    BlobSignature, CertKind, CertProfile, CertSource, ChainBook, ClientTls, KeyAlgorithm, Roots,
+    Trust, certificates_from_pem, certified_key, host_client,
+};
+use aos_server::{Options, Server};
+use aos_time::{Clock, SystemClock};
+use aos_types::{
+    ArchInfo, Digest, InstanceState, ItemState, NodeId, NodeInfo, NodeState, OsInfo, RuntimeId,
+    RuntimeInfo, SystemId,
+};
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use http::{Request, StatusCode};
+use sha3::{Digest as _, Sha3_256};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::{WebSocketStream, tungstenite};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const WAIT: Duration = Duration::from_secs(20);
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(WAIT, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited too long for {what}"))
+}
+
+async fn start(data: &Path) -> Server {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let options = Options {
+        data: data.into(),
+        people: any,
+        units: any,
+        hosts: vec![],
+    };
+    Server::start(options, CancellationToken::new())
+        .await
+        .unwrap()
+}
+
+async fn stop(server: Server) {
+    server.stop();
+    soon("the server to stop", server.stopped()).await;
+}
+
+async fn owner(server: &Server, data: &Path) -> Actor {
+    use std::os::unix::fs::PermissionsExt as _;
+    let link = data.join("owner-link.txt");
+    assert_eq!(
+        std::fs::metadata(&link).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let text = std::fs::read_to_string(link).unwrap();
+    let (_, token) = text.trim().split_once("/welcome#token=").unwrap();
+    server
+        .db()
+        .set_up_owner(&hash_secret(token), "Acme", "owner", "hash")
+        .await
+        .unwrap()
+        .unwrap()
+        .actor()
+}
+
+/// A Unit with its own key and a certificate of the cloud.
+struct FakeUnit {
+    id: Uuid,
+    system_id: SystemId,
+    tls: ClientTls,
+}
+
+type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+fn client(server: &Server, profile: Option<&CertProfile>) -> (ClientTls, Option<String>) {
+    let source = CertSource::new();
+    let mut fingerprint = None;
+    if let Some(profile) = profile {
+        let pair = server
+            .authority()
+            .issue_pair(KeyAlgorithm::EcP256, profile, SystemClock.now())
+            .unwrap();
+        let chain = certificates_from_pem(pair.issued.chain_pem.as_bytes()).unwrap();
+        source.set(Some(certified_key(chain, &pair.key).unwrap()));
+        fingerprint = Some(pair.issued.fingerprint.to_string());
+    }
+    let trust = Trust::new(server.authority().roots());
+    (
+        host_client(&source, &trust, None, &["http/1.1"]),
+        fingerprint,
+    )
+}
+
+async fn register(server: &Server, actor: &Actor, name: &str) -> FakeUnit {
+    let system_id = SystemId::new(name).unwrap();
+    let profile = CertProfile::unit(CertKind::Online, &system_id, None);
+    let (tls, fingerprint) = client(server, Some(&profile));
+    let registration = Registration {
+        system_uid: system_id.clone(),
+        online_key: format!("key of {name}"),
+        unit_model: String::new(),
+        nodes: vec![],
+    };
+    let certificate = IssuedCertificate {
+        fingerprint: fingerprint.unwrap(),
+        cert_type: "online".into(),
+        node_id: "main".into(),
+        serial: "01".into(),
+        not_after: SystemClock.now() + Duration::from_secs(1000),
+    };
+    let registered = server
+        .db()
+        .register_unit(&RegisterBy::Actor(actor), &registration, &[certificate], "")
+        .await
+        .unwrap()
+        .unwrap();
+    FakeUnit {
+        id: registered.unit,
+        system_id,
+        tls,
+    }
+}
+
+async fn connect(tls: &ClientTls, to: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(to).await?;
+    let name = tls.name_for("127.0.0.1").unwrap();
+    TlsConnector::from(tls.config.clone())
+        .connect(name, stream)
+        .await
+}
+
+async fn request(
+    tls: &ClientTls,
+    to: SocketAddr,
+    request: Request<http_body_util::Full<Bytes>>,
+) -> std::io::Result<(StatusCode, http::HeaderMap, Bytes)> {
+    use http_body_util::BodyExt as _;
+    let stream = connect(tls, to).await?;
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut send, connection) = hyper::client::conn::http1::handshake(io)
+        .await
+        .map_err(std::io::Error::other)?;
+    let driver = tokio::spawn(connection);
+    let answer = send
+        .send_request(request)
+        .await
+        .map_err(std::io::Error::other)?;
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    driver.abort();
+    Ok((head.status, head.headers, body))
+}
+
+fn get(to: SocketAddr, path: &str) -> http::request::Builder {
+    Request::builder().uri(path).header("Host", to.to_string())
+}
+
+async fn discover(tls: &ClientTls, to: SocketAddr, system_id: &SystemId) -> (StatusCode, Bytes) {
+    let body = DiscoveryRequest::new(system_id.clone()).encode();
+    let ask = get(to, "/sd/v7/")
+        .method("POST")
+        .header("Content-Type", "application/json")
+        .body(body.into());
+    let (status, _, body) = request(tls, to, ask.unwrap()).await.unwrap();
+    (status, body)
+}
+
+impl FakeUnit {
+    async fn open(&self, to: SocketAddr) -> Socket {
+        let (status, body) = discover(&self.tls, to, &self.system_id).await;
+        assert_eq!(status, StatusCode::OK, "{body:?}");
+        let found = DiscoveryResponse::decode(&body).unwrap();
+        assert_eq!(found.connection_info, [format!("wss://{to}/ws/v7/")]);
+        self.socket(to, found.auth_token.expose()).await.unwrap()
+    }
+
+    async fn socket(&self, to: SocketAddr, token: &str) -> Result<Socket, tungstenite::Error> {
+        use tungstenite::client::IntoClientRequest as _;
+        let mut request = format!("wss://{to}/ws/v7/").into_client_request()?;
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.headers_mut().insert("Authorization", value);
+        let stream = connect(&self.tls, to).await?;
+        tokio_tungstenite::client_async(request, stream)
+            .await
+            .map(|(socket, _)| socket)
+    }
+
+    fn frame(&self, txn: &str, correlation_id: Option<&str>, body: Body) -> tungstenite::Message {
+        let message = Message {
+            header: Header {
+                system_id: self.system_id.clone(),
+                created_at: SystemClock.now(),
+                txn: txn.into(),
+            },
+            correlation_id: correlation_id.map(Into::into),
+            body,
+        };
+        tungstenite::Message::Binary(message.encode().into())
+    }
+
+    async fn send(&self, socket: &mut Socket, correlation_id: Option<&str>, body: Body) {
+        let txn = Uuid::new_v4().to_string();
+        let frame = self.frame(&txn, correlation_id, body);
+        socket.send(frame).await.unwrap();
+        let ack = self.next(socket).await;
+        assert_eq!((ack.body, ack.header.txn), (Body::Ack, txn));
+    }
+
+    async fn ack(&self, socket: &mut Socket, txn: &str) {
+        socket.send(self.frame(txn, None, Body::Ack)).await.unwrap();
+    }
+
+    /// The next message of the cloud, whatever it is.
+    async fn next(&self, socket: &mut Socket) -> Message {
+        loop {
+            match soon("a frame", socket.next()).await.unwrap().unwrap() {
+                tungstenite::Message::Binary(bytes) => {
+                    let decoded = decode(&bytes, &Caps::default()).unwrap();
+                    assert_eq!(decoded.unreadable, []);
+                    assert_eq!(decoded.message.header.system_id, self.system_id);
+                    return decoded.message;
+                }
+                tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_) => {}
+                other => panic!("unexpected frame {other:?}"),
+            }
+        }
+    }
+
+    async fn desired(&self, socket: &mut Socket) -> (String, DesiredStatus) {
+        let message = self.next(socket).await;
+        match message.body {
+            Body::DesiredStatus(desired) => (message.header.txn, desired),
+            other => panic!("expected a desired status, got {other:?}"),
+        }
+    }
+}
+
+/// What a bundle would have brought: one version of one service with four blobs.
+async fn publish(server: &Server, actor: &Actor, data: &Path, version: &str) -> Vec<Digest> {
+    let store = BlobStore::open(data).unwrap();
+    let blobs: Vec<BlobRow> = ["index", "manifest", "config", "layer"]
+        .iter()
+        .map(|what| {
+            let content = format!("{what} of {version}").repeat(1000);
+            let stored = store.insert_bytes(content.as_bytes()).unwrap();
+            BlobRow {
+                digest: stored.digest,
+                size: stored.size,
+                sha3_256: hex::encode(Sha3_256::digest(content.as_bytes())),
+                signature: String::new(),
+            }
+        })
+        .collect();
+    let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
+    let mut bundle = DeploymentBundle {
+        id: Uuid::new_v4(),
+        state: BundleState::Processing,
+        build_info: String::new(),
+        is_check: false,
+        file_name: "b.tar.gz".into(),
+        file_size: 1,
+        sha256: String::new(),
+        signed_by: String::new(),
+        created_by: actor.name().into(),
+        created_at: SystemClock.now(),
+        items: vec![],
+        stages: vec![],
+    };
+    let new = NewVersion {
+        codename: "http".into(),
+        title: "HTTP".into(),
+        description: String::new(),
+        version: version.parse().unwrap(),
+        index_digest: digests[0].to_string(),
+        configuration: serde_json::json!({}),
+        platforms: vec![],
+        labels: vec![],
+        priority: 0,
+        min_num_instances: 1,
+        blobs,
+    };
+    server
+        .db()
+        .publish_bundle(actor, &mut bundle, &[new])
+        .await
+        .unwrap();
+    digests
+}
+
+async fn assign(server: &Server, actor: &Actor, unit: &FakeUnit) -> Uuid {
+    let new = NewSubject {
+        label: "all".into(),
+        priority: 0,
+        is_group: true,
+    };
+    let subject = server.db().create_subject(actor, &new).await.unwrap();
+    server
+        .db()
+        .add_subject_units(actor, subject.id, &[unit.system_id.to_string()])
+        .await
+        .unwrap();
+    server
+        .db()
+        .assign_services(actor, subject.id, &["http".into()], &Overrides::default())
+        .await
+        .unwrap();
+    subject.id
+}
+
+fn node() -> NodeStatus {
+    let arch = ArchInfo {
+        architecture: "amd64".into(),
+        variant: None,
+    };
+    let os = OsInfo {
+        os: "linux".into(),
+        ..OsInfo::default()
+    };
+    NodeStatus {
+        info: NodeInfo {
+            id: NodeId::new("main").unwrap(),
+            node_type: "main".into(),
+            title: String::new(),
+            max_dmips: 1000,
+            total_ram: 1 << 30,
+            physical_ram: None,
+            os: os.clone(),
+            cpus: vec![],
+            partitions: vec![],
+            attrs: [("MainNode".into(), String::new())].into(),
+            state: NodeState::Provisioned,
+            error: None,
+        },
+        runtimes: vec![RuntimeInfo {
+            id: RuntimeId::new("crun-1").unwrap(),
+            runtime_type: "crun".into(),
+            arch,
+            os,
+            max_dmips: None,
+            allowed_dmips: None,
+            total_ram: None,
+            allowed_ram: None,
+            max_instances: 0,
+        }],
+        resources: vec![],
+        is_connected: true,
+    }
+}
+
+fn empty_status() -> UnitStatus {
+    UnitStatus {
+        nodes: Some(vec![node()]),
+        items: Some(vec![]),
+        instances: Some(vec![]),
+        ..UnitStatus::default()
+    }
+}
+
+fn status_of(desired: &DesiredStatus) -> UnitStatus {
+    let item = &desired.items.as_ref().unwrap()[0];
+    let group = &desired.instances.as_ref().unwrap()[0];
+    let identity = ItemIdentity::service(item.item.clone());
+    UnitStatus {
+        is_delta: true,
+        items: Some(vec![ItemStatus {
+            item: identity.clone(),
+            version: item.version.clone(),
+            state: ItemState::Installed,
+            error: None,
+        }]),
+        instances: Some(vec![InstancesStatus {
+            item: identity,
+            subject: group.subject.clone(),
+            version: item.version.clone(),
+            instances: vec![InstanceStatus {
+                node: NodeId::new("main").unwrap(),
+                runtime: RuntimeId::new("crun-1").unwrap(),
+                index: 0,
+                state: InstanceState::Active,
+                state_checksum: None,
+                error: None,
+            }],
+        }]),
+        ..UnitStatus::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unit_gets_what_is_assigned_fetches_it_and_reports() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let actor = owner(&server, data.path()).await;
+    let unit = register(&server, &actor, "unit-1").await;
+    let to = server.units();
+
+    // It comes with nothing assigned: the desired state is empty, and complete.
+    let mut socket = unit.open(to).await;
+    let (txn, desired) = unit.desired(&mut socket).await;
+    assert_eq!(
+        (desired.items, desired.instances),
+        (Some(vec![]), Some(vec![]))
+    );
+    let chain = &desired.certificate_chains.as_ref().unwrap()[0];
+    unit.ack(&mut socket, &txn).await;
+    unit.send(&mut socket, None, Body::UnitStatus(empty_status()))
+        .await;
+    let shown = server.db().unit(&actor, "unit-1").await.unwrap();
+    assert_eq!(shown.online_status, OnlineStatus::Online);
+    assert_eq!(shown.counts.nodes, 1);
+
+    // A service is published and assigned: a new desired state comes at once, with no question asked.
+    let digests = publish(&server, &actor, data.path(), "1.0.0").await;
+    assign(&server, &actor, &unit).await;
+    let (txn, desired) = loop {
+        let (txn, desired) = unit.desired(&mut socket).await;
+        unit.ack(&mut socket, &txn).await;
+        if desired
+            .items
+            .as_ref()
+            .is_some_and(|items| !items.is_empty())
+        {
+            break (txn, desired);
+        }
+    };
+    let items = desired.items.as_ref().unwrap();
+    assert_eq!((items.len(), items[0].index_digest), (1, digests[0]));
+    assert_eq!(desired.instances.as_ref().unwrap()[0].num_instances, 1);
+
+    // It asks for the blobs, and for one that is none of its business.
+    let mut wanted = digests.clone();
+    wanted.push(Digest::from_bytes([9; 32]));
+    let ask = Body::RequestBlobUrls(RequestBlobUrls { digests: wanted });
+    unit.send(&mut socket, Some("ask-1"), ask).await;
+    let answer = unit.next(&mut socket).await;
+    assert_eq!(answer.correlation_id.as_deref(), Some("ask-1"));
+    unit.ack(&mut socket, &answer.header.txn).await;
+    let Body::BlobUrls(urls) = answer.body else {
+        panic!("expected blob urls")
+    };
+    assert_eq!(urls.items.len(), 4);
+
+    // It fetches one, in two parts, and checks hash and signature as AosCore does.
+    let blob = &urls.items[0];
+    let path = blob.urls[0]
+        .strip_prefix(&format!("https://{to}"))
+        .unwrap()
+        .to_owned();
+    let first = get(to, &path)
+        .header("Range", "bytes=0-99")
+        .body(Bytes::new().into());
+    let (status, headers, start_of) = request(&unit.tls, to, first.unwrap()).await.unwrap();
+    assert_eq!(status, StatusCode::PARTIAL_CONTENT);
+    assert_eq!(
+        headers["content-range"],
+        format!("bytes 0-99/{}", blob.size)
+    );
+    let rest = get(to, &path)
+        .header("Range", "bytes=100-")
+        .body(Bytes::new().into());
+    let (_, _, end_of) = request(&unit.tls, to, rest.unwrap()).await.unwrap();
+    let content = [start_of, end_of].concat();
+    assert_eq!(content.len() as u64, blob.size);
+    assert_eq!(<[u8; 32]>::from(Sha3_256::digest(&content)), blob.sha256.0);
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(&content);
+    assert_eq!(digest.as_slice(), blob.digest.as_bytes());
+    let sign = blob.sign_info.as_ref().unwrap();
+    assert_eq!(
+        (sign.chain_name.as_str(), sign.alg.as_str()),
+        (chain.name.as_str(), "RSA/SHA256")
+    );
+    verify(&server, &desired, sign, &content);
+
+    // AosCore fetches without a certificate; another Unit's certificate opens nothing.
+    let (bare, _) = client(&server, None);
+    let head = get(to, &path).method("HEAD").body(Bytes::new().into());
+    let (status, headers, _) = request(&bare, to, head.unwrap()).await.unwrap();
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(headers["accept-ranges"], "bytes");
+    let other = register(&server, &actor, "unit-2").await;
+    let whole = get(to, &path).body(Bytes::new().into());
+    let (status, _, _) = request(&other.tls, to, whole.unwrap()).await.unwrap();
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let forged = get(to, "/blobs/v7/AAAA").body(Bytes::new().into());
+    let (status, _, _) = request(&bare, to, forged.unwrap()).await.unwrap();
+    assert_eq!(status, StatusCode::NOT_FOUND);
+
+    // It reports that it runs; a message that comes twice is acknowledged twice and handled once.
+    let report = unit.frame("once", None, Body::UnitStatus(status_of(&desired)));
+    for _ in 0..2 {
+        socket.send(report.clone()).await.unwrap();
+        let ack = unit.next(&mut socket).await;
+        assert_eq!((ack.body, ack.header.txn.as_str()), (Body::Ack, "once"));
+    }
+    let shown = server.db().unit(&actor, "unit-1").await.unwrap();
+    assert_eq!(shown.update_phase, UpdatePhase::Installed);
+    assert_eq!(shown.counts.instances_active, 1);
+    let told = server.db().newest_desired(unit.id).await.unwrap().unwrap();
+    assert_eq!(told.txn.as_deref(), Some(txn.as_str()));
+    assert!(told.acked_at.is_some() && told.applied_at.is_some());
+    stop(server).await;
+}
+
+fn verify(
+    server: &Server,
+    desired: &DesiredStatus,
+    sign: &aos_cloud_protocol::SignInfo,
+    content: &[u8],
+) {
+    let mut book = ChainBook::new();
+    for certificate in desired.certificates.iter().flatten() {
+        book.add_certificate(&certificate.fingerprint, &certificate.der)
+            .unwrap();
+    }
+    for chain in desired.certificate_chains.iter().flatten() {
+        book.add_chain(&chain.name, &chain.fingerprints).unwrap();
+    }
+    let roots: Roots = server.authority().roots();
+    let signature = BlobSignature {
+        chain_name: sign.chain_name.clone(),
+        algorithm: sign.alg.parse().unwrap(),
+        value: sign.value.clone(),
+        trusted_timestamp: sign.trusted_timestamp,
+    };
+    let mut hash = signature.algorithm.hash().context();
+    hash.update(content);
+    book.verify(&signature, &hash.finish(), &roots, SystemClock.now())
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_keeps_the_outbox_and_who_the_units_are() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let actor = owner(&server, data.path()).await;
+    let unit = register(&server, &actor, "unit-1").await;
+    publish(&server, &actor, data.path(), "1.0.0").await;
+    assign(&server, &actor, &unit).await;
+
+    // It gets the desired state, but the cloud dies before it says so.
+    let mut socket = unit.open(server.units()).await;
+    let (txn, desired) = unit.desired(&mut socket).await;
+    assert_eq!(desired.items.as_ref().unwrap().len(), 1);
+    stop(server).await;
+    while let Some(Ok(frame)) = soon("the close", socket.next()).await {
+        assert!(matches!(frame, tungstenite::Message::Close(_)), "{frame:?}");
+    }
+
+    // The same message comes again: same txn. Users stay, so there is no owner link any more.
+    let server = start(data.path()).await;
+    assert!(!data.path().join("owner-link.txt").exists());
+    let mut socket = unit.open(server.units()).await;
+    let (again, same) = unit.desired(&mut socket).await;
+    assert_eq!((again.as_str(), &same), (txn.as_str(), &desired));
+    unit.ack(&mut socket, &again).await;
+    unit.send(&mut socket, None, Body::UnitStatus(empty_status()))
+        .await;
+
+    // Its status differs from what it took over, so it is told once more on this connection.
+    let (third, same) = unit.desired(&mut socket).await;
+    assert_ne!(third, txn);
+    assert_eq!(same.items, desired.items);
+    unit.ack(&mut socket, &third).await;
+    unit.send(&mut socket, None, Body::UnitStatus(status_of(&same)))
+        .await;
+    stop(server).await;
+
+    // All is well: after a third start nothing is sent.
+    let server = start(data.path()).await;
+    let mut socket = unit.open(server.units()).await;
+    let mut status = status_of(&same);
+    status.is_delta = false;
+    status.nodes = Some(vec![node()]);
+    unit.send(&mut socket, None, Body::UnitStatus(status)).await;
+    let quiet = tokio::time::timeout(Duration::from_millis(500), socket.next()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    stop(server).await;
+}
+
+async fn protocol_events(server: &Server, actor: &Actor, unit: &str) -> Vec<String> {
+    let page = server
+        .db()
+        .timeline(actor, unit, &ListQuery::default())
+        .await
+        .unwrap();
+    page.items
+        .into_iter()
+        .filter(|event| event.kind == TimelineKind::Protocol)
+        .map(|event| event.text)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_not_who_he_says_is_refused_and_people_see_it() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let actor = owner(&server, data.path()).await;
+    let unit = register(&server, &actor, "unit-1").await;
+    let other = register(&server, &actor, "unit-2").await;
+    let to = server.units();
+
+    // Discovery with another's system id.
+    let (status, body) = discover(&unit.tls, to, &other.system_id).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    assert!(text.contains("unit-1") && text.contains("unit-2"), "{text}");
+    let events = protocol_events(&server, &actor, "unit-1").await;
+    assert!(
+        events[0].contains("claimed to be Unit `unit-2`"),
+        "{events:?}"
+    );
+
+    // A message with another's system id closes the link; nothing of it is taken.
+    let mut socket = unit.open(to).await;
+    let (txn, _) = unit.desired(&mut socket).await;
+    unit.ack(&mut socket, &txn).await;
+    let lie = other.frame("lie", None, Body::UnitStatus(empty_status()));
+    socket.send(lie).await.unwrap();
+    match soon("the close", socket.next()).await.unwrap().unwrap() {
+        tungstenite::Message::Close(Some(frame)) => {
+            assert_eq!(u16::from(frame.code), 1008);
+        }
+        unexpected => panic!("{unexpected:?}"),
+    }
+    let events = protocol_events(&server, &actor, "unit-1").await;
+    assert!(
+        events[0].contains("claims to be of Unit `unit-2`"),
+        "{events:?}"
+    );
+    let shown = server.db().unit(&actor, "unit-2").await.unwrap();
+    assert_eq!(shown.counts.nodes, 0);
+
+    // Another's token, none, and a forged one.
+    let (_, body) = discover(&other.tls, to, &other.system_id).await;
+    let token = DiscoveryResponse::decode(&body).unwrap().auth_token;
+    for token in [token.expose(), "", "forged"] {
+        match unit.socket(to, token).await {
+            Err(tungstenite::Error::Http(answer)) => assert_eq!(answer.status(), 401),
+            unexpected => panic!("{unexpected:?}"),
+        }
+    }
+
+    // No certificate, one the cloud did not give to a Unit, one of another type, one of another authority.
+    let (bare, _) = client(&server, None);
+    assert_eq!(discover(&bare, to, &unit.system_id).await.0, 401);
+    let stranger = CertProfile::unit(CertKind::Online, &unit.system_id, None);
+    let (stranger, _) = client(&server, Some(&stranger));
+    assert_eq!(discover(&stranger, to, &unit.system_id).await.0, 403);
+    let (wrong, _) = client(
+        &server,
+        Some(&CertProfile::unit(CertKind::Sm, &unit.system_id, None)),
+    );
+    let ask = get(to, "/sd/v7/").method("POST").body(Bytes::new().into());
+    assert!(request(&wrong, to, ask.unwrap()).await.is_err());
+    let foreign = aos_pki::Authority::in_memory("other", SystemClock.now()).unwrap();
+    let pair = foreign
+        .issue_pair(
+            KeyAlgorithm::EcP256,
+            &CertProfile::unit(CertKind::Online, &unit.system_id, None),
+            SystemClock.now(),
+        )
+        .unwrap();
+    let chain = certificates_from_pem(pair.issued.chain_pem.as_bytes()).unwrap();
+    let source = CertSource::with(certified_key(chain, &pair.key).unwrap());
+    let trust = Trust::new(server.authority().roots());
+    let foreign = host_client(&source, &trust, None, &["http/1.1"]);
+    let ask = get(to, "/sd/v7/").method("POST").body(Bytes::new().into());
+    assert!(request(&foreign, to, ask.unwrap()).await.is_err());
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_the_protocol_is_acknowledged_reported_and_changes_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let actor = owner(&server, data.path()).await;
+    let unit = register(&server, &actor, "unit-1").await;
+    let mut socket = unit.open(server.units()).await;
+    let (txn, _) = unit.desired(&mut socket).await;
+    unit.ack(&mut socket, &txn).await;
+    let header = |txn: &str| serde_json::json!({"version": 7, "systemId": "unit-1", "txn": txn});
+    for (txn, data, event) in [
+        (
+            "t1",
+            serde_json::json!({"messageType": "teleport"}),
+            "`teleport`",
+        ),
+        (
+            "t2",
+            serde_json::json!({"messageType": "desiredStatus", "items": []}),
+            "only a cloud sends",
+        ),
+        (
+            "t3",
+            serde_json::json!({"messageType": "unitStatus", "isDeltaInfo": true, "items": [{"version": "1"}]}),
+            "`items[0].item`",
+        ),
+    ] {
+        let text = serde_json::json!({"header": header(txn), "data": data}).to_string();
+        // Text frames are read too.
+        socket
+            .send(tungstenite::Message::Text(text.into()))
+            .await
+            .unwrap();
+        let ack = unit.next(&mut socket).await;
+        assert_eq!((ack.body, ack.header.txn.as_str()), (Body::Ack, txn));
+        let events = protocol_events(&server, &actor, "unit-1").await;
+        assert!(events[0].contains(event), "{txn}: {events:?}");
+    }
+    socket
+        .send(tungstenite::Message::Binary(Bytes::from_static(
+            b"\xff not json",
+        )))
+        .await
+        .unwrap();
+    unit.next(&mut socket).await;
+    let events = protocol_events(&server, &actor, "unit-1").await;
+    assert!(events[0].contains("not JSON"), "{events:?}");
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_folder_is_served_once_and_the_newest_connection_counts() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let second = Options {
+        data: data.path().into(),
+        people: any,
+        units: any,
+        hosts: vec![],
+    };
+    let error = Server::start(second, CancellationToken::new()).await;
+    assert!(matches!(error, Err(aos_server::Error::InUse { .. })));
+
+    let actor = owner(&server, data.path()).await;
+    let unit = Arc::new(register(&server, &actor, "unit-1").await);
+    let mut old = unit.open(server.units()).await;
+    unit.desired(&mut old).await;
+    let mut new = unit.open(server.units()).await;
+    unit.desired(&mut new).await;
+    let closed = soon("the close", old.next()).await;
+    assert!(
+        matches!(&closed, Some(Ok(tungstenite::Message::Close(_)))),
+        "{closed:?}"
+    );
+    let shown = server.db().unit(&actor, "unit-1").await.unwrap();
+    assert_ne!(shown.online_status, OnlineStatus::Offline);
+    stop(server).await;
+}
