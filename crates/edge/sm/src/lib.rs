@@ -4,6 +4,17 @@
 //! runtime and their networks through the Node's network stack, and keeps what it was told in a database, so that after a
 //! reboot without network the Node starts its last set by itself and after a restart of SM alone the running instances are
 //! adopted. It meets CM over gRPC only (`docs/protocol/grpc.md`).
+//!
+//! | module | decides or does |
+//! |---|---|
+//! | `launcher` | carries out plans of `aos-launch`: install, networks, stop, start; adopts; reacts to exits |
+//! | `restart` | when an instance that ended is started again |
+//! | `cm` | the two streams to CM, reconnecting; what is told, what is ordered |
+//! | `images` | fetches blobs from CM, verifies, unpacks, collects |
+//! | `networks` | addresses from CM, kept for starts without it; the Node's network stack |
+//! | `container` | from an instance and its image to what the runtime starts |
+//! | `node_config` | the part of the unit configuration that is this Node's |
+//! | `records` | what survives a restart |
 #![cfg_attr(
     test,
     allow(
