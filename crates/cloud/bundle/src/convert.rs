@@ -92,7 +92,7 @@ pub enum ConvertError {
         architecture: String,
         /// Why.
         #[source]
-        source: unpack::Error,
+        source: Box<unpack::Error>,
     },
     /// The media type of a single file is not one we deliver.
     #[error(
@@ -259,7 +259,7 @@ fn single_file(
                 ConvertError::Layer {
                     codename: item.codename.clone(),
                     architecture: image.architecture.clone(),
-                    source,
+                    source: Box::new(source),
                 }
             })?;
             let tree = extracted.tree.unwrap_or(extracted.tar);

@@ -46,6 +46,7 @@
 mod cloud;
 pub mod contract;
 mod identity;
+pub mod images;
 pub mod nodes;
 mod options;
 

@@ -227,7 +227,8 @@ fn aliases_cannot_blow_up() {
 
 #[test]
 fn files_are_checked_too() {
-    let cases: &[(&str, fn(&std::path::Path))] = &[
+    type Spoil = fn(&std::path::Path);
+    let cases: &[(&str, Spoil)] = &[
         ("there is no web-arm", |dir| {
             fs::remove_dir_all(dir.join("web-arm")).unwrap();
         }),

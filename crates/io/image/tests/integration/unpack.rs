@@ -70,7 +70,8 @@ fn refusal(entries: &[(EntryType, &str, &str, &[u8])]) -> Refusal {
 fn hostile_archives_are_refused() {
     use EntryType as T;
     let file = T::Regular;
-    let cases: &[(&[(T, &str, &str, &[u8])], Refusal)] = &[
+    type Entry<'a> = (T, &'a str, &'a str, &'a [u8]);
+    let cases: &[(&[Entry<'_>], Refusal)] = &[
         (&[(file, "/etc/x", "", b"")], Refusal::Absolute),
         (&[(file, "../x", "", b"")], Refusal::Escapes),
         (&[(file, "a/../../x", "", b"")], Refusal::Escapes),
