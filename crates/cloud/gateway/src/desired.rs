@@ -211,3 +211,90 @@ fn platform(text: &str) -> Platform {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aos_api::Overrides;
+    use aos_db::AssignedSubject;
+    use uuid::Uuid;
+
+    fn unit(configuration: serde_json::Value) -> UnitForCompose {
+        let subject = AssignedSubject {
+            id: Uuid::from_u128(1),
+            label: "all".into(),
+            is_group: true,
+            priority: 7,
+        };
+        UnitForCompose {
+            id: Uuid::nil(),
+            tenant: Uuid::from_u128(2),
+            system_uid: "u".into(),
+            unit_config: None,
+            nodes: vec![],
+            assignments: vec![Assignment {
+                subject: subject.clone(),
+                service: Uuid::from_u128(3),
+                codename: "web".into(),
+                title: String::new(),
+                overrides: Overrides {
+                    num_instances: Some(4),
+                    ..Overrides::default()
+                },
+                versions: vec![VersionForCompose {
+                    version: "1.0.0".into(),
+                    index_digest: format!("sha256:{}", "ab".repeat(32)),
+                    platforms: vec!["linux/arm64/v8".into()],
+                    configuration,
+                    labels: vec!["main".into()],
+                    priority: 0,
+                    min_num_instances: 1,
+                }],
+            }],
+            subjects: vec![subject],
+        }
+    }
+
+    #[test]
+    fn what_people_decided_becomes_a_document_and_what_it_asks_for() {
+        let (desired, new) = compose(&unit(serde_json::json!({})), &Trust::default()).unwrap();
+        let group = &desired.instances.as_ref().unwrap()[0];
+        assert_eq!((group.num_instances, group.priority), (4, 7));
+        assert_eq!(new.content.instances[0].num_instances, 4);
+        assert_eq!(new.content.items[0].version, "1.0.0");
+        let again: serde_json::Value = serde_json::from_str(&new.document).unwrap();
+        let (read, unreadable) =
+            DesiredStatus::from_json(&again, &aos_cloud_protocol::Caps::default()).unwrap();
+        assert_eq!((read, unreadable), (desired, vec![]));
+    }
+
+    #[test]
+    fn what_is_left_out_is_said_to_people() {
+        let broken = serde_json::json!({"quotas": {"ramLimit": "much"}});
+        let (desired, new) = compose(&unit(broken), &Trust::default()).unwrap();
+        assert_eq!(desired.items, Some(vec![]));
+        assert!(
+            new.reason.starts_with("web is left out: "),
+            "{}",
+            new.reason
+        );
+    }
+
+    #[test]
+    fn platforms_are_split() {
+        let of = |text: &str| {
+            let platform = platform(text);
+            (
+                platform.os.os,
+                platform.arch.architecture,
+                platform.arch.variant,
+            )
+        };
+        assert_eq!(of("linux/amd64"), ("linux".into(), "amd64".into(), None));
+        assert_eq!(
+            of("linux/arm64/v8"),
+            ("linux".into(), "arm64".into(), Some("v8".into()))
+        );
+        assert_eq!(of(""), (String::new(), String::new(), None));
+    }
+}
