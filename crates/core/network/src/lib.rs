@@ -16,6 +16,6 @@ mod rules;
 pub use address::{ParsePoolError, Pool, Subnet};
 pub use error::Error;
 pub use networks::{Allocation, Change, Networks, NodeParams, Push, Request};
-pub use ports::{AllowedConnection, BadPort, ExposedPort, Protocol};
+pub use ports::{Allowed, BadPort, ExposedPort};
 pub use records::{InstanceRecord, Key, NetworkRecord, NodeRecord, Record};
 pub use rules::Rule;

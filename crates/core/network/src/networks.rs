@@ -6,8 +6,8 @@ use std::{
 use aos_types::{InstanceIdent, NodeId, OwnerId};
 
 use crate::{
-    AllowedConnection, Error, ExposedPort, InstanceRecord, Key, NetworkRecord, NodeRecord, Pool,
-    Record, Rule, Subnet, rules::rules_of,
+    Allowed, Error, ExposedPort, InstanceRecord, Key, NetworkRecord, NodeRecord, Pool, Record,
+    Rule, Subnet, rules::rules_of,
 };
 
 /// Highest VLAN id there is.
@@ -36,7 +36,7 @@ pub struct Request {
     /// What it offers.
     pub exposed: Vec<ExposedPort>,
     /// What it may reach.
-    pub allowed: Vec<AllowedConnection>,
+    pub allowed: Vec<Allowed>,
 }
 
 /// The place of an instance.

@@ -1,57 +1,14 @@
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
-use aos_types::ItemId;
+use aos_types::{AllowedConnection, ItemId, Protocol};
 use serde::{Deserialize, Serialize};
 
-/// A transport protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP, also where nothing is said.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
-}
-
-/// A text is not a port or a connection.
+/// A text is not a port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` {why}")]
 pub struct BadPort {
     text: String,
     why: &'static str,
-}
-
-fn bad(text: &str, why: &'static str) -> BadPort {
-    BadPort {
-        text: text.chars().take(64).collect(),
-        why,
-    }
-}
-
-fn protocol(text: &str, word: Option<&str>) -> Result<Protocol, BadPort> {
-    match word.map(str::to_ascii_lowercase).as_deref() {
-        None | Some("" | "tcp") => Ok(Protocol::Tcp),
-        Some("udp") => Ok(Protocol::Udp),
-        Some(_) => Err(bad(text, "names a protocol that is neither tcp nor udp")),
-    }
-}
-
-fn range(text: &str, ports: &str) -> Result<(u16, u16), BadPort> {
-    let (from, to) = ports.split_once([':', '-']).unwrap_or((ports, ports));
-    let number = |part: &str| part.trim().parse::<u16>().ok().filter(|port| *port != 0);
-    match (number(from), number(to)) {
-        (Some(from), Some(to)) if from <= to => Ok((from, to)),
-        _ => Err(bad(text, "has no port or port range of 1 to 65535")),
-    }
 }
 
 /// A port that an instance offers: `port[/proto]` or `from:to[/proto]`.
@@ -69,38 +26,48 @@ impl FromStr for ExposedPort {
     type Err = BadPort;
 
     fn from_str(text: &str) -> Result<Self, BadPort> {
-        let mut parts = text.split('/');
-        let (from, to) = range(text, parts.next().unwrap_or_default())?;
-        let protocol = protocol(text, parts.next())?;
-        Ok(Self { from, to, protocol })
+        let bad = |why| BadPort {
+            text: text.chars().take(64).collect(),
+            why,
+        };
+        let (ports, protocol) = text.split_once('/').unwrap_or((text, ""));
+        let (from, to) = ports.split_once([':', '-']).unwrap_or((ports, ports));
+        let number = |part: &str| part.trim().parse::<u16>().ok().filter(|port| *port != 0);
+        let protocol = protocol
+            .parse()
+            .map_err(|_| bad("names a protocol that is neither tcp nor udp"))?;
+        match (number(from), number(to)) {
+            (Some(from), Some(to)) if from <= to => Ok(Self { from, to, protocol }),
+            _ => Err(bad("has no port or port range of 1 to 65535")),
+        }
     }
 }
 
-/// A connection that an item may open: `item/port[/proto]` or `item/from:to[/proto]`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct AllowedConnection {
+/// What a requester may reach of one item, as it is stored. The text form of [`AllowedConnection`] stays the item's own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Allowed {
     /// To any instance of this item.
     pub item: ItemId,
     /// On these ports, as far as they are exposed.
     pub ports: ExposedPort,
 }
 
-impl FromStr for AllowedConnection {
-    type Err = BadPort;
-
-    fn from_str(text: &str) -> Result<Self, BadPort> {
-        let mut parts = text.split('/');
-        let item = parts
-            .next()
-            .unwrap_or_default()
-            .parse()
-            .map_err(|_| bad(text, "does not start with an item"))?;
-        let (from, to) = range(text, parts.next().unwrap_or_default())?;
-        let protocol = protocol(text, parts.next())?;
-        Ok(Self {
+impl From<AllowedConnection> for Allowed {
+    fn from(connection: AllowedConnection) -> Self {
+        let AllowedConnection {
             item,
-            ports: ExposedPort { from, to, protocol },
-        })
+            first_port,
+            last_port,
+            protocol,
+        } = connection;
+        Self {
+            item,
+            ports: ExposedPort {
+                from: first_port,
+                to: last_port,
+                protocol,
+            },
+        }
     }
 }
 
@@ -110,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_and_connections_are_read_or_refused() {
+    fn ports_are_read_or_refused() {
         let port: ExposedPort = "80".parse().unwrap();
         assert_eq!(
             port,
@@ -129,13 +96,8 @@ mod tests {
                 protocol: Protocol::Udp
             }
         );
-        let connection: AllowedConnection = "web/80:90/tcp".parse().unwrap();
-        assert_eq!((connection.item.as_str(), connection.ports.to), ("web", 90));
-        for bad in ["", "0", "70000", "9-1", "80/sctp", "x"] {
+        for bad in ["", "0", "70000", "9-1", "80/sctp", "x", "80/tcp/x"] {
             assert!(bad.parse::<ExposedPort>().is_err(), "{bad}");
-        }
-        for bad in ["", "/80", "web", "web/", "web/x"] {
-            assert!(bad.parse::<AllowedConnection>().is_err(), "{bad}");
         }
     }
 }

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use aos_types::{InstanceIdent, NodeId, OwnerId};
 use serde::{Deserialize, Serialize};
 
-use crate::{AllowedConnection, ExposedPort, Subnet};
+use crate::{Allowed, ExposedPort, Subnet};
 
 /// The network of one owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct InstanceRecord {
     /// What it offers.
     pub exposed: Vec<ExposedPort>,
     /// What it may reach.
-    pub allowed: Vec<AllowedConnection>,
+    pub allowed: Vec<Allowed>,
 }
 
 /// One thing to store.

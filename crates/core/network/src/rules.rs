@@ -1,6 +1,8 @@
 use std::net::Ipv4Addr;
 
-use crate::{AllowedConnection, ExposedPort, InstanceRecord, Protocol};
+use aos_types::Protocol;
+
+use crate::{Allowed, ExposedPort, InstanceRecord};
 
 /// A connection that the firewall lets pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,11 +61,7 @@ pub(crate) fn rules_of<'a>(
     rules
 }
 
-fn reaches(
-    requester: &InstanceRecord,
-    allowed: &AllowedConnection,
-    target: &InstanceRecord,
-) -> bool {
+fn reaches(requester: &InstanceRecord, allowed: &Allowed, target: &InstanceRecord) -> bool {
     target.ident.item == allowed.item && target.owner != requester.owner
 }
 

@@ -117,10 +117,9 @@ fn a_full_network_is_an_error() {
 fn a_connection_follows_all_instances_of_its_target() {
     let mut networks = Networks::restore(pool(24), []);
     let mut client = request("client", 0, "a", "main");
-    client.allowed = vec![
-        "db/5432".parse().unwrap(),
-        "db/9000:9010/udp".parse().unwrap(),
-    ];
+    client.allowed = ["db/5432", "db/9000:9010/udp"]
+        .map(|text| text.parse::<aos_types::AllowedConnection>().unwrap().into())
+        .to_vec();
     assert!(networks.allocate(client.clone()).unwrap().rules.is_empty());
     let mut ips = Vec::new();
     for index in 0..2 {

@@ -6,8 +6,8 @@ use aos_ipc::{
     convert::{error_to_proto, ident_from_proto},
     proto::{common::v2 as common, servicemanager::v5 as sm},
 };
-use aos_network::Request as Wanted;
-use aos_types::{AosCode, ErrorInfo, InvalidId, OwnerId};
+use aos_network::{Allowed, BadPort, ExposedPort, Request as Wanted};
+use aos_types::{AllowedConnection, AosCode, ErrorInfo, InvalidId, OwnerId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -41,11 +41,20 @@ fn owner(network_id: &str) -> Result<OwnerId, Status> {
         .map_err(|error: InvalidId| bad_request(&error))
 }
 
-/// Reads a list of texts; what cannot be read fails the whole request, because a rule left out silently would be worse.
-fn all<T: std::str::FromStr<Err = aos_network::BadPort>>(
-    texts: &[String],
-) -> Result<Vec<T>, aos_network::BadPort> {
-    texts.iter().map(|text| text.parse()).collect()
+/// Reads what an instance offers and may reach. One text that cannot be read fails the whole request, because a rule that
+/// is left out silently would be worse.
+fn ports(
+    data: &sm::UpdateItemNetworkParams,
+) -> Result<(Vec<ExposedPort>, Vec<Allowed>), Box<dyn std::error::Error>> {
+    let exposed = data.exposed_ports.iter().map(|text| Ok(text.parse()?));
+    let allowed = data
+        .allowed_connections
+        .iter()
+        .map(|text| Ok(text.parse::<AllowedConnection>()?.into()));
+    Ok((
+        exposed.collect::<Result<_, BadPort>>()?,
+        allowed.collect::<Result<_, Box<dyn std::error::Error>>>()?,
+    ))
 }
 
 #[tonic::async_trait]
@@ -101,9 +110,9 @@ impl sm::network_service_server::NetworkService for Service {
                 ..Default::default()
             }))
         };
-        let (exposed, allowed) = match (all(&data.exposed_ports), all(&data.allowed_connections)) {
-            (Ok(exposed), Ok(allowed)) => (exposed, allowed),
-            (Err(error), _) | (_, Err(error)) => return refuse(AosCode::InvalidArgument, &error),
+        let (exposed, allowed) = match ports(&data) {
+            Ok(ports) => ports,
+            Err(error) => return refuse(AosCode::InvalidArgument, error.as_ref()),
         };
         let wanted = Wanted {
             ident,
