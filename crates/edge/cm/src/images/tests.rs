@@ -412,7 +412,8 @@ async fn a_failed_item_does_not_hold_up_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_signed_by_the_cloud_is_refused() {
-    let cases: [(fn(&mut BlobUrl), &str); 5] = [
+    type Change = fn(&mut BlobUrl);
+    let cases: [(Change, &str); 5] = [
         (|url| url.sign_info = None, "without a signature"),
         (
             |url| url.sign_info.as_mut().unwrap().value[9] ^= 1,

@@ -16,6 +16,8 @@ mod sink;
 mod source;
 mod transfer;
 
+use std::time::Duration;
+
 use aos_types::Digest;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,10 @@ pub use policy::Policy;
 pub use source::{Checksum, HashAlgorithm, ParseChecksumError, SignatureCheck, Source};
 
 use sink::Sink;
+
+/// How long a transfer waits for another one of the same blob, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// How far a transfer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,18 +89,14 @@ impl Fetcher {
         source: &Source,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Stored, Error> {
-        let (store, name) = (self.store.clone(), *digest);
-        if let Some(size) = blocking(move || store.size(&name)).await?? {
-            return Ok(Stored {
-                digest: *digest,
-                size,
-            });
+        if let Some(stored) = self.stored(digest).await? {
+            return Ok(stored);
         }
         source.check(self.store.max_blob())?;
         let mut urls = source.urls.clone();
-        let hashes = source.hashes(digest);
-        let (store, name, size) = (self.store.clone(), *digest, source.size);
-        let mut sink = blocking(move || Sink::open(&store, &name, size, hashes)).await??;
+        let Some(mut sink) = self.take_up(digest, source).await? else {
+            return self.stored(digest).await?.ok_or(Error::Busy);
+        };
         let mut pause = self.policy.first_pause;
         let mut attempt = 0;
         loop {
@@ -132,6 +134,30 @@ impl Fetcher {
             }
             sleep(pause).await;
             pause = (pause * 2).min(self.policy.longest_pause);
+        }
+    }
+
+    async fn stored(&self, digest: &Digest) -> Result<Option<Stored>, Error> {
+        let (store, digest) = (self.store.clone(), *digest);
+        let size = blocking(move || store.size(&digest)).await??;
+        Ok(size.map(|size| Stored { digest, size }))
+    }
+
+    /// Takes up the partial file. While another transfer of the same blob holds it, this waits a while: that one is
+    /// either ending, or about to store the blob, which gives nothing here.
+    async fn take_up(&self, digest: &Digest, source: &Source) -> Result<Option<Sink>, Error> {
+        let hashes = source.hashes(digest);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let (store, name, size) = (self.store.clone(), *digest, source.size);
+            match blocking(move || Sink::open(&store, &name, size, hashes)).await? {
+                Err(Error::Busy) if Instant::now() < until => sleep(AGAIN).await,
+                Err(error) => return Err(error),
+                Ok(sink) => return Ok(Some(sink)),
+            }
+            if self.stored(digest).await?.is_some() {
+                return Ok(None);
+            }
         }
     }
 

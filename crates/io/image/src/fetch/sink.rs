@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::PathBuf,
 };
 
@@ -91,6 +91,14 @@ impl Sink {
             rustix::io::Errno::WOULDBLOCK => Error::Busy,
             e => blob::Error::io("lock", &path, e.into()).into(),
         })?;
+        // Between opening and locking another transfer may have moved the file into the store: it is not ours to write then.
+        let opened = file
+            .metadata()
+            .map_err(|e| blob::Error::io("look at", &path, e))?;
+        let named = std::fs::metadata(&path);
+        if !named.is_ok_and(|named| named.ino() == opened.ino()) {
+            return Err(Error::Busy);
+        }
         let mut sink = Self {
             file,
             path,

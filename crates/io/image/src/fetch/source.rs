@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose};
 
 use super::Error;
 
-/// Where a blob is and what its file must be like, as `blobUrls` says (`docs/protocol/cloud.md`).
+/// Where a blob is and what its file must be like, as `blobUrls` says (`docs/protocol/unit-cloud.md`).
 #[derive(Debug, Clone)]
 pub struct Source {
     /// Tried in turn.

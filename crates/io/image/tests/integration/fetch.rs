@@ -299,5 +299,20 @@ async fn the_same_blob_is_not_fetched_twice_at_once() {
         bench.fetch(&from).await
     });
     first.unwrap();
-    assert!(matches!(second, Err(Error::Busy)));
+    second.unwrap();
+    assert_eq!(
+        server.ranges(),
+        [None, Some(10)],
+        "the second waits for the first"
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_transfer_can_be_taken_up_at_once() {
+    let server = Server::start(content(), vec![Mood::StallAfter(1000), Mood::Fine]).await;
+    let bench = Bench::new();
+    let from = source(&[&server]);
+    let _ = tokio::time::timeout(Duration::from_millis(200), bench.fetch(&from)).await;
+    bench.fetch(&from).await.unwrap();
+    assert_eq!(server.ranges(), [None, Some(1000)]);
 }
