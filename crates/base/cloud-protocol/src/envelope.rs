@@ -340,7 +340,8 @@ fn read(value: &Value, reader: &mut Reader<'_>) -> Result<Message, Reason> {
     }
     let header = Header {
         system_id: header.req("systemId").map_err(in_header)?,
-        created_at: header.or_default("createdAt").map_err(in_header)?,
+        // For people only: a wrong one is no reason to lose the message.
+        created_at: header.opt("createdAt").ok().flatten().unwrap_or_default(),
         txn,
     };
     let data = object("data").map_err(Reason::Field)?;

@@ -11,7 +11,7 @@ use axum::{
     extract::DefaultBodyLimit,
     routing::{any, get, post},
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -27,6 +27,9 @@ use crate::{
 
 /// Longest body of a service discovery request.
 const MAX_DISCOVERY_BYTES: usize = 64 * 1024;
+
+/// Desired states composed at once. An assignment may touch very many Units.
+const COMPOSING: usize = 8;
 
 /// What a gateway needs.
 #[derive(Clone)]
@@ -54,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) trust: Trust,
     pub(crate) counts: Counts,
     pub(crate) registry: Registry,
+    pub(crate) composing: Semaphore,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -68,6 +72,7 @@ impl Gateway {
             options,
             counts: Counts::default(),
             registry: Registry::default(),
+            composing: Semaphore::new(COMPOSING),
             tasks: TaskTracker::new(),
             stop,
         });

@@ -72,7 +72,10 @@ pub(crate) async fn run(
     mailbox: mpsc::Receiver<Note>,
     stop: CancellationToken,
 ) {
-    let mut link = match Link::restore(shared.clone(), unit, mailbox).await {
+    let place = shared.composing.acquire().await.ok();
+    let restored = Link::restore(shared.clone(), unit, mailbox).await;
+    drop(place);
+    let mut link = match restored {
         Ok(link) => link,
         Err(error) => {
             report(unit, &error);
@@ -647,9 +650,12 @@ impl Link {
     }
 
     async fn queue_desired(&mut self, resend: bool) -> Result<(), LinkError> {
-        let db = self.shared.options.db.clone();
+        let shared = self.shared.clone();
+        // It is never closed; without a place it would only be less patient.
+        let _place = shared.composing.acquire().await.ok();
+        let db = &shared.options.db;
         let known = db.unit_for_compose(self.unit).await?;
-        let (desired, new) = desired::compose(&known, &self.shared.trust)?;
+        let (desired, new) = desired::compose(&known, &shared.trust)?;
         db.store_desired(self.unit, &new).await?;
         let Some(newest) = db.newest_desired(self.unit).await? else {
             return Ok(());
