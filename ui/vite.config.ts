@@ -3,7 +3,7 @@ import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
 
 // Where `npm run dev` finds the REST API: the mock by default, a real cloud with AOS_URL.
-const cloud = process.env.AOS_URL ?? "http://127.0.0.1:10080";
+const cloud = process.env.AOS_URL ?? "http://127.0.0.1:10180";
 
 export default defineConfig({
   plugins: [react()],

@@ -21,8 +21,8 @@ const Audit = lazy(() => import("./rooms/audit/Audit"));
 
 /** Who may come in, and which room an address leads to. */
 export function App() {
-  const user = useQuery(me());
   const [location] = useLocation();
+  const user = useQuery({ ...me(), enabled: location !== "/welcome" });
 
   if (location === "/welcome") return <Door way="welcome" />;
   if (user.data === undefined) {

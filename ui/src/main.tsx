@@ -7,6 +7,7 @@ import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { onSignedOut, Refusal } from "./api/client";
+import { makeEvents } from "./api/events";
 import { App } from "./app";
 import { theme, variables } from "./theme/theme";
 
@@ -21,6 +22,8 @@ const client = new QueryClient({
     mutations: { retry: false },
   },
 });
+// Made before anything is shown, so that no part can miss a change of the link.
+makeEvents(client);
 onSignedOut(() => client.setQueryData(["me"], null));
 
 const root = document.getElementById("root");

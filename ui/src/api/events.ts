@@ -70,8 +70,19 @@ export class Events {
     const wake = () => this.#link.state === "lost" && this.retryNow();
     window.addEventListener("online", wake);
     document.addEventListener("visibilitychange", wake);
+    // A page that the browser keeps for "back" must not keep its connection: a browser has only few to one host.
+    const leave = () => {
+      clearTimeout(this.#retry);
+      this.#source?.close();
+      this.#missed = true;
+    };
+    const back = (event: PageTransitionEvent) => event.persisted && this.#connect();
+    window.addEventListener("pagehide", leave);
+    window.addEventListener("pageshow", back);
     this.#connect();
     return () => {
+      window.removeEventListener("pagehide", leave);
+      window.removeEventListener("pageshow", back);
       window.removeEventListener("online", wake);
       document.removeEventListener("visibilitychange", wake);
       this.#source?.close();
@@ -166,11 +177,9 @@ export function makeEvents(client: QueryClient): Events {
 }
 
 const none: Link = { state: "connecting" };
+const never = () => () => {};
 
 /** The link to the server, for parts that show it. */
 export function useLink(): Link {
-  return useSyncExternalStore(
-    (listener) => events?.subscribe(listener) ?? (() => {}),
-    () => events?.link() ?? none,
-  );
+  return useSyncExternalStore(events?.subscribe ?? never, events?.link ?? (() => none));
 }

@@ -31,6 +31,7 @@ const pairs: [string, string, number][] = [
     4.5,
   ]),
   ["accent-text", "accent-soft", 4.5],
+  ["on-bad", "bad-fill", 4.5],
   ["on-accent", "accent", 4.5],
   ["on-accent", "accent-hover", 4.5],
   ["focus", "ground", 3],

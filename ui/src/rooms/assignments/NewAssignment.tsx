@@ -90,8 +90,7 @@ export function NewAssignment(properties: {
               onChange={(event) => setLabel(event.currentTarget.value)}
             />
             <TextInput
-              label="Priority"
-              description="Higher gets resources first"
+              label="Priority, highest first"
               inputMode="numeric"
               value={priority}
               error={priorityWrong}

@@ -1,4 +1,5 @@
 import { Network } from "lucide-react";
+import type { ReactNode } from "react";
 import type { Node, UnitSubjectService } from "~/api/types";
 import { Mark, Shape } from "~/parts/Mark";
 import { Card } from "~/parts/Room";
@@ -68,7 +69,9 @@ export function Nodes({ nodes, services }: { nodes: Node[]; services: UnitSubjec
             {node.error && <p className={css.nodeError}>{why(node.error)}</p>}
             <Facts
               of={[
-                ["Node id", <Ident key="id" id={node.node_id} what="Node id" />],
+                ...(node.title && node.title !== node.node_id
+                  ? [["Node id", <Ident key="id" id={node.node_id} what="Node id" />] as [string, ReactNode]]
+                  : []),
                 ["Group", node.node_type],
                 ["Platform", platform(node)],
                 [
