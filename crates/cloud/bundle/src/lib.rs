@@ -10,7 +10,7 @@
 //! cloud:   open: size, signature, signer, hashes, config, files ──► convert: index, manifests, configs, layers
 //! ```
 //!
-//! The format is that of aos-signer 2.1.0, `schemaVersion: 2` (`docs/protocol/items.md`, publisher bundle). All calls
+//! The format is that of aos-signer 2.1.0, `schemaVersion: 2` (`docs/protocol/bundle.md`). All calls
 //! block.
 
 #![cfg_attr(
