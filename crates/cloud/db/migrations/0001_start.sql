@@ -29,6 +29,7 @@ CREATE TABLE user_certificates (
     fingerprint TEXT NOT NULL PRIMARY KEY,
     user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     serial TEXT NOT NULL,
+    chain TEXT NOT NULL,
     not_after BIGINT NOT NULL,
     created_at BIGINT NOT NULL
 );

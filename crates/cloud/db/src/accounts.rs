@@ -261,12 +261,13 @@ impl Db {
         tx.commit().await
     }
 
-    /// Remembers a certificate issued to the acting user. `fingerprint` is the SHA-256 of its DER in hex.
+    /// Remembers a certificate issued to the acting user. `fingerprint` is the SHA-256 of its DER in hex, `chain` is PEM.
     pub async fn add_user_certificate(
         &self,
         actor: &Actor,
         fingerprint: &str,
         serial: &str,
+        chain: &str,
         not_after: Timestamp,
     ) -> Result<(), DbError> {
         let user = actor
@@ -275,11 +276,12 @@ impl Db {
         let mut tx = self.begin().await?;
         let now = tx.now.as_micros();
         sqlx::query(
-            "INSERT INTO user_certificates (fingerprint, user_id, serial, not_after, created_at) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO user_certificates (fingerprint, user_id, serial, chain, not_after, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(fingerprint.to_owned())
         .bind(user.to_string())
         .bind(serial.to_owned())
+        .bind(chain.to_owned())
         .bind(not_after.as_micros())
         .bind(now)
         .execute(tx.on())
@@ -308,5 +310,26 @@ impl Db {
         .doing("look up a user certificate")?
         .map(|row| User::from_row(&row))
         .transpose()
+    }
+
+    /// The certificates of the users of the actor's organisation that have not expired: serial in hex and chain in PEM.
+    /// Bundle signatures of some tools only name theirs.
+    pub async fn signer_certificates(
+        &self,
+        actor: &Actor,
+    ) -> Result<Vec<(String, String)>, DbError> {
+        sqlx::query(
+            "SELECT user_certificates.serial, user_certificates.chain FROM user_certificates
+             JOIN users ON users.id = user_certificates.user_id
+             WHERE users.tenant_id = $1 AND user_certificates.not_after > $2",
+        )
+        .bind(actor.tenant_text())
+        .bind(self.now().as_micros())
+        .fetch_all(self.readers())
+        .await
+        .doing("read user certificates")?
+        .iter()
+        .map(|row| Ok((row.text("serial")?, row.text("chain")?)))
+        .collect()
     }
 }

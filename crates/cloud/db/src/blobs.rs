@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use aos_time::Timestamp;
 use aos_types::Digest;
 use sqlx::any::AnyRow;
@@ -94,6 +96,21 @@ impl Db {
                 .map_err(|source| DbError::corrupt("digest", source))
         })
         .collect()
+    }
+
+    /// Digests of all blobs that are known: files of any others are left-overs.
+    pub async fn known_blobs(&self) -> Result<BTreeSet<Digest>, DbError> {
+        sqlx::query("SELECT digest FROM blobs")
+            .fetch_all(self.readers())
+            .await
+            .doing("read the blobs")?
+            .iter()
+            .map(|row| {
+                row.text("digest")?
+                    .parse()
+                    .map_err(|source| DbError::corrupt("digest", source))
+            })
+            .collect()
     }
 
     /// Forgets a blob that no version holds. True if it is unknown now, so that its file may be deleted.

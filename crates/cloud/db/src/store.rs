@@ -48,6 +48,12 @@ pub(crate) struct Tx {
     changes: Vec<Change>,
 }
 
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Db")
+    }
+}
+
 impl Db {
     /// Opens (and makes, with mode 0600) the SQLite file at `path` and brings its tables to this version.
     pub async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, DbError> {

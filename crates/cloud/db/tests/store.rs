@@ -298,7 +298,7 @@ async fn user_certificates_are_known_by_fingerprint_until_they_expire() {
     let end = bench.clock.now() + Duration::from_secs(60);
     bench
         .db
-        .add_user_certificate(&bench.actor, "aa11", "01", end)
+        .add_user_certificate(&bench.actor, "aa11", "01", "PEM", end)
         .await
         .unwrap();
     assert_eq!(
@@ -312,6 +312,10 @@ async fn user_certificates_are_known_by_fingerprint_until_they_expire() {
         "ada"
     );
     assert!(bench.db.user_of_certificate("bb").await.unwrap().is_none());
+    assert_eq!(
+        bench.db.signer_certificates(&bench.actor).await.unwrap(),
+        vec![("01".to_owned(), "PEM".to_owned())]
+    );
     bench.clock.advance(Duration::from_secs(61));
     assert!(
         bench

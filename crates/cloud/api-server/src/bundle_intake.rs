@@ -1,0 +1,583 @@
+//! The way of a bundle from an upload to versions that can be assigned, stage by stage, each visible to people.
+//!
+//! Nothing is stored half: blobs are written first and mean nothing by themselves; services, versions and the bundle's
+//! end are one transaction. Blobs of a bundle that is refused late are collected as orphans.
+
+use std::{collections::HashMap, io::Write as _};
+
+use aos_api::{
+    BundleItem, BundleStage, BundleStageReport, BundleState, DeploymentBundle, StageState,
+};
+use aos_bundle::{ConvertedItem, OpenError, Opened, SignerCertificate};
+use aos_db::{Actor, BlobRow, NewVersion};
+use aos_image::BlobStore;
+use aos_types::ItemType;
+use axum::extract::Multipart;
+use http::StatusCode;
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+use uuid::Uuid;
+
+use crate::{ApiError, ApiState};
+
+/// A file that was taken in. It goes when this is dropped.
+pub(crate) struct Received {
+    file: NamedTempFile,
+    name: String,
+    size: u64,
+    sha256: String,
+}
+
+/// Takes the field `file` of a form into a file of its own, as long as it is not over-long.
+pub(crate) async fn receive(state: &ApiState, mut form: Multipart) -> Result<Received, ApiError> {
+    let cap = state.options().caps.bundle;
+    let broken = |error: axum::extract::multipart::MultipartError| {
+        ApiError::new(
+            StatusCode::BAD_REQUEST,
+            format!("the upload broke off: {}", error.body_text()),
+        )
+        .hint("send it again")
+    };
+    while let Some(mut field) = form.next_field().await.map_err(broken)? {
+        if field.name() != Some("file") {
+            continue;
+        }
+        let name: String = field
+            .file_name()
+            .unwrap_or("batch.tar.gz")
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(200)
+            .collect();
+        let mut file = NamedTempFile::with_prefix_in("upload-", &state.options().scratch)
+            .map_err(|error| ApiError::internal(&error))?;
+        let mut hash = Sha256::new();
+        let mut size = 0_u64;
+        while let Some(chunk) = field.chunk().await.map_err(broken)? {
+            size = size.saturating_add(chunk.len() as u64);
+            if size > cap {
+                return Err(ApiError::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    format!("the bundle is longer than the allowed {cap} bytes"),
+                )
+                .field("file"));
+            }
+            // Chunks are small and go to the page cache.
+            file.write_all(&chunk)
+                .map_err(|error| ApiError::internal(&error))?;
+            hash.update(&chunk);
+        }
+        return Ok(Received {
+            file,
+            name,
+            size,
+            sha256: hex::encode(hash.finalize()),
+        });
+    }
+    Err(
+        ApiError::new(StatusCode::BAD_REQUEST, "the form has no field `file`")
+            .field("file")
+            .hint("send `multipart/form-data` with the bundle in the field `file`"),
+    )
+}
+
+/// Works in the background; gives the bundle as it is at the start.
+pub(crate) async fn start(
+    state: ApiState,
+    actor: Actor,
+    received: Received,
+    is_check: bool,
+) -> Result<DeploymentBundle, ApiError> {
+    let intake = Intake::new(state.clone(), actor, &received, is_check);
+    intake.save().await?;
+    let shown = intake.bundle.clone();
+    state.tasks().spawn(async move {
+        if let Err(error) = intake.run(received).await {
+            tracing::error!(
+                error = error.body().message,
+                "a bundle could not be worked on"
+            );
+        }
+    });
+    Ok(shown)
+}
+
+/// Works until the end; gives the bundle as it is then.
+pub(crate) async fn work(
+    state: ApiState,
+    actor: Actor,
+    received: Received,
+    is_check: bool,
+) -> Result<DeploymentBundle, ApiError> {
+    let intake = Intake::new(state.clone(), actor, &received, is_check);
+    intake.save().await?;
+    // A task of its own: the work goes on if the caller does not wait for the end.
+    state
+        .tasks()
+        .spawn(intake.run(received))
+        .await
+        .map_err(|error| ApiError::internal(&error))?
+}
+
+/// Why a stage failed, for people.
+struct Failure {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn new(message: impl Into<String>, hint: &str) -> Self {
+        Self {
+            message: message.into(),
+            hint: Some(hint.to_owned()),
+        }
+    }
+
+    fn of(error: &(dyn std::error::Error + 'static), hint: &str) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            text.push_str(": ");
+            text.push_str(&inner.to_string());
+            cause = inner.source();
+        }
+        Self::new(text, hint)
+    }
+}
+
+struct Intake {
+    state: ApiState,
+    actor: Actor,
+    bundle: DeploymentBundle,
+}
+
+impl Intake {
+    fn new(state: ApiState, actor: Actor, received: &Received, is_check: bool) -> Self {
+        let now = state.db().now();
+        let stage = |stage, of| BundleStageReport {
+            stage,
+            state: of,
+            message: String::new(),
+            hint: None,
+            started_at: None,
+            finished_at: None,
+        };
+        let mut stages = vec![stage(BundleStage::Receive, StageState::Done)];
+        for later in [
+            BundleStage::Verify,
+            BundleStage::Read,
+            BundleStage::Convert,
+            BundleStage::Publish,
+        ] {
+            stages.push(stage(later, StageState::Waiting));
+        }
+        if let Some(first) = stages.first_mut() {
+            first.message = format!("{} bytes", received.size);
+            first.started_at = Some(now);
+            first.finished_at = Some(now);
+        }
+        let bundle = DeploymentBundle {
+            id: Uuid::now_v7(),
+            state: BundleState::Uploaded,
+            build_info: String::new(),
+            is_check,
+            file_name: received.name.clone(),
+            file_size: received.size,
+            sha256: received.sha256.clone(),
+            signed_by: String::new(),
+            created_by: actor.name().to_owned(),
+            created_at: now,
+            items: Vec::new(),
+            stages,
+        };
+        Self {
+            state,
+            actor,
+            bundle,
+        }
+    }
+
+    async fn run(mut self, received: Received) -> Result<DeploymentBundle, ApiError> {
+        let state = self.state.clone();
+        let _turn = state
+            .conversions()
+            .acquire()
+            .await
+            .map_err(|error| ApiError::internal(&error))?;
+        self.bundle.state = BundleState::Processing;
+        self.begin(BundleStage::Verify).await?;
+        let opened = match self.open(received).await? {
+            Ok(opened) => opened,
+            Err((stage, failure)) => return self.fail(stage, failure).await,
+        };
+        let converted = match self.convert(opened).await? {
+            Ok(converted) => converted,
+            Err(failure) => return self.fail(BundleStage::Convert, failure).await,
+        };
+        self.publish(converted).await
+    }
+
+    /// Signature, signer, form and content.
+    async fn open(
+        &mut self,
+        received: Received,
+    ) -> Result<Result<Opened, (BundleStage, Failure)>, ApiError> {
+        let mut known = HashMap::new();
+        for (serial, chain) in self.state.db().signer_certificates(&self.actor).await? {
+            if let Ok(chain) = aos_pki::certificates_from_pem(chain.as_bytes()) {
+                known.insert(serial, chain);
+            }
+        }
+        let options = self.state.options();
+        let (caps, roots, scratch) = (
+            options.caps,
+            options.authority.roots(),
+            options.scratch.clone(),
+        );
+        let now = self.state.db().now();
+        let stop = self.state.stop().clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let by_serial = |serial: &str| {
+                known
+                    .iter()
+                    .find(|(known, _)| aos_pki::same_serial(known, serial))
+                    .map(|(_, chain)| SignerCertificate {
+                        chain: chain.clone(),
+                    })
+            };
+            let file = received.file.reopen().map_err(|source| OpenError::Io {
+                action: "open",
+                path: received.file.path().to_owned(),
+                source,
+            })?;
+            aos_bundle::open(
+                std::io::BufReader::new(file),
+                &caps,
+                &roots,
+                &by_serial,
+                now,
+                &scratch,
+                &stop,
+            )
+        })
+        .await
+        .map_err(|error| ApiError::internal(&error))?;
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let (stage, hint) = place_of(&error);
+                return Ok(Err((stage, Failure::of(&error, hint))));
+            }
+        };
+        let signer = self
+            .state
+            .db()
+            .user_of_certificate(&opened.signer.fingerprint.to_string())
+            .await?;
+        match signer {
+            Some(user) if user.tenant.id == self.actor.tenant() => {
+                self.bundle.signed_by = user.username;
+            }
+            _ => {
+                return Ok(Err((
+                    BundleStage::Verify,
+                    Failure::new(
+                        format!(
+                            "the signer's certificate (serial {}) is not one of this organisation's users",
+                            opened.signer.serial
+                        ),
+                        "sign it with a certificate that `aos login` got from this cloud",
+                    ),
+                )));
+            }
+        }
+        let signed_by = format!("signed by {}", self.bundle.signed_by);
+        self.end(BundleStage::Verify, signed_by).await?;
+        self.begin(BundleStage::Read).await?;
+        self.bundle.items = opened
+            .config
+            .items
+            .iter()
+            .map(|item| BundleItem {
+                item_type: item.item_type.to_string(),
+                codename: item.codename.clone(),
+                title: item.title.clone(),
+                version: item.version.to_string(),
+                service_id: None,
+                platforms: item
+                    .images
+                    .iter()
+                    .map(|image| platform(&image.os, &image.architecture, &image.variant))
+                    .collect(),
+            })
+            .collect();
+        if let Some(item) = opened
+            .config
+            .items
+            .iter()
+            .find(|item| item.item_type != ItemType::Service)
+        {
+            return Ok(Err((
+                BundleStage::Read,
+                Failure::new(
+                    format!(
+                        "{} is a {}, and this cloud delivers services only",
+                        item.codename, item.item_type
+                    ),
+                    "leave it out",
+                ),
+            )));
+        }
+        let versions: Vec<_> = opened
+            .config
+            .items
+            .iter()
+            .map(|item| (item.codename.clone(), item.version.clone()))
+            .collect();
+        if let Err(error) = self.state.db().check_versions(&self.actor, &versions).await {
+            return Ok(Err((BundleStage::Read, refusal(ApiError::from(error))?)));
+        }
+        let mut found = self
+            .bundle
+            .items
+            .iter()
+            .map(|item| format!("{} {}", item.codename, item.version))
+            .collect::<Vec<_>>()
+            .join(", ");
+        for warning in opened.warnings.warnings().take(20) {
+            found.push_str("\nwarning: ");
+            found.push_str(&warning.to_string());
+        }
+        self.end(BundleStage::Read, found).await?;
+        Ok(Ok(opened))
+    }
+
+    async fn convert(
+        &mut self,
+        opened: Opened,
+    ) -> Result<Result<Vec<ConvertedItem>, Failure>, ApiError> {
+        self.begin(BundleStage::Convert).await?;
+        let is_check = self.bundle.is_check;
+        let blobs = self.state.options().blobs.clone();
+        let scratch = self.state.options().scratch.clone();
+        let stop = self.state.stop().clone();
+        let converted = tokio::task::spawn_blocking(move || {
+            const HINT: &str = "the cloud's disk or the bundle's files are at fault";
+            if !is_check {
+                return aos_bundle::convert(&opened, &blobs, &stop)
+                    .map_err(|error| Failure::of(&error, HINT));
+            }
+            // A check leaves nothing behind, so it writes to a folder that goes.
+            let folder = tempfile::Builder::new()
+                .prefix("check-")
+                .tempdir_in(&scratch)
+                .map_err(|error| Failure::of(&error, HINT))?;
+            let blobs =
+                BlobStore::open(folder.path()).map_err(|error| Failure::of(&error, HINT))?;
+            aos_bundle::convert(&opened, &blobs, &stop).map_err(|error| Failure::of(&error, HINT))
+        })
+        .await
+        .map_err(|error| ApiError::internal(&error))?;
+        let converted = match converted {
+            Ok(converted) => converted,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let mut text = format!(
+            "{} blobs, {} bytes",
+            converted.iter().map(|item| item.blobs.len()).sum::<usize>(),
+            converted
+                .iter()
+                .flat_map(|item| &item.blobs)
+                .map(|blob| blob.size)
+                .sum::<u64>()
+        );
+        for item in converted.iter().filter(|item| item.default_state.is_some()) {
+            text.push_str(&format!(
+                "\nwarning: the default state of {} is not delivered: its instances start with an empty state",
+                item.codename
+            ));
+        }
+        self.end(BundleStage::Convert, text).await?;
+        Ok(Ok(converted))
+    }
+
+    async fn publish(
+        mut self,
+        converted: Vec<ConvertedItem>,
+    ) -> Result<DeploymentBundle, ApiError> {
+        if self.bundle.is_check {
+            self.bundle.state = BundleState::Done;
+            self.stage(BundleStage::Publish, |stage| {
+                stage.state = StageState::Skipped;
+                stage.message = "not published: this was a check".into();
+            });
+            return Ok(self.bundle);
+        }
+        self.begin(BundleStage::Publish).await?;
+        let mut versions = Vec::new();
+        for item in converted {
+            versions.push(version(item)?);
+        }
+        // The end of the bundle is part of the transaction, so it is written down before.
+        let before = self.bundle.clone();
+        let now = self.state.db().now();
+        self.bundle.state = BundleState::Done;
+        self.stage(BundleStage::Publish, |stage| {
+            stage.state = StageState::Done;
+            stage.message = "ready to be assigned; Units that have it assigned get it now".into();
+            stage.finished_at = Some(now);
+        });
+        let published = self
+            .state
+            .db()
+            .publish_bundle(&self.actor, &mut self.bundle, &versions)
+            .await;
+        match published {
+            Ok(()) => Ok(self.bundle),
+            Err(error) => {
+                self.bundle = before;
+                let failure = refusal(ApiError::from(error)).unwrap_or_else(|_| {
+                    Failure::new("the store failed", "the cloud's log says more")
+                });
+                self.fail(BundleStage::Publish, failure).await
+            }
+        }
+    }
+
+    fn stage(&mut self, which: BundleStage, change: impl FnOnce(&mut BundleStageReport)) {
+        if let Some(stage) = self
+            .bundle
+            .stages
+            .iter_mut()
+            .find(|stage| stage.stage == which)
+        {
+            change(stage);
+        }
+    }
+
+    async fn begin(&mut self, which: BundleStage) -> Result<(), ApiError> {
+        let now = self.state.db().now();
+        self.stage(which, |stage| {
+            stage.state = StageState::Running;
+            stage.started_at = Some(now);
+        });
+        self.save().await
+    }
+
+    async fn end(&mut self, which: BundleStage, message: String) -> Result<(), ApiError> {
+        let now = self.state.db().now();
+        self.stage(which, |stage| {
+            stage.state = StageState::Done;
+            stage.message = message;
+            stage.finished_at = Some(now);
+        });
+        self.save().await
+    }
+
+    async fn fail(
+        mut self,
+        which: BundleStage,
+        failure: Failure,
+    ) -> Result<DeploymentBundle, ApiError> {
+        let now = self.state.db().now();
+        self.bundle.state = BundleState::Error;
+        self.bundle.build_info.clone_from(&failure.message);
+        for stage in &mut self.bundle.stages {
+            if stage.stage == which {
+                stage.state = StageState::Failed;
+                stage.message.clone_from(&failure.message);
+                stage.hint.clone_from(&failure.hint);
+                stage.started_at = stage.started_at.or(Some(now));
+                stage.finished_at = Some(now);
+            } else if matches!(stage.state, StageState::Waiting | StageState::Running) {
+                // A stage that was entered together with the one that failed had nothing to complain of.
+                stage.state = if stage.started_at.is_some() {
+                    StageState::Done
+                } else {
+                    StageState::Skipped
+                };
+            }
+        }
+        self.save().await?;
+        Ok(self.bundle)
+    }
+
+    async fn save(&self) -> Result<(), ApiError> {
+        if !self.bundle.is_check {
+            self.state
+                .db()
+                .put_bundle(&self.actor, &self.bundle)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Which stage an error of opening belongs to, and what to do about it.
+fn place_of(error: &OpenError) -> (BundleStage, &'static str) {
+    match error {
+        OpenError::Config(_) | OpenError::ConfigDiffers => (
+            BundleStage::Read,
+            "mend config.yaml (`aos bundle check` finds the same), then sign and upload it again",
+        ),
+        OpenError::Io { .. } => (BundleStage::Verify, "the cloud's disk is at fault"),
+        OpenError::TooLong { .. } | OpenError::Archive { .. } => (
+            BundleStage::Verify,
+            "make it smaller, or pack it again with `aos bundle sign`",
+        ),
+        _ => (
+            BundleStage::Verify,
+            "sign it with `aos bundle sign` and a certificate of this cloud (`aos login`)",
+        ),
+    }
+}
+
+/// A refusal of the store as a failure; a fault of the cloud stays an error.
+fn refusal(error: ApiError) -> Result<Failure, ApiError> {
+    if error.status().is_server_error() {
+        return Err(error);
+    }
+    Ok(Failure {
+        message: error.body().message.clone(),
+        hint: error.body().hint.clone(),
+    })
+}
+
+fn platform(os: &str, architecture: &str, variant: &str) -> String {
+    let mut text = format!("{os}/{architecture}");
+    if !variant.is_empty() {
+        text.push('/');
+        text.push_str(variant);
+    }
+    text
+}
+
+fn version(item: ConvertedItem) -> Result<NewVersion, ApiError> {
+    Ok(NewVersion {
+        codename: item.codename,
+        title: item.title,
+        description: item.description,
+        version: item.version,
+        index_digest: item.index.to_string(),
+        configuration: serde_json::to_value(&item.item_config)
+            .map_err(|error| ApiError::internal(&error))?,
+        platforms: item
+            .platforms
+            .iter()
+            .map(|p| platform(&p.os, &p.architecture, &p.variant))
+            .collect(),
+        labels: item.instances.labels,
+        priority: item.instances.priority,
+        min_num_instances: item.instances.min,
+        blobs: item
+            .blobs
+            .into_iter()
+            .map(|blob| BlobRow {
+                digest: blob.digest,
+                size: blob.size,
+                sha3_256: hex::encode(blob.sha3_256),
+                signature: String::new(),
+            })
+            .collect(),
+    })
+}
