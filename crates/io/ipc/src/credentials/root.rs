@@ -50,6 +50,10 @@ impl Watch {
         Self(Self::open(&folder).ok())
     }
 
+    #[allow(
+        deprecated,
+        reason = "what replaces it is unsafe; an OwnedFd keeps its descriptor for as long as the AsyncFd lives"
+    )]
     fn open(folder: &Path) -> io::Result<AsyncFd<rustix::fd::OwnedFd>> {
         let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
         let flags = inotify::WatchFlags::CREATE
