@@ -49,6 +49,12 @@ pub enum Error {
     /// The database.
     #[error("the database cannot be used")]
     Db(#[from] aos_db::DbError),
+    /// The parts that deal with passwords.
+    #[error("passwords cannot be dealt with")]
+    Passwords(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The link for the first user.
+    #[error("the owner link cannot be made")]
+    OwnerLink(#[from] aos_api_server::OwnerLinkError),
     /// The blob folder.
     #[error("the blob folder cannot be used")]
     Blobs(#[from] aos_image::blob::Error),

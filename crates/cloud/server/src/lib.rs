@@ -21,7 +21,6 @@
 mod error;
 mod keys;
 mod listener;
-mod owner_link;
 mod server;
 
 pub use error::Error;

@@ -1,11 +1,13 @@
 use std::{
     fs::{self, File, TryLockError},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use aos_api_server::{ApiOptions, ApiState, collect_orphans, ensure_owner_link};
 use aos_db::Db;
 use aos_gateway::{Gateway, GatewayOptions, TokenKey};
 use aos_image::BlobStore;
@@ -16,7 +18,7 @@ use aos_time::{Clock, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Error, keys, listener, owner_link};
+use crate::{Error, keys, listener};
 
 /// The link is HTTP/1.1: WebSocket asks for an upgrade.
 const ALPN_UNITS: &[&str] = &["http/1.1"];
@@ -26,6 +28,11 @@ const RENEWAL: Duration = Duration::from_secs(30 * 24 * 3600);
 const MOST_PEOPLE: usize = 4096;
 /// Most connections of Units at once.
 const MOST_UNITS: usize = 200_000;
+
+/// The organisation of the first user.
+const ORGANISATION: &str = "My organisation";
+/// How often blobs that nothing holds are deleted.
+const TIDY: Duration = Duration::from_secs(3600);
 
 /// How to serve a cloud.
 #[derive(Debug, Clone)]
@@ -60,7 +67,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Error>
 
 /// The OpenAPI document of the REST API, as JSON text.
 pub fn openapi() -> String {
-    String::new()
+    aos_api_server::openapi_json()
 }
 
 /// What is made from the data folder before anything listens.
@@ -70,6 +77,7 @@ struct Opened {
     signer: Arc<aos_pki::Signer>,
     tokens: TokenKey,
     blobs: BlobStore,
+    scratch: PathBuf,
 }
 
 impl Server {
@@ -87,12 +95,27 @@ impl Server {
         let (people_at, units_at) = (local(&people)?, local(&units)?);
         let names = names(&options.hosts, &[people_at, units_at]);
         let host = public_host(&options.hosts, people_at);
-        owner_link::keep(
-            &db,
-            &options.data,
-            &format!("https://{}:{}", bracketed(&host), people_at.port()),
+        let url = |port| format!("https://{}:{port}", bracketed(&host));
+        db.fail_interrupted_bundles().await?;
+        let api = ApiState::new(
+            ApiOptions {
+                db: db.clone(),
+                authority: opened.authority.clone(),
+                blobs: opened.blobs.clone(),
+                scratch: opened.scratch,
+                organisation: ORGANISATION.into(),
+                domain: host.clone(),
+                people_url: url(people_at.port()),
+                // One only: AosCore fails on a certificate with more.
+                discovery_urls: vec![url(units_at.port())],
+                caps: aos_bundle::Caps::default(),
+            },
+            stop.child_token(),
         )
-        .await?;
+        .map_err(|error| Error::Passwords(error.into()))?;
+        if let Some(path) = ensure_owner_link(&api, &options.data).await? {
+            tracing::info!(file = %path.display(), "nobody can sign in yet: open the link in this file");
+        }
 
         let source = CertSource::new();
         present(&opened.authority, &names, &source).await?;
@@ -122,7 +145,7 @@ impl Server {
             "people",
             people,
             of_people,
-            axum::Router::new(),
+            aos_api_server::router(api.clone()),
             MOST_PEOPLE,
             stop.clone(),
         ));
@@ -135,11 +158,13 @@ impl Server {
             stop.clone(),
         ));
         tasks.spawn(renew(opened.authority.clone(), names, source, stop.clone()));
+        tasks.spawn(tidy(api.clone(), stop.clone()));
         let lock = opened.lock;
         let (ending, store) = (stop.clone(), db.clone());
         tasks.spawn(async move {
             ending.cancelled().await;
             gateway.stopped().await;
+            api.stopped().await;
             store.close().await;
             drop(lock);
         });
@@ -208,6 +233,14 @@ fn open(data: &Path) -> Result<Opened, Error> {
         }
         Err(TryLockError::Error(error)) => return Err(file(&lock_path)(error)),
     }
+    let scratch = data.join("scratch");
+    // What an earlier run was unpacking is worth nothing.
+    match fs::remove_dir_all(&scratch) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(file(&scratch)(error));
+        }
+        _ => private_dir(&scratch).map_err(file(&scratch))?,
+    }
     let now = SystemClock.now();
     let pki = data.join("pki");
     let authority = Arc::new(Authority::load_or_create(&pki, "AosCloud root", now)?);
@@ -217,6 +250,7 @@ fn open(data: &Path) -> Result<Opened, Error> {
         tokens: TokenKey::load_or_create(&pki.join("token.key"))?,
         blobs: BlobStore::open(data)?,
         authority,
+        scratch,
     })
 }
 
@@ -262,6 +296,24 @@ async fn renew(
         }
         if let Err(error) = present(&authority, &names, &source).await {
             tracing::error!(%error, "the certificate of the listeners could not be renewed");
+        }
+    }
+}
+
+/// Deletes now and then what nothing holds.
+async fn tidy(api: ApiState, stop: CancellationToken) {
+    loop {
+        match collect_orphans(&api).await {
+            Ok(0) => {}
+            Ok(bytes) => tracing::info!(bytes, "blobs that nothing held were deleted"),
+            // It has logged why.
+            Err(_) => {
+                tracing::warn!("orphan blobs could not be deleted; the next round tries again")
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(TIDY) => {}
         }
     }
 }
