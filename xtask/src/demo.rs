@@ -16,6 +16,9 @@ pub struct Options {
     /// Tell the whole story unattended, check each step from outside, exit 0 or say what failed.
     #[arg(long)]
     check: bool,
+    /// A command that looks on, see `crates/demo/src/audience.rs`.
+    #[arg(skip)]
+    audience: Option<String>,
     /// Keep every process's log in this folder.
     #[arg(long, value_name = "DIR")]
     keep_logs: Option<PathBuf>,
@@ -45,6 +48,9 @@ pub fn tell(root: &Path, options: &Options) -> Result<()> {
     if options.check {
         command.arg("--check");
     }
+    if let Some(line) = &options.audience {
+        command.arg("--audience").arg(line);
+    }
     if let Some(folder) = &options.keep_logs {
         command.arg("--keep-logs").arg(folder);
     }
@@ -57,6 +63,20 @@ pub fn check(root: &Path, logs: PathBuf) -> Result<()> {
         root,
         &Options {
             check: true,
+            audience: None,
+            keep_logs: Some(logs),
+        },
+    )
+}
+
+/// A deployment that is watched in the web UI.
+pub fn watched(root: &Path, logs: PathBuf) -> Result<()> {
+    let audience = Some(ui::audience(root)?);
+    tell(
+        root,
+        &Options {
+            check: true,
+            audience,
             keep_logs: Some(logs),
         },
     )

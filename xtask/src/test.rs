@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::privilege::{is_root, sudo_is_silent};
-use crate::process::{aos_binary, cargo, found, run as run_command, target_dir};
+use crate::process::{cargo, found, run as run_command, target_dir};
 use crate::steps::Run;
 use crate::{demo, examples, harness, layers, openapi, setup, ui};
 
@@ -41,21 +41,29 @@ pub fn run(root: &Path) -> Result<()> {
     if built {
         run.counted("tests", || harness::run(root));
         run.check("openapi document", || openapi::run(root, true));
-        if ui_built {
-            run.check("web UI in Chromium", || {
-                ui::end_to_end(root, &aos_binary(root))
-            });
+        let missing = if !examples_built {
+            Some("the examples do not build")
+        } else if !is_root() && !sudo_is_silent() {
+            Some("needs root, and sudo would ask for a password")
         } else {
-            run.skip("web UI in Chromium", "the UI does not build");
-        }
-        if !examples_built {
-            run.skip("demo", "the examples do not build");
-        } else if is_root() || sudo_is_silent() {
-            run.check("demo", || {
-                demo::check(root, target_dir(root).join("demo-logs"))
-            });
-        } else {
-            run.skip("demo", "needs root, and sudo would ask for a password");
+            None
+        };
+        let logs = target_dir(root).join("demo-logs");
+        match missing {
+            Some(reason) => {
+                run.skip("web UI in Chromium", reason);
+                run.skip("demo", reason);
+            }
+            None => {
+                if ui_built {
+                    run.check("web UI in Chromium", || {
+                        demo::watched(root, logs.join("watched"))
+                    });
+                } else {
+                    run.skip("web UI in Chromium", "the UI does not build");
+                }
+                run.check("demo", || demo::check(root, logs.join("check")));
+            }
         }
     } else {
         for name in ["tests", "openapi document", "web UI in Chromium", "demo"] {

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{node, process::run};
+use crate::node;
+use crate::process::{run, target_dir};
 
 fn npm(root: &Path) -> Result<Command> {
     let mut command = Command::new("npm");
@@ -48,7 +49,41 @@ pub fn check(root: &Path) -> Result<()> {
     run(npm(root)?.args(["run", "test"]))
 }
 
-/// The UI against the built program in a real Chromium.
-pub fn end_to_end(root: &Path, aos: &Path) -> Result<()> {
-    run(npm(root)?.args(["run", "e2e"]).env("AOS_BINARY", aos))
+/// A shell command that walks through the web UI in Chromium. The demo starts it and tells it by
+/// its environment where the cloud is.
+pub fn audience(root: &Path) -> Result<String> {
+    let path = npm(root)?
+        .get_envs()
+        .find_map(|(name, value)| {
+            (name == "PATH")
+                .then(|| value.map(ToOwned::to_owned))
+                .flatten()
+        })
+        .or_else(|| std::env::var_os("PATH"))
+        .unwrap_or_default();
+    let home = std::env::var_os("HOME").unwrap_or_else(|| "/tmp".into());
+    let shots = target_dir(root).join("ui-shots");
+    std::fs::create_dir_all(&shots)?;
+    // Chromium takes the cloud's self-made certificate by the hash of the root's public key.
+    let spki = "const c = require('crypto'); \
+                const key = new c.X509Certificate(process.env.AOS_CA_PEM).publicKey; \
+                const der = key.export({type: 'spki', format: 'der'}); \
+                console.log(c.createHash('sha256').update(der).digest('base64'))";
+    Ok(format!(
+        "cd {} && export PATH={} HOME={} AOS_SHOTS={} && \
+         export AOS_SPKI=$(node -e {}) && exec node e2e/walk.mjs",
+        quoted(root.join("ui")),
+        quoted(path),
+        quoted(home),
+        quoted(shots),
+        quoted(spki),
+    ))
+}
+
+/// A word for the shell.
+fn quoted(word: impl AsRef<std::ffi::OsStr>) -> String {
+    format!(
+        "'{}'",
+        word.as_ref().to_string_lossy().replace('\'', "'\\''")
+    )
 }

@@ -68,6 +68,7 @@ fn help_of_each_command() {
         &["unit", "claim"],
         &["unit", "join"],
         &["unit", "show"],
+        &["unit", "desired"],
         &["model"],
         &["model", "config"],
         &["service"],

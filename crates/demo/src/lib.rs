@@ -17,6 +17,7 @@
     )
 )]
 
+pub mod audience;
 pub mod cast;
 pub mod crashes;
 pub mod narrator;
@@ -49,12 +50,14 @@ pub struct Options {
 }
 
 /// Which story is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plot {
     /// Deploy, update, scale, place, remove.
     Loop,
     /// The same loop while cloud, IAM, CM and SM are killed one after the other.
     Crashes,
+    /// One deployment, watched by this shell command; [`audience`] says what it is told.
+    Audience(String),
 }
 
 /// Tells the story and takes everything down again, also after a failure or Ctrl-C.

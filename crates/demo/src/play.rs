@@ -12,7 +12,7 @@ use crate::narrator::Narrator;
 use crate::stage::{Place, Stage};
 use crate::user::User;
 use crate::waiting::wait_for;
-use crate::{Options, Plot, crashes, story};
+use crate::{Options, Plot, audience, crashes, story};
 
 /// What the scenes of a story work with.
 pub struct Play<'a> {
@@ -102,11 +102,12 @@ fn tell(
         stop,
         unit: String::new(),
     };
-    match options.plot {
+    match &options.plot {
         Plot::Loop => story::tell(&mut play, narrator)?,
         Plot::Crashes => crashes::tell(&mut play, narrator)?,
+        Plot::Audience(command) => audience::tell(&mut play, narrator, command)?,
     }
-    if options.check || options.plot == Plot::Crashes {
+    if options.check || options.plot != Plot::Loop {
         return Ok(());
     }
     story::encore(&mut play, narrator)?;

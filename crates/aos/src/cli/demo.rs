@@ -24,6 +24,9 @@ pub struct Demo {
     /// Tell the other story: components are killed on the way and started again.
     #[arg(long, hide = true)]
     crashes: bool,
+    /// One deployment while this shell command looks on; `AOS_URL`, `AOS_USER`, … tell it where.
+    #[arg(long, hide = true, value_name = "COMMAND", conflicts_with = "crashes")]
+    audience: Option<String>,
 }
 
 /// `aos demo`.
@@ -40,12 +43,12 @@ pub fn run(command: Demo) -> Result<(), Failure> {
     let options = aos_demo::Options {
         aos,
         examples: command.examples,
-        check: command.check || command.crashes,
+        check: command.check || command.crashes || command.audience.is_some(),
         keep_logs: command.keep_logs,
-        plot: if command.crashes {
-            aos_demo::Plot::Crashes
-        } else {
-            aos_demo::Plot::Loop
+        plot: match command.audience {
+            Some(line) => aos_demo::Plot::Audience(line),
+            None if command.crashes => aos_demo::Plot::Crashes,
+            None => aos_demo::Plot::Loop,
         },
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -2,7 +2,9 @@
 
 mod join;
 
-use aos_api::{IssuedClaimCode, NewClaimCode, Node, TimelineEvent, Unit as Row, UnitItem, paths};
+use aos_api::{
+    DesiredState, IssuedClaimCode, NewClaimCode, Node, TimelineEvent, Unit as Row, UnitItem, paths,
+};
 use aos_time::{Clock as _, SystemClock};
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
@@ -25,6 +27,8 @@ pub enum Unit {
     Show(Named),
     /// List the Nodes of a Unit.
     Nodes(Named),
+    /// Show the desired state last composed for a Unit, and how far it came.
+    Desired(Named),
     /// Make a claim code: with it one Unit can join the cloud, once.
     Claim(Claim),
     /// Enrol this Unit in a cloud with a claim code. Run it on the main Node.
@@ -73,6 +77,7 @@ pub async fn run(command: Unit) -> Result<(), Failure> {
         Unit::Ls { json } => list(&client, json).await,
         Unit::Show(named) => show(&client, &named).await,
         Unit::Nodes(named) => nodes(&client, &named).await,
+        Unit::Desired(named) => desired(&client, &named).await,
         Unit::Claim(claim) => self::claim(&client, claim).await,
         Unit::Join(_) => Ok(()),
     }
@@ -216,6 +221,32 @@ async fn nodes(client: &Client, named: &Named) -> Result<(), Failure> {
     }
     table::show(&out, "the Unit reported no Nodes yet");
     Ok(())
+}
+
+async fn desired(client: &Client, named: &Named) -> Result<(), Failure> {
+    let unit = pick::unit(client, &named.unit).await?;
+    let path = paths::fill(paths::UNIT_DESIRED_STATE, &[&unit.id.to_string()]);
+    let state: DesiredState = client.get(&path).await?;
+    if named.json {
+        return table::json(&state);
+    }
+    let when = |at: Option<aos_time::Timestamp>| at.map(|at| at.to_string()).unwrap_or_default();
+    table::say(format!("number        {}", state.number));
+    table::say(format!("composed      {}", state.composed_at));
+    table::say(format!(
+        "sent          {}",
+        table::or_dash(when(state.sent_at))
+    ));
+    table::say(format!(
+        "acknowledged  {}",
+        table::or_dash(when(state.acknowledged_at))
+    ));
+    table::say(format!(
+        "reached       {}",
+        table::or_dash(when(state.applied_at))
+    ));
+    table::say("");
+    table::json(&state.desired_status)
 }
 
 async fn claim(client: &Client, claim: Claim) -> Result<(), Failure> {

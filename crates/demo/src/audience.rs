@@ -1,0 +1,120 @@
+//! Somebody watches: a command of the caller's, such as a walk through the web UI in a browser, looks
+//! on while the services are deployed.
+//!
+//! It is told by its environment: `AOS_URL`, `AOS_USER`, `AOS_PASSWORD`, `AOS_CA_PEM` (the root
+//! certificate), `AOS_WATCH_UNIT` and `AOS_WATCH_SERVICE`. The deployment begins when it has printed a
+//! line with `signed in`. It must end with 0.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::cast::cloud_data;
+use crate::narrator::Narrator;
+use crate::play::Play;
+use crate::story::{self, COUNTER, WEB};
+
+/// The word that says it is watching.
+const WATCHING: &str = "signed in";
+/// How long it may take to sign in, and to see everything, in seconds.
+const TO_SIGN_IN: u64 = 60;
+const TO_END: u64 = 300;
+
+/// Who watches.
+struct Watcher {
+    child: Child,
+    watching: Arc<AtomicBool>,
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// All scenes in order.
+pub fn tell(play: &mut Play<'_>, narrator: &mut Narrator, command: &str) -> Result<()> {
+    story::prologue(play, narrator)?;
+    story::publish(play, narrator)?;
+    let mut watcher = None;
+    narrator.step("somebody opens the web UI", || {
+        let started = start(play, command)?;
+        let watching = started.watching.clone();
+        watcher = Some(started);
+        play.until("the watcher signed in", TO_SIGN_IN, |_| {
+            ensure!(
+                watching.load(Ordering::SeqCst),
+                "it did not say `{WATCHING}`"
+            );
+            Ok(())
+        })?;
+        // It still has to open the Unit's page.
+        std::thread::sleep(Duration::from_secs(2));
+        Ok("signed in and watching".into())
+    })?;
+    narrator.step("both services are deployed meanwhile", || {
+        story::assign(play, &[WEB, COUNTER, "--label", "main"])?;
+        Ok("active".into())
+    })?;
+    narrator.step("the watcher has seen all it wanted", || {
+        let Some(mut watcher) = watcher.take() else {
+            bail!("nobody watches")
+        };
+        let status = play.until("the watcher's end", TO_END, |_| {
+            watcher.child.try_wait()?.context("it is still looking")
+        })?;
+        ensure!(
+            status.success(),
+            "it ended with {status}: its words above say why"
+        );
+        Ok("it found nothing wrong".into())
+    })
+}
+
+fn start(play: &Play<'_>, line: &str) -> Result<Watcher> {
+    let root = std::fs::read_to_string(cloud_data(play.stage).join("pki").join("root.pem"))
+        .context("cannot read the root certificate")?;
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", line])
+        .env("AOS_URL", play.cloud_url())
+        .env("AOS_USER", &play.user.name)
+        .env("AOS_PASSWORD", &play.user.password)
+        .env("AOS_CA_PEM", root)
+        .env("AOS_WATCH_UNIT", &play.unit)
+        .env("AOS_WATCH_SERVICE", WEB)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .process_group(0);
+    // A browser shall not be root because the demo has to be.
+    if let (Some(user), Some(group)) = (number("SUDO_UID"), number("SUDO_GID")) {
+        command.uid(user).gid(group);
+    }
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    let watching = Arc::new(AtomicBool::new(false));
+    if let Some(output) = child.stdout.take() {
+        let heard = watching.clone();
+        // Its owner is the watcher: it ends with its output.
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                println!("             | {line}");
+                if line.contains(WATCHING) {
+                    heard.store(true, Ordering::SeqCst);
+                }
+            }
+        });
+    }
+    Ok(Watcher { child, watching })
+}
+
+fn number(variable: &str) -> Option<u32> {
+    std::env::var(variable).ok()?.parse().ok()
+}
