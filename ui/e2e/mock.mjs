@@ -552,7 +552,7 @@ async function file(response, path) {
 
 /** Starts the mock on a loopback port (0: any free one) and gives the server. */
 export async function start(port) {
-  if (!process.env.MOCK_EMPTY) await fill();
+  if (!process.env.MOCK_EMPTY && world.units.length === 0) await fill();
   const server = createServer(async (request, response) => {
     const url = new URL(request.url, "http://mock");
     if (!url.pathname.startsWith("/api/v11/")) return file(response, url.pathname);

@@ -58,7 +58,7 @@ async function settle(page) {
 }
 
 /** Opens a Unit from the list by system id or name; without one, the first. Says whether there was one. */
-async function openUnit({ page }, name) {
+export async function openUnit({ page }, name) {
   await page.goto(new URL("/units", page.url()).href);
   await page.getByRole("heading", { name: "Units", level: 1 }).waitFor();
   await settle(page);
@@ -73,7 +73,7 @@ async function openUnit({ page }, name) {
 }
 
 /** Watches one service on one Unit until all its instances are active, and says which phases were seen. */
-async function watch(browser, unit, service, seconds) {
+export async function watch(browser, unit, service, seconds) {
   const { page, shot } = browser;
   must(await openUnit(browser, unit), `there is no Unit ${unit}`);
   let loads = 0;
@@ -333,10 +333,12 @@ async function leave({ page }) {
 export async function walk(options) {
   const { url, unit, service, seconds } = options;
   // Who is not signed in is told so by 401, and Chromium writes every 401 to the console.
-  const forgive = ({ text, at }) => text.includes("status of 401") && /\/(users\/me|events)\/$/.test(at);
+  const forgive = ({ text, at }) =>
+    options.forgive?.(text) || (text.includes("status of 401") && /\/(users\/me|events)\/$/.test(at));
   const browser = await openBrowser({ ...options, forgive });
   try {
     await enter(browser, options);
+    await options.before?.(browser);
     if (unit && service) await watch(browser, unit, service, seconds);
     const paths = await rooms(browser, unit);
     await looks(browser, url, paths);

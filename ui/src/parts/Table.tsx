@@ -8,6 +8,8 @@ export interface Column<Row> {
   cell: (row: Row) => ReactNode;
   number?: boolean;
   width?: string | number;
+  /** Left out on narrow screens. */
+  minor?: boolean;
   /** Left out on narrow screens when the cell has nothing to say. */
   bare?: (row: Row) => boolean;
 }
@@ -50,7 +52,7 @@ export function Table<Row>(properties: {
                   key={column.head}
                   data-label={column.head || undefined}
                   data-number={column.number || undefined}
-                  data-empty={column.bare?.(row) || undefined}
+                  data-empty={column.minor || column.bare?.(row) || undefined}
                 >
                   {at === 0 && to ? (
                     <Link href={to(row)} data-stretch className={css.name}>

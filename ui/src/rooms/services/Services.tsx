@@ -21,7 +21,7 @@ const SERVICES: Column<Service>[] = [
     cell: (service) => <Named name={service.title || service.codename} sub={service.codename} />,
   },
   { head: "Newest version", cell: (service) => service.latest_version ?? "none ready" },
-  { head: "Versions", number: true, cell: (service) => service.version_count },
+  { head: "Versions", number: true, minor: true, cell: (service) => service.version_count },
   { head: "Assigned to", number: true, cell: (service) => count(service.unit_count, "Unit") },
   { head: "Published", number: true, cell: (service) => <Ago at={service.created_at} /> },
 ];

@@ -43,10 +43,15 @@ const COLUMNS: Column<Unit>[] = [
     cell: (unit) => (unit.status === "new" ? <Mark state="new" /> : <Mark state={unit.online_status} />),
   },
   { head: "Update", cell: (unit) => <Mark state={unit.update_phase} soft={unit.update_phase !== "none"} /> },
-  { head: "Instances", cell: (unit) => <Share counts={unit.counts} /> },
+  {
+    head: "Instances",
+    cell: (unit) => <Share counts={unit.counts} />,
+    bare: (unit) => Math.max(unit.counts.instances_desired, unit.counts.instances) === 0,
+  },
   {
     head: "Nodes",
     number: true,
+    minor: true,
     cell: (unit) =>
       unit.counts.nodes_connected < unit.counts.nodes
         ? `${unit.counts.nodes_connected} of ${unit.counts.nodes}`
@@ -54,12 +59,13 @@ const COLUMNS: Column<Unit>[] = [
   },
   {
     head: "Model",
+    minor: true,
     cell: (unit) => (unit.unit_model ? `${unit.unit_model.name} ${unit.unit_model.version}` : "—"),
-    bare: (unit) => !unit.unit_model,
   },
   {
     head: "Last heard",
     number: true,
+    bare: (unit) => unit.online_status !== "Offline",
     cell: (unit) => (unit.online_status === "Offline" ? <Ago at={unit.last_seen_at} /> : "now"),
   },
 ];
