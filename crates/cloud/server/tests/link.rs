@@ -770,3 +770,52 @@ async fn a_data_folder_is_served_once_and_the_newest_connection_counts() {
     assert_ne!(shown.online_status, OnlineStatus::Offline);
     stop(server).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_are_served_on_their_own_listener_and_strangers_only_the_door() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let to = server.people();
+    let (bare, _) = client(&server, None);
+    let ask = |path: &str| get(to, path).body(Bytes::new().into()).unwrap();
+    let (status, headers, page) = request(&bare, to, ask("/")).await.unwrap();
+    assert_eq!(status, StatusCode::OK, "{page:?}");
+    assert!(headers.contains_key("content-security-policy"));
+    let (status, _, _) = request(&bare, to, ask("/api/v11/units/")).await.unwrap();
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    // What is for Units is not here, and the other way round.
+    let (status, _, _) = request(&bare, to, ask("/blobs/v7/AAAA")).await.unwrap();
+    assert_ne!(status, StatusCode::NOT_FOUND, "a page of the UI");
+    let units = get(server.units(), "/api/v11/units/")
+        .body(Bytes::new().into())
+        .unwrap();
+    let (status, _, _) = request(&bare, server.units(), units).await.unwrap();
+    assert_eq!(status, StatusCode::NOT_FOUND);
+
+    // The owner link works once.
+    let link = std::fs::read_to_string(data.path().join("owner-link.txt")).unwrap();
+    assert!(link.starts_with(&format!("https://127.0.0.1:{}/welcome#token=", to.port())));
+    let (_, token) = link.trim().split_once("#token=").unwrap();
+    let set_up = serde_json::json!({
+        "token": token, "username": "owner", "password": "correct horse battery staple",
+    });
+    for expected in [StatusCode::CREATED, StatusCode::FORBIDDEN] {
+        let ask = get(to, "/api/v11/owner-setup/")
+            .method("POST")
+            .header("Content-Type", "application/json")
+            .header("x-aos-request", "1")
+            .body(set_up.to_string().into_bytes().into())
+            .unwrap();
+        let (status, _, body) = request(&bare, to, ask).await.unwrap();
+        let refused = expected != StatusCode::CREATED && status.is_client_error();
+        assert!(status == expected || refused, "{status} {body:?}");
+    }
+    assert!(!data.path().join("owner-link.txt").exists());
+
+    // A Unit's certificate is of no use to people.
+    let system_id = SystemId::new("unit-1").unwrap();
+    let profile = CertProfile::unit(CertKind::Online, &system_id, None);
+    let (unit, _) = client(&server, Some(&profile));
+    assert!(request(&unit, to, ask("/")).await.is_err());
+    stop(server).await;
+}
