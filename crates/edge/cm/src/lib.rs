@@ -43,11 +43,20 @@
     )
 )]
 
+mod app;
 mod cloud;
 pub mod contract;
+mod error;
 mod identity;
-pub mod images;
 pub mod nodes;
 mod options;
+mod placing;
+#[cfg(test)]
+mod scenario;
+mod status;
+mod unit_config;
+mod updates;
+mod world;
 
+pub use error::Error;
 pub use options::{NetworkOptions, Options};

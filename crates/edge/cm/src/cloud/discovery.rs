@@ -147,10 +147,12 @@ async fn ask(url: &str, tls: &ClientTls, system_id: &SystemId) -> Result<Discove
         return Err(not_https());
     }
     let authority = uri.authority().ok_or_else(not_https)?.clone();
-    let stream = socket::dial(&uri, tls).await.map_err(|source| Error::Dial {
-        url: url.into(),
-        source,
-    })?;
+    let stream = socket::dial(&uri, tls)
+        .await
+        .map_err(|source| Error::Dial {
+            url: url.into(),
+            source,
+        })?;
     let exchange = |source| Error::Exchange {
         url: url.into(),
         source,

@@ -5,7 +5,8 @@ use std::{
 };
 
 use aos_cloud_protocol::{
-    AlertEvent, BlobUrl, Body, Caps, Decoded, Header, Message, MessageType, Nack, Unreadable, decode,
+    AlertEvent, BlobUrl, Body, Caps, Decoded, Header, Message, MessageType, Nack, Unreadable,
+    decode,
 };
 use aos_session::{
     Config, Frame, Handled, Input, Keep, Message as Queued, Output, Priority, Session,
@@ -72,9 +73,7 @@ type Done = (String, Handled);
 type Attempt = (
     Connector,
     Result<
-        tokio_tungstenite::WebSocketStream<
-            tokio_rustls::client::TlsStream<tokio::net::TcpStream>,
-        >,
+        tokio_tungstenite::WebSocketStream<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>,
         Failed,
     >,
 );
@@ -242,7 +241,10 @@ impl Driver {
         let header = &decoded.message.header;
         let txn = header.txn.clone();
         if header.system_id != self.system_id {
-            let text = format!("a message is for Unit `{}`, not for this one", header.system_id);
+            let text = format!(
+                "a message is for Unit `{}`, not for this one",
+                header.system_id
+            );
             self.refuse(Some(txn), &text).await;
             return Some(Input::Heard);
         }
@@ -306,11 +308,7 @@ impl Driver {
             Ok(stream) => {
                 tracing::info!("the cloud is connected");
                 self.connection += 1;
-                self.socket = Some(Socket::start(
-                    stream,
-                    self.connection,
-                    self.heard.0.clone(),
-                ));
+                self.socket = Some(Socket::start(stream, self.connection, self.heard.0.clone()));
                 self.online.send_replace(true);
                 Some(Input::Connected)
             }
@@ -362,7 +360,7 @@ impl Driver {
         self.flush(&mut changes).await
     }
 
-    async fn flush(&self, changes: &mut Vec<Change>) -> Result<(), aos_store::Error> {
+    async fn flush(&mut self, changes: &mut Vec<Change>) -> Result<(), aos_store::Error> {
         if changes.is_empty() {
             return Ok(());
         }
@@ -377,9 +375,7 @@ impl Driver {
 
     async fn transmit(&mut self, frame: Frame) {
         let message = match frame {
-            Frame::Message { payload, .. } => {
-                tungstenite::Message::Binary(payload.to_vec().into())
-            }
+            Frame::Message { payload, .. } => tungstenite::Message::Binary(payload.to_vec().into()),
             Frame::Ack { txn } => {
                 tungstenite::Message::Binary(self.message(txn, Body::Ack, None).into())
             }

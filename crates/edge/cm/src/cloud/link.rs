@@ -58,7 +58,7 @@ pub(crate) enum Command {
 pub(crate) struct Link {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) alerts: mpsc::Sender<AlertEvent>,
-    pub(super) connected: watch::Receiver<bool>,
+    pub(crate) connected: watch::Receiver<bool>,
     /// How long an answer may take.
     pub(super) patience: Duration,
 }

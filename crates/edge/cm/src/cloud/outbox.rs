@@ -48,7 +48,8 @@ impl Outbox {
                 for row in rows {
                     records.push(row?);
                 }
-                let mut query = connection.prepare("SELECT seq, txn FROM cloud_seen ORDER BY seq")?;
+                let mut query =
+                    connection.prepare("SELECT seq, txn FROM cloud_seen ORDER BY seq")?;
                 let rows = query.query_map([], |row| {
                     Ok(Record::Seen {
                         seq: u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0),

@@ -8,11 +8,7 @@ use tokio::{net::TcpStream, sync::mpsc};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{
-        self, Message,
-        handshake::client::generate_key,
-        protocol::WebSocketConfig,
-    },
+    tungstenite::{self, Message, handshake::client::generate_key, protocol::WebSocketConfig},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -90,8 +86,7 @@ pub(crate) async fn open(
     let authority = uri.authority().ok_or_else(not_wss)?.to_string();
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let target = format!("wss://{authority}{path}");
-    let mut bearer =
-        HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| not_wss())?;
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| not_wss())?;
     bearer.set_sensitive(true);
     let request = Request::get(target)
         .header(header::HOST, authority.as_str())

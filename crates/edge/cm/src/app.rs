@@ -1,0 +1,377 @@
+use std::{sync::Arc, time::Duration};
+
+use aos_cloud_protocol::{AlertEvent, Body, Caps};
+use aos_session::{Config as SessionConfig, Handled, Keep, Priority};
+use aos_store::{Records, Store};
+use aos_types::{NodeId, SystemId};
+use aos_update::{Config as UpdateConfig, Deadlines};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Error, Options,
+    cloud::{Connector, Driver, Endpoints, Incoming, Link, Outbox, Outgoing, Setup, gather_alerts},
+    contract::{AlertSink, Iam, Images, NodeEvent, Nodes},
+    placing::Placing,
+    status::{EngineStatus, Keeper, Sources},
+    unit_config::UnitConfigs,
+    updates::{Doer, NewDesired, Updates},
+    world::World,
+};
+
+/// The scripts of CM's database.
+pub(crate) const SCHEMA: &[&str] = &[Records::<()>::SCHEMA, crate::cloud::SCHEMA];
+
+/// The cloud link and what belongs to it, before the rest of CM is there.
+pub(crate) struct CloudSide {
+    pub(crate) link: Link,
+    driver: Driver,
+    alerts: mpsc::Receiver<AlertEvent>,
+    incoming: mpsc::Receiver<Incoming>,
+}
+
+/// Who this Unit is and how it reaches the cloud.
+pub(crate) struct Own {
+    pub(crate) system_id: SystemId,
+    pub(crate) node: NodeId,
+    pub(crate) online: aos_pki::CertSource,
+    pub(crate) trust: aos_pki::Trust,
+}
+
+impl CloudSide {
+    pub(crate) async fn open(
+        options: &Options,
+        store: &Store,
+        own: &Own,
+    ) -> Result<Self, aos_store::Error> {
+        let caps = Caps::default();
+        let endpoints = Endpoints {
+            configured: options.service_discovery_url.clone(),
+            overriding: options.override_service_discovery_url.clone(),
+        };
+        let (to, incoming) = mpsc::channel(16);
+        let (link, alerts, driver) = Driver::restore(Setup {
+            system_id: own.system_id.clone(),
+            node: own.node.clone(),
+            config: SessionConfig {
+                ack_wait: options.cloud_response(),
+                ..SessionConfig::calling()
+            },
+            caps,
+            outbox: Outbox::new(store.clone()),
+            connector: Connector::new(endpoints, own.online.clone(), &own.trust, caps),
+            incoming: to,
+            patience: options.cloud_response(),
+        })
+        .await?;
+        Ok(Self {
+            link,
+            driver,
+            alerts,
+            incoming,
+        })
+    }
+}
+
+/// The other parts, whoever implements them.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) cloud: CloudSide,
+    pub(crate) nodes: Arc<dyn Nodes>,
+    pub(crate) images: Arc<dyn Images>,
+    pub(crate) iam: Arc<dyn Iam>,
+    pub(crate) events: mpsc::Receiver<NodeEvent>,
+    pub(crate) node: NodeId,
+}
+
+/// Runs everything between the cloud link and the Nodes until `stop`, or until the database fails.
+pub(crate) async fn run(
+    options: &Options,
+    parts: Parts,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let Parts {
+        store,
+        cloud,
+        nodes,
+        images,
+        iam,
+        events,
+        node,
+    } = parts;
+    let world = Arc::new(World::new(iam.clone(), nodes.clone(), options.node_lost()));
+    let configs = UnitConfigs::open(
+        nodes.clone(),
+        world.clone(),
+        Records::new(store.clone(), "unit_config"),
+    );
+    let configs = Arc::new(configs.await?);
+    let placing = Placing::open(
+        nodes.clone(),
+        images.clone(),
+        world.clone(),
+        configs.clone(),
+        Records::new(store.clone(), "placed"),
+    );
+    let placing = Arc::new(placing.await?);
+    let records = Records::new(store, "update");
+    let engine = Updates::restore(&records, update_config(options)).await?;
+    let (status, engine_status) = watch::channel(Arc::new(EngineStatus::default()));
+    let (in_force, target) = watch::channel(Arc::new(engine.in_force().clone()));
+    let (to_updates, desired) = mpsc::channel(4);
+    let full = Arc::new(Notify::new());
+    let link = cloud.link.clone();
+    let updates = Updates {
+        engine,
+        records,
+        doer: Arc::new(Doer {
+            images,
+            iam: iam.clone(),
+            world: world.clone(),
+            placing: placing.clone(),
+            configs: configs.clone(),
+        }),
+        world: world.clone(),
+        placing: placing.clone(),
+        configs: configs.clone(),
+        alerts: Arc::new(link.clone()),
+        node: node.clone(),
+        max_instances: options.max_instances,
+        desired,
+        status,
+        in_force,
+        full: full.clone(),
+    };
+    let keeper = Keeper::new(
+        Sources {
+            world: world.clone(),
+            lists: placing.lists(),
+            engine: engine_status,
+            config: configs.changes(),
+            subjects: iam.subjects(),
+            full,
+        },
+        link.clone(),
+        options.status_delay(),
+    );
+
+    // Owned here: each ends with `stop`, and the first that fails stops all.
+    let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
+    let token = || stop.child_token();
+    let (driver, token_driver) = (cloud.driver, token());
+    tasks.spawn(async move { Ok(driver.run(token_driver).await?) });
+    let token_updates = token();
+    tasks.spawn(async move { Ok(updates.run(token_updates).await?) });
+    tasks.spawn(plain(gather_alerts(link.clone(), cloud.alerts, token())));
+    tasks.spawn(plain({
+        let (world, token) = (world.clone(), token());
+        async move { world.run(token).await }
+    }));
+    tasks.spawn(plain(keeper.run(token())));
+    tasks.spawn(plain(dispatch(
+        cloud.incoming,
+        to_updates,
+        nodes.clone(),
+        link.clone(),
+        node,
+        token(),
+    )));
+    tasks.spawn(plain(forward(events, link.clone(), token())));
+    tasks.spawn(plain(tell_nodes(nodes, link, token())));
+    let token_follow = token();
+    tasks.spawn(async move { Ok(follow(world, placing, configs, target, token_follow).await?) });
+
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let failed = match ended {
+            Ok(Ok(())) if stop.is_cancelled() => continue,
+            Ok(Ok(())) => Error::Ended,
+            Ok(Err(error)) => error,
+            Err(source) => Error::Task(source),
+        };
+        if result.is_ok() {
+            result = Err(failed);
+        }
+        stop.cancel();
+    }
+    result
+}
+
+async fn plain(task: impl Future<Output = ()>) -> Result<(), Error> {
+    task.await;
+    Ok(())
+}
+
+fn update_config(options: &Options) -> UpdateConfig {
+    let default = UpdateConfig::default();
+    UpdateConfig {
+        deadlines: Deadlines {
+            waiting_active: Duration::from_secs(options.wait_active_secs),
+            // The engine's own limit is only for a shell that hangs: the Nodes have theirs first.
+            launching: options.launch() * 2 + options.node_lost() + Duration::from_secs(60),
+            installing: options.launch() * 2 + options.node_lost() + Duration::from_secs(60),
+            ..default.deadlines
+        },
+        ..default
+    }
+}
+
+/// Gives each message of the cloud to whom it concerns.
+async fn dispatch(
+    mut incoming: mpsc::Receiver<Incoming>,
+    updates: mpsc::Sender<NewDesired>,
+    nodes: Arc<dyn Nodes>,
+    link: Link,
+    node: NodeId,
+    stop: CancellationToken,
+) {
+    loop {
+        // Receiving is cancel-safe.
+        let message = tokio::select! {
+            message = incoming.recv() => message,
+            () = stop.cancelled() => None,
+        };
+        let Some(message) = message else { return };
+        match message.body {
+            Body::DesiredStatus(status) => {
+                let new = NewDesired {
+                    status,
+                    unreadable: message.unreadable,
+                    done: message.done,
+                };
+                if updates.send(new).await.is_err() {
+                    return;
+                }
+            }
+            Body::RequestLog(request) => {
+                let id = message.correlation_id.unwrap_or_default();
+                if let Err(error) = nodes.request_log(id, request).await {
+                    tracing::warn!(%error, "a log cannot be fetched");
+                    complain(&link, &node, format!("a log cannot be fetched: {error}"));
+                }
+                let _ = message.done.send(Handled::Accept);
+            }
+            other => {
+                let kind = other.message_type().as_str();
+                tracing::warn!(kind, "a message of a type this CM does not deal with");
+                complain(
+                    &link,
+                    &node,
+                    format!("messages of type `{kind}` are not dealt with by this Unit"),
+                );
+                let _ = message.done.send(Handled::Accept);
+            }
+        }
+    }
+}
+
+fn complain(link: &Link, node: &NodeId, message: String) {
+    link.alert(AlertEvent::Core {
+        node: node.clone(),
+        component: "CM".into(),
+        message,
+    });
+}
+
+/// Passes on to the cloud what Nodes tell.
+async fn forward(mut events: mpsc::Receiver<NodeEvent>, link: Link, stop: CancellationToken) {
+    loop {
+        // Receiving is cancel-safe.
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = stop.cancelled() => return,
+        };
+        match event {
+            // Whoever tells has ended: wait for the stop.
+            None => {
+                stop.cancelled().await;
+                return;
+            }
+            Some(NodeEvent::Alert { event, .. }) => link.alert(event),
+            Some(NodeEvent::Monitoring(data)) => {
+                let mut message = Outgoing::durable(Body::MonitoringData(data), Priority::Low);
+                message.keep = Keep::Connection;
+                link.send(message).await;
+            }
+            Some(NodeEvent::Log {
+                correlation_id,
+                part,
+            }) => {
+                let message = Outgoing::durable(Body::PushLog(part), Priority::Low);
+                link.send(message.answering(Some(correlation_id))).await;
+            }
+            Some(NodeEvent::Exit {
+                node,
+                ident,
+                version,
+                how,
+                ..
+            }) => tracing::info!(%node, %ident, version, how, "an instance ended"),
+        }
+    }
+}
+
+/// Tells the Nodes whether the cloud is connected.
+async fn tell_nodes(nodes: Arc<dyn Nodes>, link: Link, stop: CancellationToken) {
+    let mut connected = link.connected.clone();
+    loop {
+        let now = *connected.borrow_and_update();
+        nodes.set_cloud_connected(now);
+        // Waiting for a state is cancel-safe.
+        tokio::select! {
+            changed = connected.changed() => {
+                if changed.is_err() {
+                    stop.cancelled().await;
+                    return;
+                }
+            }
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Changes of Nodes are gathered this long before places are looked at again.
+const FOLLOW: Duration = Duration::from_millis(200);
+
+/// Follows the Nodes: gives them their configuration and their lists when they connect or change.
+async fn follow(
+    world: Arc<World>,
+    placing: Arc<Placing>,
+    configs: Arc<UnitConfigs>,
+    target: watch::Receiver<Arc<aos_update::Target>>,
+    stop: CancellationToken,
+) -> Result<(), aos_store::Error> {
+    let mut changes = world.changes();
+    let mut connections = std::collections::BTreeMap::new();
+    loop {
+        // Waiting for a state is cancel-safe.
+        tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+            }
+            () = stop.cancelled() => return Ok(()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(FOLLOW) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        changes.borrow_and_update();
+        let now: std::collections::BTreeMap<NodeId, u64> = world
+            .nodes()
+            .into_iter()
+            .filter_map(|(id, node)| Some((id, node.sm?.connection)))
+            .collect();
+        if now != connections {
+            connections = now;
+            // What does not take its configuration now is tried again on its next connection.
+            configs.bring_to_nodes().await;
+        }
+        let in_force = target.borrow().clone();
+        placing.reconcile(&in_force).await?;
+    }
+}

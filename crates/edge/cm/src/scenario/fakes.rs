@@ -1,0 +1,420 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use aos_schedule::Image;
+use aos_types::{
+    AosCode, ArchInfo, Digest, ErrorInfo, InstanceIdent, InstanceState, ItemConfig, ItemId,
+    NodeConfig, NodeId, NodeInfo, NodeState, OsInfo, RuntimeId, RuntimeInfo, SubjectId,
+    UnitConfigState,
+};
+use aos_update::DesiredItem;
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::SOON;
+use crate::contract::{
+    DownloadRequest, Guarantee, Iam, IamNodes, Images, InstanceOrder, InstanceReport, Nodes,
+    NodesView, SmNode,
+};
+
+fn node_id(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+fn failed(text: &str) -> ErrorInfo {
+    ErrorInfo::new(AosCode::Failed, text)
+}
+
+/// Nodes that do at once what they are told.
+#[derive(Default)]
+struct NodesState {
+    calls: Vec<String>,
+    broken: BTreeSet<String>,
+    refused_config: Option<String>,
+    configs: BTreeMap<NodeId, String>,
+    installed: BTreeSet<(NodeId, Digest)>,
+}
+
+pub(super) struct FakeNodes {
+    view: watch::Sender<Arc<NodesView>>,
+    state: Mutex<NodesState>,
+}
+
+fn runtime(node: &str) -> RuntimeInfo {
+    RuntimeInfo {
+        id: RuntimeId::new(format!("crun-{node}")).unwrap(),
+        runtime_type: "crun".into(),
+        arch: ArchInfo {
+            architecture: "amd64".into(),
+            variant: None,
+        },
+        os: OsInfo {
+            os: "linux".into(),
+            ..OsInfo::default()
+        },
+        max_dmips: None,
+        allowed_dmips: None,
+        total_ram: None,
+        allowed_ram: None,
+        max_instances: 0,
+    }
+}
+
+impl FakeNodes {
+    pub(super) fn new(names: &[&str]) -> Self {
+        let view: NodesView = names
+            .iter()
+            .map(|name| {
+                let node = SmNode {
+                    runtimes: vec![runtime(name)],
+                    resources: vec![],
+                    guarantee: Guarantee::InstallFirst,
+                    instances: Some(BTreeMap::new()),
+                    connection: 1,
+                };
+                (node_id(name), node)
+            })
+            .collect();
+        Self {
+            view: watch::channel(Arc::new(view)).0,
+            state: Mutex::default(),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut NodesView)) {
+        self.view.send_modify(|view| change(Arc::make_mut(view)));
+    }
+
+    pub(super) fn calls(&self) -> Vec<String> {
+        self.state.lock().unwrap().calls.clone()
+    }
+
+    pub(super) fn break_version(&self, version: &str) {
+        self.state.lock().unwrap().broken.insert(version.into());
+    }
+
+    pub(super) fn refuse_config(&self, version: &str) {
+        self.state.lock().unwrap().refused_config = Some(version.into());
+    }
+
+    pub(super) fn config(&self, node: &str) -> Option<String> {
+        let state = self.state.lock().unwrap();
+        state.configs.get(&node_id(node)).cloned()
+    }
+
+    pub(super) fn disconnect(&self, node: &str) {
+        self.change(|view| {
+            view.remove(&node_id(node));
+        });
+    }
+
+    /// All Nodes connect anew and run nothing.
+    pub(super) fn reboot(&self) {
+        self.change(|view| {
+            for node in view.values_mut() {
+                node.instances = Some(BTreeMap::new());
+                node.connection += 1;
+            }
+        });
+    }
+
+    pub(super) fn running(&self, node: &str) -> Vec<String> {
+        let view = self.view.borrow();
+        view.get(&node_id(node))
+            .and_then(|node| node.instances.as_ref())
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .map(|report| format!("{} {}", report.ident, report.version))
+            .collect()
+    }
+
+    pub(super) fn all_running(&self) -> Vec<String> {
+        let names: Vec<NodeId> = self.view.borrow().keys().cloned().collect();
+        let mut all: Vec<String> = names
+            .iter()
+            .flat_map(|name| self.running(name.as_str()))
+            .collect();
+        all.sort();
+        all
+    }
+
+    pub(super) async fn until(&self, wanted: impl Fn(&Self) -> bool) {
+        let mut view = self.view.subscribe();
+        let wait = async {
+            while !wanted(self) {
+                view.changed().await.unwrap();
+            }
+        };
+        if tokio::time::timeout(SOON, wait).await.is_err() {
+            panic!("not in time; running: {:?}", self.all_running());
+        }
+    }
+}
+
+#[async_trait]
+impl Nodes for FakeNodes {
+    fn view(&self) -> watch::Receiver<Arc<NodesView>> {
+        self.view.subscribe()
+    }
+
+    async fn install(
+        &self,
+        node: &NodeId,
+        instances: Vec<InstanceOrder>,
+        _cancel: CancellationToken,
+    ) -> Result<BTreeMap<InstanceIdent, ErrorInfo>, ErrorInfo> {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut state = self.state.lock().unwrap();
+        state
+            .calls
+            .push(format!("install on {node} {}", instances.len()));
+        for order in instances {
+            state.installed.insert((node.clone(), order.manifest));
+        }
+        Ok(BTreeMap::new())
+    }
+
+    async fn update_instances(
+        &self,
+        node: &NodeId,
+        start: Vec<InstanceOrder>,
+        stop: Vec<InstanceIdent>,
+    ) -> Result<(), ErrorInfo> {
+        let broken = {
+            let mut state = self.state.lock().unwrap();
+            state
+                .calls
+                .push(format!("update {node} +{} -{}", start.len(), stop.len()));
+            state.broken.clone()
+        };
+        let report = |order: &InstanceOrder, state, error| {
+            let report = InstanceReport {
+                ident: order.ident.clone(),
+                version: order.version.clone(),
+                runtime: order.runtime.clone(),
+                manifest: Some(order.manifest),
+                state,
+                error,
+            };
+            (order.ident.clone(), report)
+        };
+        self.change(|view| {
+            if let Some(node) = view.get_mut(node) {
+                let activating = |order| report(order, InstanceState::Activating, None);
+                node.instances = Some(start.iter().map(activating).collect());
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.change(|view| {
+            if let Some(node) = view.get_mut(node) {
+                let ended = |order: &InstanceOrder| {
+                    if broken.contains(&order.version) {
+                        let why = failed(&format!("version {} is broken", order.version));
+                        report(order, InstanceState::Failed, Some(why))
+                    } else {
+                        report(order, InstanceState::Active, None)
+                    }
+                };
+                node.instances = Some(start.iter().map(ended).collect());
+            }
+        });
+        Ok(())
+    }
+
+    async fn check_config(&self, _node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo> {
+        let state = self.state.lock().unwrap();
+        if state.refused_config.is_some() && state.refused_config == config.version {
+            return Err(failed("no such partition"));
+        }
+        Ok(())
+    }
+
+    async fn set_config(&self, node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo> {
+        let version = config.version.clone().unwrap();
+        let mut state = self.state.lock().unwrap();
+        state.configs.insert(node.clone(), version);
+        Ok(())
+    }
+
+    async fn config_status(
+        &self,
+        node: &NodeId,
+    ) -> Result<(UnitConfigState, String, Option<ErrorInfo>), ErrorInfo> {
+        let state = self.state.lock().unwrap();
+        Ok(match state.configs.get(node) {
+            Some(version) => (UnitConfigState::Installed, version.clone(), None),
+            None => (UnitConfigState::Absent, String::new(), None),
+        })
+    }
+
+    fn set_cloud_connected(&self, _connected: bool) {}
+
+    async fn request_log(
+        &self,
+        _correlation_id: String,
+        _request: aos_cloud_protocol::RequestLog,
+    ) -> Result<(), ErrorInfo> {
+        Err(failed("no logs here"))
+    }
+}
+
+/// Images that are there as soon as they are asked for, survive restarts, and can be told to fail.
+#[derive(Default)]
+pub(super) struct FakeImages {
+    state: Mutex<ImagesState>,
+}
+
+#[derive(Default)]
+struct ImagesState {
+    here: BTreeSet<String>,
+    refused: BTreeSet<String>,
+    hanging: BTreeSet<String>,
+    committed: Vec<String>,
+}
+
+fn key(item: &DesiredItem) -> String {
+    format!("{} {}", item.id, item.version)
+}
+
+impl FakeImages {
+    pub(super) fn refuse(&self, item: &str, version: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.refused.insert(format!("{item} {version}"));
+    }
+
+    pub(super) fn hang(&self, item: &str, version: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.hanging.insert(format!("{item} {version}"));
+    }
+
+    pub(super) fn committed(&self) -> Vec<String> {
+        self.state.lock().unwrap().committed.clone()
+    }
+}
+
+#[async_trait]
+impl Images for FakeImages {
+    async fn download(
+        &self,
+        request: DownloadRequest,
+        progress: mpsc::Sender<(ItemId, Result<(), ErrorInfo>)>,
+        cancel: CancellationToken,
+    ) -> BTreeMap<ItemId, ErrorInfo> {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut failures = BTreeMap::new();
+        for item in request.items {
+            let (refused, hanging) = {
+                let mut state = self.state.lock().unwrap();
+                let refused = state.refused.contains(&key(&item));
+                if !refused {
+                    state.here.insert(key(&item));
+                }
+                (refused, state.hanging.contains(&key(&item)))
+            };
+            if hanging {
+                cancel.cancelled().await;
+            }
+            let result = if refused {
+                failures.insert(item.id.clone(), failed("its signature is wrong"));
+                Err(failed("its signature is wrong"))
+            } else {
+                Ok(())
+            };
+            let _ = progress.send((item.id, result)).await;
+        }
+        failures
+    }
+
+    async fn commit(&self, items: &[DesiredItem]) -> Result<(), ErrorInfo> {
+        self.state.lock().unwrap().committed = items.iter().map(key).collect();
+        Ok(())
+    }
+
+    async fn images_of(&self, item: &DesiredItem) -> Result<Vec<Image>, ErrorInfo> {
+        if !self.state.lock().unwrap().here.contains(&key(item)) {
+            return Err(failed("it is not here"));
+        }
+        Ok(vec![Image {
+            manifest: item.index_digest,
+            architecture: "amd64".into(),
+            variant: String::new(),
+            os: "linux".into(),
+            os_version: String::new(),
+            os_features: vec![],
+            config: ItemConfig::default(),
+        }])
+    }
+
+    async fn blob_urls(&self, _digests: &[Digest]) -> Result<Vec<String>, ErrorInfo> {
+        Err(failed("no blobs here"))
+    }
+}
+
+/// An IAM that knows some Nodes.
+pub(super) struct FakeIam {
+    nodes: watch::Sender<Arc<IamNodes>>,
+    subjects: watch::Sender<Arc<Vec<SubjectId>>>,
+}
+
+impl FakeIam {
+    pub(super) fn new(names: &[&str]) -> Self {
+        let nodes = names.iter().map(|name| {
+            let attrs = if *name == "main" {
+                [("MainNode".to_owned(), String::new())].into()
+            } else {
+                BTreeMap::new()
+            };
+            let info = NodeInfo {
+                id: node_id(name),
+                node_type: format!("{name}-type"),
+                title: String::new(),
+                max_dmips: 1000,
+                total_ram: 1 << 30,
+                physical_ram: None,
+                os: OsInfo::default(),
+                cpus: vec![],
+                partitions: vec![],
+                attrs,
+                state: NodeState::Provisioned,
+                error: None,
+            };
+            (info.id.clone(), info)
+        });
+        Self {
+            nodes: watch::channel(Arc::new(nodes.collect())).0,
+            subjects: watch::channel(Arc::default()).0,
+        }
+    }
+
+    pub(super) fn state(&self, node: &str) -> NodeState {
+        self.nodes.borrow()[&node_id(node)].state
+    }
+}
+
+#[async_trait]
+impl Iam for FakeIam {
+    fn nodes(&self) -> watch::Receiver<Arc<IamNodes>> {
+        self.nodes.subscribe()
+    }
+
+    fn subjects(&self) -> watch::Receiver<Arc<Vec<SubjectId>>> {
+        self.subjects.subscribe()
+    }
+
+    async fn set_paused(&self, node: &NodeId, paused: bool) -> Result<(), ErrorInfo> {
+        self.nodes.send_modify(|nodes| {
+            if let Some(info) = Arc::make_mut(nodes).get_mut(node) {
+                info.state = if paused {
+                    NodeState::Paused
+                } else {
+                    NodeState::Provisioned
+                };
+            }
+        });
+        Ok(())
+    }
+}

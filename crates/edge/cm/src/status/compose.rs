@@ -1,0 +1,267 @@
+use std::collections::BTreeMap;
+
+use aos_cloud_protocol::{
+    InstanceStatus, InstancesStatus, ItemIdentity, ItemStatus, NodeStatus, UnitConfigStatus,
+    UnitStatus,
+};
+use aos_types::{
+    AosCode, ErrorInfo, InstanceIdent, InstanceState, ItemState, NodeId, RuntimeId, SubjectId,
+    UnitConfig, UnitConfigState,
+};
+use aos_update::Failure;
+
+use crate::{contract::InstanceReport, placing::Lists, world::KnownNode};
+
+/// What the update engine knows that belongs into a status.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct EngineStatus {
+    pub(crate) items: Vec<aos_update::ItemStatus>,
+    pub(crate) failed_config: Option<aos_update::UnitConfigStatus>,
+    /// Why the last update did not happen.
+    pub(crate) failure: Option<Failure>,
+}
+
+/// All that a status is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) world: &'a BTreeMap<NodeId, KnownNode>,
+    pub(crate) lists: &'a Lists,
+    pub(crate) engine: &'a EngineStatus,
+    pub(crate) config: Option<&'a UnitConfig>,
+    pub(crate) subjects: &'a [SubjectId],
+}
+
+/// The whole status of this moment; every list is present.
+pub(crate) fn compose(parts: &Parts<'_>) -> UnitStatus {
+    UnitStatus {
+        is_delta: false,
+        unit_config: Some(configs(parts)),
+        nodes: Some(nodes(parts)),
+        items: Some(items(parts)),
+        instances: Some(instances(parts)),
+        subjects: Some(parts.subjects.to_vec()),
+    }
+}
+
+fn configs(parts: &Parts<'_>) -> Vec<UnitConfigStatus> {
+    let current = match parts.config {
+        Some(config) => UnitConfigStatus {
+            version: config.version.clone(),
+            state: UnitConfigState::Installed,
+            error: None,
+        },
+        None => UnitConfigStatus {
+            version: String::new(),
+            state: UnitConfigState::Absent,
+            error: None,
+        },
+    };
+    let failed = parts.engine.failed_config.as_ref();
+    let failed = failed.map(|failed| UnitConfigStatus {
+        version: failed.version.clone(),
+        state: UnitConfigState::Failed,
+        error: Some(failed.error.clone()),
+    });
+    std::iter::once(current).chain(failed).collect()
+}
+
+fn nodes(parts: &Parts<'_>) -> Vec<NodeStatus> {
+    let failed = parts.engine.failure.as_ref();
+    parts
+        .world
+        .values()
+        .map(|node| {
+            let mut info = node.info.clone();
+            // What an update could not do to a Node is shown where the Node has no trouble of its own.
+            if info.error.is_none() {
+                info.error = failed
+                    .and_then(|failure| failure.failures.nodes.get(&info.id))
+                    .cloned();
+            }
+            NodeStatus {
+                info,
+                runtimes: node.runtimes.clone(),
+                resources: node.resources.clone(),
+                is_connected: node.sm.is_some(),
+            }
+        })
+        .collect()
+}
+
+fn items(parts: &Parts<'_>) -> Vec<ItemStatus> {
+    let delivered = parts.engine.items.iter().map(|item| ItemStatus {
+        item: ItemIdentity {
+            item: item.id.clone(),
+            item_type: item.item_type,
+            preinstalled: false,
+        },
+        version: item.version.clone(),
+        state: item.state,
+        error: item.error.clone(),
+    });
+    let mut items: Vec<ItemStatus> = delivered.collect();
+    for report in reports(parts).filter(|(_, report)| report.ident.preinstalled) {
+        let status = ItemStatus {
+            item: ItemIdentity::from(&report.1.ident),
+            version: report.1.version.clone(),
+            state: ItemState::Installed,
+            error: None,
+        };
+        if !items.contains(&status) {
+            items.push(status);
+        }
+    }
+    items
+}
+
+fn reports<'a>(parts: &Parts<'a>) -> impl Iterator<Item = (&'a NodeId, &'a InstanceReport)> {
+    parts.world.iter().flat_map(|(id, node)| {
+        let reported = node.sm.as_ref().and_then(|sm| sm.instances.as_ref());
+        reported
+            .into_iter()
+            .flat_map(move |reported| reported.values().map(move |report| (id, report)))
+    })
+}
+
+/// Instances by what a status groups them by.
+#[derive(Default)]
+struct Groups(BTreeMap<(ItemIdentity, SubjectId, String), Vec<InstanceStatus>>);
+
+impl Groups {
+    fn add(&mut self, ident: &InstanceIdent, version: &str, status: InstanceStatus) {
+        let key = (
+            ItemIdentity::from(ident),
+            ident.subject.clone(),
+            version.to_owned(),
+        );
+        let group = self.0.entry(key).or_default();
+        let known = |have: &InstanceStatus| have.index == status.index && have.node == status.node;
+        if !group.iter().any(known) {
+            group.push(status);
+        }
+    }
+
+    fn has(&self, ident: &InstanceIdent, version: &str) -> bool {
+        let key = (
+            ItemIdentity::from(ident),
+            ident.subject.clone(),
+            version.to_owned(),
+        );
+        let group = self.0.get(&key);
+        group.is_some_and(|group| group.iter().any(|have| have.index == ident.index))
+    }
+
+    fn into_list(self) -> Vec<InstancesStatus> {
+        self.0
+            .into_iter()
+            .map(|((item, subject, version), mut instances)| {
+                instances
+                    .sort_by(|one, other| (one.index, &one.node).cmp(&(other.index, &other.node)));
+                InstancesStatus {
+                    item,
+                    subject,
+                    version,
+                    instances,
+                }
+            })
+            .collect()
+    }
+}
+
+fn instances(parts: &Parts<'_>) -> Vec<InstancesStatus> {
+    let mut groups = Groups::default();
+    for (node, order) in parts.lists.placed() {
+        let status = |state, error| InstanceStatus {
+            node: node.clone(),
+            runtime: order.runtime.clone(),
+            index: order.ident.index,
+            state,
+            state_checksum: None,
+            error,
+        };
+        let known = parts.world.get(node);
+        let reported = known
+            .and_then(|node| node.sm.as_ref())
+            .and_then(|sm| sm.instances.as_ref());
+        let own = reported
+            .and_then(|reported| reported.get(&order.ident))
+            .filter(|report| report.version == order.version);
+        let status = match (own, known) {
+            (Some(report), _) => status(report.state, report.error.clone()),
+            (None, Some(node)) if reported.is_some() || node.is_away => {
+                status(InstanceState::Activating, None)
+            }
+            _ => status(
+                InstanceState::Failed,
+                Some(ErrorInfo::new(
+                    AosCode::Timeout,
+                    format!("its node `{node}` is not connected"),
+                )),
+            ),
+        };
+        groups.add(&order.ident, &order.version, status);
+    }
+    // What Nodes run besides: preinstalled ones, and old versions until they are stopped.
+    for (node, report) in reports(parts) {
+        let gone = report.state == InstanceState::Inactive && !report.ident.preinstalled;
+        let placed = parts
+            .lists
+            .on(node)
+            .iter()
+            .any(|order| order.ident == report.ident && order.version == report.version);
+        if placed || gone {
+            continue;
+        }
+        let status = InstanceStatus {
+            node: node.clone(),
+            runtime: report.runtime.clone(),
+            index: report.ident.index,
+            state: report.state,
+            state_checksum: None,
+            error: report.error.clone(),
+        };
+        groups.add(&report.ident, &report.version, status);
+    }
+    let Some((node, runtime)) = somewhere(parts) else {
+        return groups.into_list();
+    };
+    let nowhere = |index, error| InstanceStatus {
+        node: node.clone(),
+        runtime: runtime.clone(),
+        index,
+        state: InstanceState::Failed,
+        state_checksum: None,
+        error: Some(error),
+    };
+    for unplaced in &parts.lists.unplaced {
+        let error = ErrorInfo::new(
+            AosCode::NotFound,
+            format!("it runs nowhere: {}", unplaced.reason),
+        );
+        let status = nowhere(unplaced.ident.index, error);
+        groups.add(&unplaced.ident, &unplaced.version, status);
+    }
+    if let Some(failure) = &parts.engine.failure {
+        for (ident, error) in &failure.failures.instances {
+            let Some(item) = failure.target.item(&ident.item) else {
+                continue;
+            };
+            if !groups.has(ident, &item.version) {
+                let status = nowhere(ident.index, error.clone());
+                groups.add(ident, &item.version, status);
+            }
+        }
+    }
+    groups.into_list()
+}
+
+/// A status must name a node and a runtime even for an instance that has none: the main Node stands in, and the error says
+/// how it really is.
+fn somewhere(parts: &Parts<'_>) -> Option<(NodeId, RuntimeId)> {
+    let main = parts.world.values().find(|node| node.info.is_main());
+    let node = main.or_else(|| parts.world.values().next())?;
+    let runtime = match node.runtimes.first() {
+        Some(runtime) => runtime.id.clone(),
+        None => RuntimeId::new("none").ok()?,
+    };
+    Some((node.info.id.clone(), runtime))
+}

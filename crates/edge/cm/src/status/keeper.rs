@@ -1,0 +1,174 @@
+use std::{future, sync::Arc, time::Duration};
+
+use aos_cloud_protocol::{Body, UnitStatus};
+use aos_session::{Keep, Priority};
+use aos_types::{SubjectId, UnitConfig};
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    compose::{EngineStatus, Parts, compose},
+    delta::{delta, is_empty},
+};
+use crate::{
+    cloud::{Answer, Link, Outgoing},
+    placing::Lists,
+    world::World,
+};
+
+/// Statuses replace each other on their way.
+const TOPIC: &str = "unitStatus";
+
+/// Where a status comes from.
+pub(crate) struct Sources {
+    pub(crate) world: Arc<World>,
+    pub(crate) lists: watch::Receiver<Arc<Lists>>,
+    pub(crate) engine: watch::Receiver<Arc<EngineStatus>>,
+    pub(crate) config: watch::Receiver<Option<Arc<UnitConfig>>>,
+    pub(crate) subjects: watch::Receiver<Arc<Vec<SubjectId>>>,
+    /// Asks for a full status.
+    pub(crate) full: Arc<Notify>,
+}
+
+/// Sends statuses.
+pub(crate) struct Keeper {
+    sources: Sources,
+    link: Link,
+    delay: Duration,
+    /// What the cloud has acknowledged on this connection.
+    acked: Option<UnitStatus>,
+    /// What is on its way, whole.
+    on_the_way: Option<(UnitStatus, oneshot::Receiver<Answer>)>,
+    /// When the changes gathered so far are sent.
+    due: Option<Instant>,
+    want_full: bool,
+}
+
+impl Keeper {
+    pub(crate) fn new(sources: Sources, link: Link, delay: Duration) -> Self {
+        Self {
+            sources,
+            link,
+            delay,
+            acked: None,
+            on_the_way: None,
+            due: None,
+            want_full: false,
+        }
+    }
+
+    /// Runs until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut world = self.sources.world.changes();
+        let mut lists = self.sources.lists.clone();
+        let mut engine = self.sources.engine.clone();
+        let mut config = self.sources.config.clone();
+        let mut subjects = self.sources.subjects.clone();
+        let mut connected = self.link.connected.clone();
+        let full = Arc::clone(&self.sources.full);
+        self.connection(*connected.borrow_and_update());
+        loop {
+            let due = self.due;
+            // Every arm waits for a state or a notice that is kept until it is seen.
+            tokio::select! {
+                Ok(()) = connected.changed() => {
+                    let now = *connected.borrow_and_update();
+                    self.connection(now);
+                }
+                answer = answered(&mut self.on_the_way) => self.answered(answer),
+                () = full.notified() => {
+                    self.want_full = true;
+                    self.due = Some(Instant::now());
+                }
+                Ok(()) = world.changed() => self.changed(),
+                Ok(()) = lists.changed() => self.changed(),
+                Ok(()) = engine.changed() => self.changed(),
+                Ok(()) = config.changed() => self.changed(),
+                Ok(()) = subjects.changed() => self.changed(),
+                () = until(due) => self.send().await,
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// A connection begins with a full status; without one there is nobody to tell.
+    fn connection(&mut self, connected: bool) {
+        self.acked = None;
+        self.on_the_way = None;
+        self.want_full = connected;
+        self.due = connected.then(Instant::now);
+    }
+
+    fn changed(&mut self) {
+        if self.link.is_connected() && self.due.is_none() {
+            self.due = Some(Instant::now() + self.delay);
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let on_the_way = self.on_the_way.take();
+        match (answer, on_the_way) {
+            (Answer::Acked, Some((status, _))) => self.acked = Some(status),
+            // What it said is still to be said.
+            _ => self.changed(),
+        }
+    }
+
+    async fn send(&mut self) {
+        self.due = None;
+        let now = self.now();
+        let partial = match &self.acked {
+            Some(acked) if !self.want_full => delta(acked, &now),
+            _ => None,
+        };
+        if let Some(partial) = &partial
+            && is_empty(partial)
+        {
+            return;
+        }
+        self.want_full = false;
+        let status = partial.unwrap_or_else(|| now.clone());
+        let message = Outgoing {
+            body: Body::UnitStatus(status),
+            correlation_id: None,
+            priority: Priority::High,
+            keep: Keep::Connection,
+            topic: Some(TOPIC),
+        };
+        let answer = self.link.send_and_watch(message).await;
+        self.on_the_way = Some((now, answer));
+    }
+
+    fn now(&self) -> UnitStatus {
+        let sources = &self.sources;
+        let world = sources.world.nodes();
+        let lists = sources.lists.borrow().clone();
+        let engine = sources.engine.borrow().clone();
+        let config = sources.config.borrow().clone();
+        let subjects = sources.subjects.borrow().clone();
+        compose(&Parts {
+            world: &world,
+            lists: &lists,
+            engine: &engine,
+            config: config.as_deref(),
+            subjects: &subjects,
+        })
+    }
+}
+
+async fn answered(on_the_way: &mut Option<(UnitStatus, oneshot::Receiver<Answer>)>) -> Answer {
+    match on_the_way {
+        Some((_, answer)) => answer.await.unwrap_or(Answer::Dropped),
+        None => future::pending().await,
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => future::pending().await,
+    }
+}

@@ -1,0 +1,150 @@
+use std::sync::Arc;
+
+use aos_types::{AosCode, ErrorInfo, NodeState, RuntimeInfo};
+use aos_update::{DesiredNode, DesiredNodeState, Effect, EffectId, Failures, Input, Target};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    contract::{DownloadRequest, Iam, Images},
+    placing::Placing,
+    unit_config::UnitConfigs,
+    world::World,
+};
+
+/// Carries out effects of the update engine.
+pub(crate) struct Doer {
+    pub(crate) images: Arc<dyn Images>,
+    pub(crate) iam: Arc<dyn Iam>,
+    pub(crate) world: Arc<World>,
+    pub(crate) placing: Arc<Placing>,
+    pub(crate) configs: Arc<UnitConfigs>,
+}
+
+pub(crate) fn name(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::Download { .. } => "download",
+        Effect::ApplyNodeStates { .. } => "apply node states",
+        Effect::ApplyUnitConfig { .. } => "apply unit configuration",
+        Effect::InstallOnNodes { .. } => "install on nodes",
+        Effect::Launch { .. } => "launch",
+        Effect::Commit { .. } => "commit",
+        Effect::Cancel { .. } => "cancel",
+    }
+}
+
+impl Doer {
+    /// Does it and sends the result, progress first.
+    pub(crate) async fn carry_out(
+        &self,
+        effect: EffectId,
+        what: Effect,
+        cancel: CancellationToken,
+        results: mpsc::Sender<Input>,
+    ) {
+        let failures = match what {
+            Effect::Download {
+                items,
+                certificates,
+                certificate_chains,
+            } => {
+                let request = DownloadRequest {
+                    items,
+                    certificates,
+                    certificate_chains,
+                    runtimes: self.runtimes().await,
+                };
+                let failures = self.download(effect, request, cancel, &results).await;
+                // The engine's task has ended: CM is stopping.
+                let _ = results.send(Input::Downloaded { effect, failures }).await;
+                return;
+            }
+            Effect::ApplyNodeStates { nodes } => self.apply_node_states(&nodes).await,
+            Effect::ApplyUnitConfig { config, restore } => {
+                let applied = match (config, restore) {
+                    (Some(config), false) => self.configs.apply(config).await,
+                    (config, _) => self.configs.restore(config).await,
+                };
+                stored(applied)
+            }
+            Effect::InstallOnNodes { target } => self.placing.install(&target, &cancel).await,
+            Effect::Launch { target } => stored(self.placing.launch(&target).await),
+            Effect::Commit { target } => self.commit(&target).await,
+            Effect::Cancel { .. } => return,
+        };
+        let _ = results.send(Input::Done { effect, failures }).await;
+    }
+
+    /// What the Unit's Nodes can run, as far as it is known: only that is fetched. A Node that has not been seen yet could
+    /// run anything, so then everything is.
+    async fn runtimes(&self) -> Vec<RuntimeInfo> {
+        self.world.settled().await;
+        let world = self.world.nodes();
+        let unknown = world
+            .values()
+            .any(|node| node.info.state == NodeState::Provisioned && node.runtimes.is_empty());
+        if unknown {
+            return Vec::new();
+        }
+        let runtimes = world.into_values().flat_map(|node| node.runtimes);
+        runtimes.collect()
+    }
+
+    async fn download(
+        &self,
+        effect: EffectId,
+        request: DownloadRequest,
+        cancel: CancellationToken,
+        results: &mpsc::Sender<Input>,
+    ) -> Failures {
+        let (progress, mut ended) = mpsc::channel(64);
+        let download = self.images.download(request, progress, cancel);
+        let tell = async {
+            while let Some((item, result)) = ended.recv().await {
+                let input = Input::ItemDownloaded {
+                    effect,
+                    item,
+                    error: result.err(),
+                };
+                let _ = results.send(input).await;
+            }
+        };
+        let (items, ()) = tokio::join!(download, tell);
+        Failures {
+            items,
+            ..Failures::default()
+        }
+    }
+
+    /// Only Nodes that are in another state are touched; a Node that IAM does not know cannot be.
+    async fn apply_node_states(&self, nodes: &[DesiredNode]) -> Failures {
+        let mut failures = Failures::default();
+        let world = self.world.nodes();
+        for wanted in nodes {
+            let Some(known) = world.get(&wanted.node) else {
+                tracing::warn!(node = %wanted.node, "the desired state names a node that is not known");
+                continue;
+            };
+            let paused = match (wanted.state, known.info.state) {
+                (DesiredNodeState::Paused, NodeState::Provisioned) => true,
+                (DesiredNodeState::Provisioned, NodeState::Paused) => false,
+                _ => continue,
+            };
+            if let Err(error) = self.iam.set_paused(&wanted.node, paused).await {
+                failures.nodes.insert(wanted.node.clone(), error);
+            }
+        }
+        failures
+    }
+
+    async fn commit(&self, target: &Target) -> Failures {
+        match self.images.commit(&target.items).await {
+            Ok(()) => Failures::default(),
+            Err(error) => Failures::of_step(error),
+        }
+    }
+}
+
+fn stored(result: Result<Failures, aos_store::Error>) -> Failures {
+    result.unwrap_or_else(|error| Failures::of_step(ErrorInfo::from_error(AosCode::Failed, &error)))
+}

@@ -1,0 +1,303 @@
+//! Drives the update engine (`aos-update`): stores what it says before doing what it says.
+//!
+//! One task owns the engine. Effects run beside it and report back over a channel with the id they were given; when CM was
+//! killed in between, the engine asks for them again.
+
+mod desired;
+mod effects;
+
+use std::{collections::BTreeMap, future, sync::Arc};
+
+use aos_cloud_protocol::{AlertEvent, DesiredStatus, Unreadable};
+use aos_session::Handled;
+use aos_store::Records;
+use aos_time::{Clock, SystemClock, Timestamp};
+use aos_types::{InstanceIdent, ItemType, NodeId};
+use aos_update::{
+    Actual, Config, Effect, EffectId, Engine, Input, InstanceView, Output, Record, Report, Target,
+};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use desired::readable;
+pub(crate) use effects::Doer;
+
+use crate::{
+    contract::AlertSink, placing::Placing, status::EngineStatus, unit_config::UnitConfigs,
+    world::World,
+};
+
+const KEY: &str = "engine";
+
+/// A desired state of the cloud.
+#[derive(Debug)]
+pub(crate) struct NewDesired {
+    pub(crate) status: DesiredStatus,
+    pub(crate) unreadable: Vec<Unreadable>,
+    /// Told when it is stored or known to be nothing new.
+    pub(crate) done: oneshot::Sender<Handled>,
+}
+
+/// The task that owns the engine.
+pub(crate) struct Updates {
+    pub(crate) engine: Engine,
+    pub(crate) records: Records<Record>,
+    pub(crate) doer: Arc<Doer>,
+    pub(crate) world: Arc<World>,
+    pub(crate) placing: Arc<Placing>,
+    pub(crate) configs: Arc<UnitConfigs>,
+    pub(crate) alerts: Arc<dyn AlertSink>,
+    pub(crate) node: NodeId,
+    pub(crate) max_instances: u64,
+    pub(crate) desired: mpsc::Receiver<NewDesired>,
+    pub(crate) status: watch::Sender<Arc<EngineStatus>>,
+    pub(crate) in_force: watch::Sender<Arc<Target>>,
+    pub(crate) full: Arc<Notify>,
+}
+
+/// What runs beside the engine's task.
+struct Running {
+    effects: JoinSet<()>,
+    cancels: BTreeMap<EffectId, CancellationToken>,
+    results: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    wake: Option<Timestamp>,
+    /// The view the engine was given last.
+    view: BTreeMap<InstanceIdent, InstanceView>,
+}
+
+impl Updates {
+    /// Reads where the last run ended.
+    pub(crate) async fn restore(
+        records: &Records<Record>,
+        config: Config,
+    ) -> Result<Engine, aos_store::Error> {
+        let record = records.get(KEY).await?;
+        Ok(Engine::restore(config, record, SystemClock.now()))
+    }
+
+    /// Runs until `stop`. An error is one of the database: nothing can be promised without it.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), aos_store::Error> {
+        let mut running = Running {
+            effects: JoinSet::new(),
+            cancels: BTreeMap::new(),
+            results: mpsc::channel(256),
+            wake: None,
+            view: BTreeMap::new(),
+        };
+        let mut world = self.world.changes();
+        let mut lists = self.placing.lists();
+        self.publish();
+        self.carry_out(&mut running).await?;
+        loop {
+            let sleep = running.wake.map(|at| at.since(SystemClock.now()));
+            // Each arm is cancel-safe: channels keep what was not received, watches their state, effects go on in their
+            // own tasks, and the timer is made anew from the same moment.
+            let input = tokio::select! {
+                () = stop.cancelled() => break,
+                Some(new) = self.desired.recv() => {
+                    self.take(new, &mut running).await?;
+                    continue;
+                }
+                Some(result) = running.results.1.recv() => {
+                    // What the Nodes say now counts before what a launch says of itself.
+                    self.look(&mut running);
+                    Some(result)
+                }
+                Ok(()) = world.changed() => self.view(&mut running),
+                Ok(()) = lists.changed() => self.view(&mut running),
+                Some(_) = running.effects.join_next(), if !running.effects.is_empty() => None,
+                () = sleep_or_never(sleep) => {
+                    running.wake = None;
+                    Some(Input::Wake)
+                }
+            };
+            if let Some(input) = input {
+                self.engine.handle(SystemClock.now(), input);
+                self.carry_out(&mut running).await?;
+            }
+        }
+        for cancel in running.cancels.values() {
+            cancel.cancel();
+        }
+        running.effects.shutdown().await;
+        Ok(())
+    }
+
+    /// A desired state: stored before the cloud is told that we have it.
+    async fn take(
+        &mut self,
+        new: NewDesired,
+        running: &mut Running,
+    ) -> Result<(), aos_store::Error> {
+        let desired = readable(new.status, &new.unreadable, self.max_instances);
+        let input = Input::Desired {
+            desired,
+            actual: self.actual(),
+        };
+        self.engine.handle(SystemClock.now(), input);
+        self.carry_out(running).await?;
+        // The cloud link has ended: the message comes again.
+        let _ = new.done.send(Handled::Accept);
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, running: &mut Running) -> Result<(), aos_store::Error> {
+        while let Some(output) = self.engine.poll() {
+            match output {
+                Output::Persist(record) => {
+                    self.records.put(KEY, &record).await?;
+                    self.publish();
+                }
+                Output::Do(_, Effect::Cancel { effect }) => {
+                    if let Some(cancel) = running.cancels.remove(&effect) {
+                        cancel.cancel();
+                    }
+                }
+                Output::Do(id, effect) => {
+                    tracing::info!(state = %self.engine.state(), effect = effects::name(&effect), "update");
+                    let cancel = CancellationToken::new();
+                    // Effects are done one after the other; tokens of those that have ended are of no use.
+                    running.cancels.clear();
+                    running.cancels.insert(id, cancel.clone());
+                    let (doer, results) = (Arc::clone(&self.doer), running.results.0.clone());
+                    running
+                        .effects
+                        .spawn(async move { doer.carry_out(id, effect, cancel, results).await });
+                }
+                Output::WakeAt(at) => running.wake = Some(at),
+                Output::Report(Report::Full) => {
+                    self.publish();
+                    if let Some(failure) = &self.engine.record().failure {
+                        let why = failure.failures.summary().unwrap_or_default();
+                        tracing::warn!(state = %failure.state, why, "the update did not happen");
+                    }
+                    self.full.notify_one();
+                }
+                Output::Report(Report::Changed) => self.publish(),
+                Output::Report(Report::Notes(notes)) => {
+                    for note in notes {
+                        self.alerts.alert(AlertEvent::Core {
+                            node: self.node.clone(),
+                            component: "CM".into(),
+                            message: format!("desired state, {:?}: {}", note.part, note.text),
+                        });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows others where the engine stands.
+    fn publish(&self) {
+        let status = EngineStatus {
+            items: self.engine.items(),
+            failed_config: self.engine.failed_unit_config(),
+            failure: self.engine.record().failure.clone(),
+        };
+        self.status.send_if_modified(|current| {
+            let differs = **current != status;
+            if differs {
+                *current = Arc::new(status);
+            }
+            differs
+        });
+        let target = self.engine.in_force();
+        self.in_force.send_if_modified(|current| {
+            let differs = **current != *target;
+            if differs {
+                *current = Arc::new(target.clone());
+            }
+            differs
+        });
+    }
+
+    fn actual(&self) -> Actual {
+        let lists = self.placing.lists().borrow().clone();
+        Actual {
+            nodes: self
+                .world
+                .nodes()
+                .into_iter()
+                .map(|(id, node)| (id, node.info.state))
+                .collect(),
+            unit_config: self.configs.current().map(|config| config.version.clone()),
+            instances: lists
+                .placed()
+                .map(|(_, order)| (order.ident.clone(), order.version.clone()))
+                .chain(
+                    lists
+                        .unplaced
+                        .iter()
+                        .map(|one| (one.ident.clone(), one.version.clone())),
+                )
+                .collect(),
+        }
+    }
+
+    /// Gives the engine what the Nodes say, whether it is new or not.
+    fn look(&mut self, running: &mut Running) {
+        let view = self.instances();
+        running.view.clone_from(&view);
+        self.engine
+            .handle(SystemClock.now(), Input::Instances(view));
+    }
+
+    /// What the Nodes say, if it is new.
+    fn view(&self, running: &mut Running) -> Option<Input> {
+        let view = self.instances();
+        if view == running.view {
+            return None;
+        }
+        running.view.clone_from(&view);
+        Some(Input::Instances(view))
+    }
+
+    /// Each instance as the Node says on which it has its place; all reported components.
+    fn instances(&self) -> BTreeMap<InstanceIdent, InstanceView> {
+        let world = self.world.nodes();
+        let lists = self.placing.lists().borrow().clone();
+        let mut view = BTreeMap::new();
+        for (node, order) in lists.placed() {
+            let reported = world
+                .get(node)
+                .and_then(|node| node.sm.as_ref())
+                .and_then(|sm| sm.instances.as_ref())
+                .and_then(|reported| reported.get(&order.ident));
+            if let Some(report) = reported {
+                view.insert(
+                    order.ident.clone(),
+                    InstanceView {
+                        version: report.version.clone(),
+                        state: report.state,
+                        error: report.error.clone(),
+                    },
+                );
+            }
+        }
+        let components = world
+            .values()
+            .filter_map(|node| node.sm.as_ref()?.instances.as_ref())
+            .flat_map(BTreeMap::values)
+            .filter(|report| report.ident.item_type == ItemType::Component);
+        for report in components {
+            view.entry(report.ident.clone())
+                .or_insert_with(|| InstanceView {
+                    version: report.version.clone(),
+                    state: report.state,
+                    error: report.error.clone(),
+                });
+        }
+        view
+    }
+}
+
+async fn sleep_or_never(span: Option<std::time::Duration>) {
+    match span {
+        Some(span) => tokio::time::sleep(span).await,
+        None => future::pending().await,
+    }
+}
