@@ -52,7 +52,7 @@ pub(crate) fn write(spec: &InstanceSpec, place: &Place, bundle: &Path) -> Result
     let resolv = write_file(bundle, "resolv.conf", &resolv(&spec.nameservers))?;
     let mut mounts = rootfs::host_mounts(spec)?
         .iter()
-        .map(|mount| oci(mount))
+        .map(oci)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| odd(spec, &error))?;
     if !spec.host_base.is_empty() {

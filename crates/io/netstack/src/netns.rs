@@ -1,0 +1,98 @@
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
+    sys::statfs::{FsType, statfs},
+};
+use rtnetlink::Handle;
+use tokio::{runtime, sync::oneshot};
+
+/// The file system of namespace files (`NSFS_MAGIC` of magic.h).
+const NSFS: FsType = FsType(0x6e73_6673);
+
+/// A new network namespace, held by its file.
+pub(crate) struct Namespace {
+    /// Its file, open.
+    pub(crate) file: File,
+    /// Talks to the kernel inside it.
+    pub(crate) inside: Handle,
+}
+
+/// Whether `path` holds a network namespace.
+pub(crate) fn exists(path: &Path) -> bool {
+    statfs(path).is_ok_and(|facts| facts.filesystem_type() == NSFS)
+}
+
+/// Makes a namespace that lasts until [`remove`]d, whoever dies.
+///
+/// A namespace belongs to a thread, so a thread of its own makes it and ends.
+pub(crate) async fn make(path: PathBuf) -> io::Result<Namespace> {
+    let runtime = runtime::Handle::current();
+    let (done, result) = oneshot::channel();
+    thread::Builder::new()
+        .name("netns".into())
+        .stack_size(128 * 1024)
+        .spawn(move || {
+            let _ = done.send(make_here(&path, &runtime));
+        })?;
+    result
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("the thread that makes namespaces ended")))
+}
+
+fn make_here(path: &Path, runtime: &runtime::Handle) -> io::Result<Namespace> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(folder)?;
+    }
+    remove(path)?;
+    OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o444)
+        .open(path)?;
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    let nothing: Option<&str> = None;
+    mount(
+        Some("/proc/thread-self/ns/net"),
+        path,
+        nothing,
+        MsFlags::MS_BIND,
+        nothing,
+    )?;
+    // Instances have no IPv6; without this each interface would make itself an address. Not there: nothing to turn off.
+    for scope in ["all", "default"] {
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6"), "1");
+    }
+    let _guard = runtime.enter();
+    // The socket stays in the namespace in which it was opened.
+    let (connection, inside, _) = rtnetlink::new_connection()?;
+    runtime.spawn(connection);
+    let file = File::open(path)?;
+    Ok(Namespace { file, inside })
+}
+
+/// Lets go of a namespace; it ends when nobody is in it any more.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    loop {
+        match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::EINVAL | Errno::ENOENT) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
