@@ -48,6 +48,7 @@ mod cloud;
 pub mod contract;
 mod error;
 mod identity;
+pub mod images;
 pub mod nodes;
 mod options;
 mod placing;
