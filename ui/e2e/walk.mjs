@@ -245,7 +245,7 @@ export async function rooms(browser, unit) {
   await code.getByText("aos unit join").waitFor();
   await shot("claim-codes-issued");
   await code.getByRole("button", { name: "Close" }).last().click();
-  await page.getByRole("button", { name: `Delete the code for ${title}` }).click();
+  await page.getByRole("button", { name: `Revoke the code for ${title}` }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Delete the code" }).click();
   await page.getByText(title, { exact: true }).waitFor({ state: "detached" });
   await page.getByRole("dialog").waitFor({ state: "hidden" });
@@ -323,7 +323,7 @@ async function skip({ page }, url) {
 }
 
 async function leave({ page }) {
-  await page.getByRole("button", { name: /^Account of/ }).click();
+  await page.getByRole("button", { name: /^Account/ }).click();
   await page.getByRole("menuitem", { name: "Sign out" }).click();
   await page.getByRole("heading", { name: "Sign in" }).waitFor();
   say("signed out");

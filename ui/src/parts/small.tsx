@@ -78,6 +78,14 @@ export function Empty(properties: {
   );
 }
 
+/** Text of the server with its `commands` set as code. */
+export function Prose({ text }: { text: string }) {
+  return text.split("`").map((part, at) =>
+    // biome-ignore lint/suspicious/noArrayIndexKey: the parts have nothing but their place
+    at % 2 === 1 ? <code key={at}>{part}</code> : part,
+  );
+}
+
 /** Turns anything thrown into what failed and what to do. */
 export function explained(error: unknown): {
   message: string;
@@ -100,13 +108,19 @@ export function Trouble({ error, doing, retry }: { error: unknown; doing?: strin
     <div className={css.trouble} role="alert">
       <CircleAlert size={17} aria-hidden />
       <div>
-        <strong>{doing ? `${doing}: ${message}` : message}</strong>
+        <strong>
+          <Prose text={doing ? `${doing}: ${message}` : message} />
+        </strong>
         {field && (
           <p>
             Field: <code>{field}</code>
           </p>
         )}
-        {hint && <p>{hint}</p>}
+        {hint && (
+          <p>
+            <Prose text={hint} />
+          </p>
+        )}
       </div>
       {retry && (
         <Button variant="default" size="xs" leftSection={<RotateCw size={13} aria-hidden />} onClick={retry}>

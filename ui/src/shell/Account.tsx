@@ -41,13 +41,14 @@ export function Account({ user, help }: { user: Me; help: () => void }) {
     },
   });
   return (
-    <Menu position="top-start" width={232} trapFocus>
+    <Menu position="top-start" width={232}>
       <Menu.Target>
-        <button type="button" className={css.account} aria-label={`Account of ${user.username}`}>
+        <button type="button" className={css.account}>
           <span className={css.letter} aria-hidden="true">
             {user.username.slice(0, 1).toUpperCase()}
           </span>
           <span className={css.who}>
+            <span className="only-heard">Account: </span>
             <b>{user.username}</b>
             <small>{user.domain}</small>
           </span>
@@ -63,14 +64,13 @@ export function Account({ user, help }: { user: Me; help: () => void }) {
         {SCHEMES.map(([scheme, name, Icon]) => (
           <Menu.Item
             key={scheme}
-            role="menuitemradio"
-            aria-checked={colorScheme === scheme}
             closeMenuOnClick={false}
             leftSection={<Icon size={15} aria-hidden />}
             rightSection={colorScheme === scheme ? <Check size={14} aria-hidden /> : null}
             onClick={() => setColorScheme(scheme)}
           >
             {name}
+            {colorScheme === scheme && <span className="only-heard">, chosen</span>}
           </Menu.Item>
         ))}
         <Menu.Divider />

@@ -85,72 +85,68 @@ export function Search({ opened, close }: { opened: boolean; close: () => void }
     go(to);
   };
   return (
-    <Modal
-      opened={opened}
-      onClose={close}
-      withCloseButton={false}
-      padding={0}
-      size={560}
-      yOffset="12vh"
-      centered={false}
-      aria-label="Search"
-    >
-      <input
-        className={css.find}
-        type="text"
-        role="combobox"
-        aria-label="Search Units, services, assignments"
-        aria-expanded="true"
-        aria-controls={list}
-        aria-activedescendant={found.length > 0 ? `${list}-${here}` : undefined}
-        autoComplete="off"
-        spellCheck={false}
-        placeholder="Search Units, services, assignments…"
-        data-autofocus
-        value={text}
-        onChange={(event) => setText(event.currentTarget.value)}
-        onKeyDown={(event) => {
-          if (event.key === "ArrowDown") setAt((here + 1) % Math.max(1, found.length));
-          else if (event.key === "ArrowUp") setAt((here - 1 + found.length) % Math.max(1, found.length));
-          else if (event.key === "Enter") open(found[here]?.to);
-          else return;
-          event.preventDefault();
-        }}
-      />
-      <div id={list} role="listbox" aria-label="Found" className={css.found}>
-        {found.map((each, n) => {
-          const Icon = each.icon;
-          return (
-            // biome-ignore lint/a11y/useFocusableInteractive: the focus stays in the text field, which names the active option
-            // biome-ignore lint/a11y/useKeyWithClickEvents: Enter in the text field opens it
-            <div
-              key={each.to}
-              id={`${list}-${n}`}
-              role="option"
-              aria-selected={n === here}
-              className={css.option}
-              onMouseMove={() => setAt(n)}
-              onClick={() => open(each.to)}
-            >
-              <Icon size={16} strokeWidth={1.8} aria-hidden />
-              <span>
-                <b>{each.name}</b>
-                <small>{each.sub}</small>
-              </span>
-              <em>{each.kind}</em>
-              {n === here && <CornerDownLeft size={13} aria-hidden />}
-            </div>
-          );
-        })}
-        {found.length === 0 && !error && (
-          <p className={css.nothing} role="status">
-            {busy || search !== text.trim()
-              ? "Searching…"
-              : `Nothing is called “${search}”. Search by name, system id or codename.`}
-          </p>
-        )}
-        <Trouble error={error} doing="Search failed" />
-      </div>
-    </Modal>
+    <Modal.Root opened={opened} onClose={close} size={560} yOffset="12vh" centered={false}>
+      <Modal.Overlay />
+      <Modal.Content aria-label="Search">
+        <Modal.Body p={0}>
+          <input
+            className={css.find}
+            type="text"
+            role="combobox"
+            aria-label="Search Units, services, assignments"
+            aria-expanded="true"
+            aria-controls={list}
+            aria-activedescendant={found.length > 0 ? `${list}-${here}` : undefined}
+            autoComplete="off"
+            spellCheck={false}
+            placeholder="Search Units, services, assignments…"
+            data-autofocus
+            value={text}
+            onChange={(event) => setText(event.currentTarget.value)}
+            onKeyDown={(event) => {
+              if (event.key === "ArrowDown") setAt((here + 1) % Math.max(1, found.length));
+              else if (event.key === "ArrowUp") setAt((here - 1 + found.length) % Math.max(1, found.length));
+              else if (event.key === "Enter") open(found[here]?.to);
+              else return;
+              event.preventDefault();
+            }}
+          />
+          <div id={list} role="listbox" aria-label="Found" className={css.found}>
+            {found.map((each, n) => {
+              const Icon = each.icon;
+              return (
+                // biome-ignore lint/a11y/useFocusableInteractive: the focus stays in the text field, which names the active option
+                // biome-ignore lint/a11y/useKeyWithClickEvents: Enter in the text field opens it
+                <div
+                  key={each.to}
+                  id={`${list}-${n}`}
+                  role="option"
+                  aria-selected={n === here}
+                  className={css.option}
+                  onMouseMove={() => setAt(n)}
+                  onClick={() => open(each.to)}
+                >
+                  <Icon size={16} strokeWidth={1.8} aria-hidden />
+                  <span>
+                    <b>{each.name}</b>
+                    <small>{each.sub}</small>
+                  </span>
+                  <em>{each.kind}</em>
+                  {n === here && <CornerDownLeft size={13} aria-hidden />}
+                </div>
+              );
+            })}
+            {found.length === 0 && !error && (
+              <p className={css.nothing} role="status">
+                {busy || search !== text.trim()
+                  ? "Searching…"
+                  : `Nothing is called “${search}”. Search by name, system id or codename.`}
+              </p>
+            )}
+            <Trouble error={error} doing="Search failed" />
+          </div>
+        </Modal.Body>
+      </Modal.Content>
+    </Modal.Root>
   );
 }

@@ -7,7 +7,7 @@ const petrol: MantineColorsTuple = [
   "#a5d3d3",
   "#6fd0d0",
   "#3aa3a8",
-  "#2a8d94",
+  "#1f7c83",
   "#0f7f8b",
   "#0b5d66",
   "#094c54",

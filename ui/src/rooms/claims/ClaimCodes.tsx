@@ -197,7 +197,7 @@ export default function ClaimCodes() {
           variant="subtle"
           color="red"
           size="compact-sm"
-          aria-label={`Delete the code for ${code.title || "any Unit"}`}
+          aria-label={`${code.state === "open" ? "Revoke" : "Delete"} the code for ${code.title || "any Unit"}`}
           onClick={() => take(code)}
         >
           {code.state === "open" ? "Revoke" : "Delete"}

@@ -99,7 +99,7 @@ export default function Model({ id }: { id: string }) {
             title={`Unit configuration ${shown.version}`}
             actions={<CopyIcon text={JSON.stringify(shown.unit_config, null, 2)} what="the document" />}
           >
-            <Document value={shown.unit_config} label={`Unit configuration ${shown.version}`} />
+            <Document value={shown.unit_config} label={`Document of version ${shown.version}`} />
           </Card>
         </div>
       )}

@@ -3,7 +3,7 @@ import { Link } from "wouter";
 import type { BundleStage, DeploymentBundle } from "~/api/types";
 import { Mark } from "~/parts/Mark";
 import parts from "~/parts/parts.module.css";
-import { Chips } from "~/parts/small";
+import { Chips, Prose } from "~/parts/small";
 import css from "./services.module.css";
 
 const NAMES: Record<BundleStage, string> = {
@@ -36,7 +36,11 @@ export function Stages({ bundle }: { bundle: DeploymentBundle }) {
                 : undefined
           }
         />
-        {bundle.build_info && <span>{bundle.build_info}</span>}
+        {bundle.build_info && (
+          <span>
+            <Prose text={bundle.build_info} />
+          </span>
+        )}
       </div>
       <ol className={css.stages}>
         {bundle.stages.map((stage) => (
@@ -49,8 +53,16 @@ export function Stages({ bundle }: { bundle: DeploymentBundle }) {
             <div>
               <b>{NAMES[stage.stage] ?? stage.stage}</b>
               <span className="only-heard">: {stage.state}</span>
-              {stage.message && <p>{stage.message}</p>}
-              {stage.hint && <p className={css.hint}>{stage.hint}</p>}
+              {stage.message && (
+                <p>
+                  <Prose text={stage.message} />
+                </p>
+              )}
+              {stage.hint && (
+                <p className={css.hint}>
+                  <Prose text={stage.hint} />
+                </p>
+              )}
             </div>
             <small>{took(stage.started_at, stage.finished_at)}</small>
           </li>

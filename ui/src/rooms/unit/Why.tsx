@@ -4,7 +4,7 @@ import { Check, Hourglass, Minus, X } from "lucide-react";
 import { explain } from "~/api/queries";
 import type { RuleOutcome } from "~/api/types";
 import { Mark } from "~/parts/Mark";
-import { Command, Loading, Trouble } from "~/parts/small";
+import { Command, Loading, Prose, Trouble } from "~/parts/small";
 import css from "./unit.module.css";
 
 const RULES: Record<string, string> = {
@@ -56,7 +56,9 @@ export function Why({ unit, service, close }: { unit: string; service: string | 
               }
               word={told.as_desired ? "As desired" : "Not as desired"}
             />
-            <p>{told.summary}</p>
+            <p>
+              <Prose text={told.summary} />
+            </p>
           </div>
           <ol className={css.rules}>
             {told.rules.map((rule) => {
@@ -71,8 +73,16 @@ export function Why({ unit, service, close }: { unit: string; service: string | 
                       {RULES[rule.rule] ?? rule.rule}
                       <span className="only-heard">: {HEARD[rule.outcome]}</span>
                     </b>
-                    {rule.text && <p>{rule.text}</p>}
-                    {rule.hint && rule.outcome !== "pass" && <p className={css.hint}>{rule.hint}</p>}
+                    {rule.text && (
+                      <p>
+                        <Prose text={rule.text} />
+                      </p>
+                    )}
+                    {rule.hint && rule.outcome !== "pass" && (
+                      <p className={css.hint}>
+                        <Prose text={rule.hint} />
+                      </p>
+                    )}
                   </div>
                 </li>
               );
