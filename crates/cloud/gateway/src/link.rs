@@ -145,6 +145,14 @@ struct Link {
     desired_txn: Option<String>,
 }
 
+/// Whether a desired state that was just composed is to be sent.
+enum Sending {
+    No,
+    /// Unless the Unit has taken it over, or it waits in the outbox already.
+    Unacknowledged,
+    Anyway,
+}
+
 /// What a message does, apart from being acknowledged.
 enum Effect {
     Nothing,
@@ -229,7 +237,7 @@ impl Link {
             };
             match next {
                 Next::Note(Some(Note::Attach(attached))) => self.attach(*attached).await?,
-                Next::Note(Some(Note::Recompose)) => self.recompose(false).await?,
+                Next::Note(Some(Note::Recompose)) => self.recompose().await?,
                 Next::Note(None) => return Ok(Ended::Stopped),
                 Next::Frame(Some(Ok(frame))) => self.frame(frame).await?,
                 Next::Frame(Some(Err(error))) => {
@@ -251,7 +259,7 @@ impl Link {
                 .await;
         }
         // The new one first, so that no outdated desired state leaves.
-        if let Err(error) = self.recompose(false).await {
+        if let Err(error) = self.queue_desired(Sending::Unacknowledged).await {
             match error {
                 // The link is worth having even so; people see why nothing new is sent.
                 LinkError::Compose(error) => self.note_compose_error(&error).await?,
@@ -638,18 +646,24 @@ impl Link {
             UpdatePhase::Installed | UpdatePhase::WaitingForUnit | UpdatePhase::None
         );
         if differs {
-            self.queue_desired(true).await?;
+            self.queue_desired(Sending::Anyway).await?;
         }
         Ok(())
     }
 
-    /// Composes the desired state anew; sends it if it is another one or was never taken over.
-    async fn recompose(&mut self, resend: bool) -> Result<(), LinkError> {
-        self.queue_desired(resend).await?;
+    /// Composes the desired state anew, and sends it if there is a link; else it goes out with the next one.
+    async fn recompose(&mut self) -> Result<(), LinkError> {
+        let send = if self.online.is_some() {
+            Sending::Unacknowledged
+        } else {
+            Sending::No
+        };
+        self.queue_desired(send).await?;
         self.carry_out().await
     }
 
-    async fn queue_desired(&mut self, resend: bool) -> Result<(), LinkError> {
+    /// Composes and stores the desired state, and puts it into the outbox if it is to be sent.
+    async fn queue_desired(&mut self, send: Sending) -> Result<(), LinkError> {
         let shared = self.shared.clone();
         // It is never closed; without a place it would only be less patient.
         let _place = shared.composing.acquire().await.ok();
@@ -661,10 +675,10 @@ impl Link {
             return Ok(());
         };
         let waits = newest.txn.is_some() && newest.txn == self.desired_txn;
-        let wanted = if newest.acked_at.is_some() {
-            resend
-        } else {
-            newest.sent_at.is_none() || !waits
+        let wanted = match send {
+            Sending::No => false,
+            Sending::Unacknowledged => newest.acked_at.is_none() && !waits,
+            Sending::Anyway => true,
         };
         if !wanted {
             return Ok(());
