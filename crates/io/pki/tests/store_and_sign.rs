@@ -81,6 +81,15 @@ fn the_profile_decides_who_the_holder_is() {
     assert_eq!(discovery_urls(&issued.certificate), wanted.discovery_urls);
     assert_eq!(discovery_urls(root.root()), Vec::<String>::new());
 
+    let rsa = KeyPair::generate(KeyAlgorithm::Rsa2048).unwrap();
+    let person = CertProfile::user("7", "Ada Lovelace", "cloud.test");
+    let issued = root
+        .issue(&rsa.request("x", &[]).unwrap(), &person, now())
+        .unwrap();
+    let peer = PeerIdentity::from_der(&issued.certificate).unwrap();
+    assert_eq!(peer.user_id.as_deref(), Some("7"));
+    assert_eq!(peer.common_name, "Ada Lovelace");
+
     let mut damaged = csr.into_bytes();
     let middle = damaged.len() / 2;
     damaged[middle] = if damaged[middle] == b'A' { b'B' } else { b'A' };

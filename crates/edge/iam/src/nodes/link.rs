@@ -66,7 +66,9 @@ impl Link {
                 .map_err(|_| NoAnswer::Gone)?;
             answer.await.map_err(|_| NoAnswer::Gone)
         };
+        // In this order: a Node may answer and end its stream in one breath, and the answer counts.
         let answered = tokio::select! {
+            biased;
             answered = tokio::time::timeout(deadline, exchange) => answered,
             () = self.cut.cancelled() => Ok(Err(NoAnswer::Gone)),
         };
@@ -155,6 +157,19 @@ mod tests {
         };
         let (answer, ()) = tokio::join!(link.call(order()), node);
         assert_eq!(answer, Ok(types.clone()));
+        // The answer counts also if the stream ends right after it.
+        for _ in 0..50 {
+            let (outgoing, mut incoming) = mpsc::channel(4);
+            let brief = Link::new(outgoing, CancellationToken::new());
+            let node = async {
+                incoming.recv().await.unwrap().unwrap();
+                let asked = brief.waiting_for(&types).unwrap();
+                asked.send(types.clone()).unwrap();
+                brief.cut.cancel();
+            };
+            let (answer, ()) = tokio::join!(brief.call(order()), node);
+            assert_eq!(answer, Ok(types.clone()));
+        }
         link.deadline = |_| Duration::from_millis(20);
         assert_eq!(link.call(order()).await, Err(NoAnswer::TooLate));
         assert!(link.cut.is_cancelled());
