@@ -28,8 +28,8 @@ pub enum RuleOutcome {
 /// One rule of the chain from assignment to running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainedRule {
-    /// Stable name of the rule: `unit_provisioned`, `service_exists`, `version_ready`, `assigned`, `platform_fits`,
-    /// `labels_fit`, `in_desired_state`, `unit_linked`, `acknowledged`, `installed`, `running`.
+    /// Stable name of the rule, in this order: `unit_provisioned`, `assigned`, `version_ready`, `platform_fits`,
+    /// `labels_fit` (if labels are asked for), `in_desired_state`, `unit_linked`, `acknowledged`, `installed`, `running`.
     pub rule: String,
     /// Its outcome.
     pub outcome: RuleOutcome,

@@ -53,8 +53,12 @@ impl Rules {
             .iter()
             .find(|rule| rule.outcome != RuleOutcome::Pass)
             .cloned();
+        // What comes before the reason and was not told of does not apply here, such as labels that nobody asks for.
+        let place = |name: &str| ORDER.iter().position(|rule| *rule == name);
+        let reached = reason.as_ref().and_then(|reason| place(&reason.rule));
         for rule in ORDER {
-            if !self.rules.iter().any(|known| known.rule == rule) {
+            let later = reached.is_some_and(|reached| place(rule) > Some(reached));
+            if later && !self.rules.iter().any(|known| known.rule == rule) {
                 self.rules.push(ExplainedRule {
                     rule: rule.to_owned(),
                     outcome: RuleOutcome::NotChecked,
@@ -63,12 +67,8 @@ impl Rules {
                 });
             }
         }
-        self.rules.sort_by_key(|rule| {
-            ORDER
-                .iter()
-                .position(|name| *name == rule.rule)
-                .unwrap_or(ORDER.len())
-        });
+        self.rules
+            .sort_by_key(|rule| place(&rule.rule).unwrap_or(ORDER.len()));
         let name = if service.title.is_empty() {
             &service.codename
         } else {
