@@ -18,6 +18,7 @@
     )
 )]
 
+mod bench;
 mod demo;
 mod examples;
 mod harness;
@@ -54,6 +55,8 @@ enum Task {
     Test,
     /// Build everything and run `aos demo`.
     Demo(demo::Options),
+    /// Measure the release build beside floors of the same run.
+    Bench(bench::Options),
     /// Check that every crate uses only the layers it may use.
     Layers,
     /// Write the OpenAPI document of the REST API to `docs/openapi.json`.
@@ -82,6 +85,7 @@ fn run(task: Task) -> Result<()> {
         Task::Setup => setup::run(),
         Task::Test => test::run(&root),
         Task::Demo(options) => demo::run(&root, &options),
+        Task::Bench(options) => bench::run(&root, &options),
         Task::Layers => layers::run(&root),
         Task::Openapi { check } => {
             process::cargo_build(&root)?;

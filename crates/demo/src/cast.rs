@@ -169,6 +169,29 @@ impl<'a> Cast<'a> {
         );
     }
 
+    /// The process number of a part that runs.
+    pub fn pid(&self, part: Part) -> Option<i32> {
+        i32::try_from(self.running.get(&part)?.id()).ok()
+    }
+
+    /// The keepers of a place: nobody here started them, so they are told by their socket.
+    pub fn keepers(stage: &Stage, place: Place) -> Vec<i32> {
+        let socket = stage.run_folder().join(place.name()).join("keeper.sock");
+        let socket = socket.display().to_string();
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid| {
+                let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let arguments: Vec<_> = command.split(|byte| *byte == 0).collect();
+                arguments.contains(&b"keeper".as_slice()) && arguments.contains(&socket.as_bytes())
+            })
+            .collect()
+    }
+
     /// A command that runs in the network namespace of a place.
     pub fn inside(&self, place: Place) -> Command {
         let mut command = Command::new("nsenter");

@@ -18,6 +18,7 @@
 )]
 
 pub mod audience;
+pub mod bench;
 pub mod cast;
 pub mod crashes;
 pub mod narrator;
@@ -56,6 +57,8 @@ pub enum Plot {
     Loop,
     /// The same loop while cloud, IAM, CM and SM are killed one after the other.
     Crashes,
+    /// Deployments measured beside their floor.
+    Bench,
     /// One deployment, watched by this shell command; [`audience`] says what it is told.
     Audience(String),
 }

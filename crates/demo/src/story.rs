@@ -165,7 +165,7 @@ fn join(play: &mut Play<'_>) -> Result<String> {
 }
 
 fn online(play: &mut Play<'_>) -> Result<String> {
-    let nodes = play.until("the Unit online with both Nodes", 60, |play| {
+    let nodes = play.until("the Unit online with both Nodes", 20, |play| {
         let unit: Unit = play.user.json(&["unit", "show", &play.unit])?;
         ensure!(
             unit.online_status == OnlineStatus::Online,
@@ -210,6 +210,16 @@ pub fn publish(play: &mut Play<'_>, narrator: &mut Narrator) -> Result<()> {
 
 /// Copies an example, gives it a version, signs and publishes it.
 fn push(play: &Play<'_>, service: &str, version: &str) -> Result<String> {
+    publish_with(play, service, version, str::to_owned)
+}
+
+/// Like the stories' own publishing, with the bundle's `config.yaml` changed by `change` before it is signed.
+pub fn publish_with(
+    play: &Play<'_>,
+    service: &str,
+    version: &str,
+    change: impl FnOnce(&str) -> String,
+) -> Result<String> {
     let folder = play
         .stage
         .folder()
@@ -217,7 +227,10 @@ fn push(play: &Play<'_>, service: &str, version: &str) -> Result<String> {
         .join(format!("{service}-{version}"));
     copy_tree(&play.options.examples.join(service), &folder)?;
     // The version of the item, and the variable by which the service says it.
-    edit(&folder.join("config.yaml"), "1.0.0", version)?;
+    let config = folder.join("config.yaml");
+    edit(&config, "1.0.0", version)?;
+    let text = fs::read_to_string(&config)?;
+    fs::write(&config, change(&text))?;
     let signed = folder.with_extension("tar.gz");
     play.user.aos(&["bundle", "check", path(&folder)?])?;
     play.user

@@ -24,6 +24,9 @@ pub struct Demo {
     /// Tell the other story: components are killed on the way and started again.
     #[arg(long, hide = true)]
     crashes: bool,
+    /// Measure deployments and memory; prints a line of JSON for each figure.
+    #[arg(long, hide = true, conflicts_with = "crashes")]
+    bench: bool,
     /// One deployment while this shell command looks on; `AOS_URL`, `AOS_USER`, … tell it where.
     #[arg(long, hide = true, value_name = "COMMAND", conflicts_with = "crashes")]
     audience: Option<String>,
@@ -43,11 +46,15 @@ pub fn run(command: Demo) -> Result<(), Failure> {
     let options = aos_demo::Options {
         aos,
         examples: command.examples,
-        check: command.check || command.crashes || command.audience.is_some(),
+        check: command.check
+            || command.crashes
+            || command.bench
+            || command.audience.is_some(),
         keep_logs: command.keep_logs,
         plot: match command.audience {
             Some(line) => aos_demo::Plot::Audience(line),
             None if command.crashes => aos_demo::Plot::Crashes,
+            None if command.bench => aos_demo::Plot::Bench,
             None => aos_demo::Plot::Loop,
         },
     };
