@@ -8,8 +8,8 @@ pub enum Error {
     #[error("CM cannot serve the Nodes")]
     Nodes(#[from] crate::nodes::Error),
     /// The images cannot be kept or served.
-    #[error("CM cannot keep or serve images: {0}")]
-    Images(String),
+    #[error("CM cannot keep or serve images")]
+    Images(#[from] crate::images::Error),
     /// A task ended that should not.
     #[error("a part of CM ended without a reason")]
     Ended,

@@ -52,6 +52,7 @@ pub mod images;
 pub mod nodes;
 mod options;
 mod placing;
+mod run;
 #[cfg(test)]
 mod scenario;
 mod status;
@@ -61,3 +62,4 @@ mod world;
 
 pub use error::Error;
 pub use options::{NetworkOptions, Options};
+pub use run::run;

@@ -60,8 +60,8 @@ pub(crate) struct Driver {
     socket: Option<Socket>,
     /// Tells the frames of this connection from those of earlier ones.
     connection: u64,
-    heard: (mpsc::Sender<(u64, Heard)>, mpsc::Receiver<(u64, Heard)>),
-    handled: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
+    heard: Channel<(u64, Heard)>,
+    handled: Channel<Done>,
     watched: HashMap<String, oneshot::Sender<Answer>>,
     asked: HashMap<String, oneshot::Sender<Vec<BlobUrl>>>,
     wake: Option<Timestamp>,
@@ -70,6 +70,7 @@ pub(crate) struct Driver {
 }
 
 type Done = (String, Handled);
+type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
 type Attempt = (
     Connector,
     Result<
@@ -174,7 +175,7 @@ impl Driver {
     fn command(&mut self, command: Command) -> Option<Input<Decoded>> {
         match command {
             Command::Send(message, done) => {
-                let queued = self.queued(message);
+                let queued = self.queued(*message);
                 if let Some(done) = done {
                     self.watched.insert(queued.txn.clone(), done);
                 }

@@ -48,7 +48,7 @@ impl Outgoing {
 /// What others ask of the driver.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Send(Outgoing, Option<oneshot::Sender<Answer>>),
+    Send(Box<Outgoing>, Option<oneshot::Sender<Answer>>),
     /// Sends a request and gives the answer with the same correlation id.
     Ask(Vec<Digest>, oneshot::Sender<Vec<BlobUrl>>),
 }
@@ -67,13 +67,19 @@ impl Link {
     /// Hands a message over. It is durable, if it is to be, soon after; the order is kept.
     pub(crate) async fn send(&self, message: Outgoing) {
         // The driver has ended: the program is about to.
-        let _ = self.commands.send(Command::Send(message, None)).await;
+        let _ = self
+            .commands
+            .send(Command::Send(Box::new(message), None))
+            .await;
     }
 
     /// Hands a message over and tells what became of it.
     pub(crate) async fn send_and_watch(&self, message: Outgoing) -> oneshot::Receiver<Answer> {
         let (done, answer) = oneshot::channel();
-        let _ = self.commands.send(Command::Send(message, Some(done))).await;
+        let _ = self
+            .commands
+            .send(Command::Send(Box::new(message), Some(done)))
+            .await;
         answer
     }
 
@@ -118,26 +124,6 @@ impl AlertSink for Link {
 /// The body of a request for the addresses of blobs.
 pub(super) fn ask_for(digests: Vec<Digest>) -> Body {
     Body::RequestBlobUrls(RequestBlobUrls { digests })
-}
-
-/// A link whose driver is somebody else, for tests of other parts.
-#[cfg(test)]
-pub(crate) fn for_tests() -> (
-    Link,
-    mpsc::Receiver<Command>,
-    mpsc::Receiver<AlertEvent>,
-    watch::Sender<bool>,
-) {
-    let (commands, received) = mpsc::channel(64);
-    let (alerts, alerted) = mpsc::channel(64);
-    let (online, connected) = watch::channel(false);
-    let link = Link {
-        commands,
-        alerts,
-        connected,
-        patience: Duration::from_secs(1),
-    };
-    (link, received, alerted, online)
 }
 
 /// A shared link as the traits want it.

@@ -99,7 +99,7 @@ impl Placing {
             let has = node.sm.as_ref().and_then(|sm| sm.instances.as_ref());
             let new: Vec<InstanceOrder> = plan
                 .on_node(id)
-                .map(|place| lists::order(place))
+                .map(lists::order)
                 .filter(|order| {
                     has.and_then(|has| has.get(&order.ident))
                         .is_none_or(|runs| {

@@ -4,8 +4,8 @@ use aos_cloud_protocol::{
     DesiredInstances, DesiredItem, DesiredNode, DesiredNodeState, DesiredStatus, UnitStatus,
 };
 use aos_pki::{
-    Authority, CertKind, CertProfile, CertSource, KeyAlgorithm, KeyPair, Trust,
-    certificates_from_pem, certified_key,
+    Authority, CertKind, CertProfile, CertSource, KeyAlgorithm, Trust, certificates_from_pem,
+    certified_key,
 };
 use aos_store::Store;
 use aos_time::{Clock, SystemClock};
