@@ -1,0 +1,148 @@
+//! What the session wants done, done in its order: what is to be kept is stored before the next frame leaves.
+
+use std::{collections::VecDeque, time::Duration};
+
+use aos_cloud_protocol::{Body, Header, Message, Nack};
+use aos_db::LinkWrite;
+use aos_session::{Dropped, Frame, Gone, Input, Output};
+use axum::extract::ws::{self, close_code};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Link, LinkError,
+    records::{link_key, link_record},
+};
+use crate::incoming::Incoming;
+
+/// How long one frame may take to leave; a peer that does not read for so long is dropped.
+const SEND_DEADLINE: Duration = Duration::from_secs(30);
+
+impl Link {
+    /// Gives an input to the session and carries out what comes of it.
+    pub(super) async fn feed(&mut self, input: Input<Incoming>) -> Result<(), LinkError> {
+        let now = self.now();
+        self.session.handle(now, input);
+        self.carry_out().await
+    }
+
+    pub(super) fn collect(&mut self) {
+        while let Some(output) = self.session.poll() {
+            self.outputs.push_back(output);
+        }
+    }
+
+    /// Takes the records that come before the next frame, so that they can be stored together with something else.
+    pub(super) fn records_ahead(&mut self) -> LinkWrite {
+        self.collect();
+        let mut write = LinkWrite::default();
+        let mut rest = VecDeque::with_capacity(self.outputs.len());
+        let mut before_frame = true;
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Persist(record) if before_frame => write.put.push(link_record(record)),
+                Output::Forget(key) if before_frame => write.forget.push(link_key(key)),
+                other => {
+                    before_frame &= !matches!(other, Output::Transmit(_) | Output::Deliver { .. });
+                    rest.push_back(other);
+                }
+            }
+        }
+        self.outputs = rest;
+        write
+    }
+
+    pub(super) async fn carry_out(&mut self) -> Result<(), LinkError> {
+        let mut write = LinkWrite::default();
+        loop {
+            self.collect();
+            let Some(output) = self.outputs.pop_front() else {
+                return self.flush(&mut write).await;
+            };
+            match output {
+                Output::Persist(record) => write.put.push(link_record(record)),
+                Output::Forget(key) => write.forget.push(link_key(key)),
+                Output::Transmit(frame) => {
+                    self.flush(&mut write).await?;
+                    self.transmit(frame).await?;
+                }
+                Output::Deliver { txn, message } => {
+                    self.flush(&mut write).await?;
+                    self.deliver(txn, message).await?;
+                }
+                Output::Acked { txn } => {
+                    if self.desired_txn.as_ref() == Some(&txn) {
+                        self.desired_txn = None;
+                    }
+                    let records = std::mem::take(&mut write);
+                    self.shared
+                        .options
+                        .db
+                        .desired_acked(self.unit, &txn, &records)
+                        .await?;
+                }
+                Output::Dropped { txn, why } => {
+                    if self.desired_txn.as_ref() == Some(&txn) && why != Dropped::Replaced {
+                        self.desired_txn = None;
+                    }
+                    if why == Dropped::Full {
+                        self.shared.counts.add("dropped");
+                    }
+                }
+                Output::Disconnect(Gone::Silent) => {
+                    self.close(close_code::POLICY, "nothing was heard for too long")
+                        .await;
+                    self.online = None;
+                    self.set_offline("nothing was heard for too long").await?;
+                }
+                Output::WakeAt(at) => self.wake = Some(Instant::now() + at.since(self.now())),
+                // The cloud is called, it never calls.
+                Output::Connect => {}
+            }
+        }
+    }
+
+    pub(super) async fn flush(&mut self, write: &mut LinkWrite) -> Result<(), LinkError> {
+        let write = std::mem::take(write);
+        Ok(self.shared.options.db.write_link(self.unit, &write).await?)
+    }
+
+    pub(super) async fn transmit(&mut self, frame: Frame) -> Result<(), LinkError> {
+        let frame = match frame {
+            Frame::Message { payload, .. } => {
+                ws::Message::Binary(bytes::Bytes::copy_from_slice(&payload))
+            }
+            Frame::Ack { txn } => self.reply(txn, Body::Ack),
+            Frame::Nack { txn, retry_after } => {
+                let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+                self.reply(txn, Body::Nack(Nack { retry_after_ms }))
+            }
+            Frame::Ping => ws::Message::Ping(bytes::Bytes::new()),
+        };
+        let Some(online) = &mut self.online else {
+            return Ok(());
+        };
+        let lost = match timeout(SEND_DEADLINE, online.socket.send(frame)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => format!("sending failed: {error}"),
+            Err(_) => "the Unit does not read what is sent".into(),
+        };
+        self.gone(&lost).await
+    }
+
+    pub(super) fn reply(&self, txn: String, body: Body) -> ws::Message {
+        let message = Message {
+            header: self.header(txn),
+            correlation_id: None,
+            body,
+        };
+        ws::Message::Binary(message.encode().into())
+    }
+
+    pub(super) fn header(&self, txn: String) -> Header {
+        Header {
+            system_id: self.system_id.clone(),
+            created_at: self.now(),
+            txn,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What a message of the Unit does.
+
+use aos_api::{Severity, TimelineKind};
+use aos_cloud_protocol::{
+    Body, Message, MessageType, RequestBlobUrls, StateAcceptance, StateResult, Unreadable,
+};
+use aos_db::{Happening, LinkWrite, UnitStatusReport};
+use aos_session::{Handled, Input, Keep, Priority};
+use uuid::Uuid;
+
+use super::{Link, LinkError};
+use crate::{alerts, blob_urls, incoming::Incoming, status};
+
+/// What a message does, apart from being acknowledged.
+enum Effect {
+    Nothing,
+    Status {
+        reports: Vec<UnitStatusReport>,
+        full: bool,
+    },
+    Events(Vec<Happening>),
+    Urls {
+        correlation_id: Option<String>,
+        request: RequestBlobUrls,
+        events: Vec<Happening>,
+    },
+    Answer(Body),
+}
+
+impl Link {
+    /// Deals with one message: what it changes and that it was handled are stored together, then it is acknowledged.
+    pub(super) async fn deliver(
+        &mut self,
+        txn: String,
+        incoming: Incoming,
+    ) -> Result<(), LinkError> {
+        let effect = self.effect(incoming);
+        let now = self.now();
+        let outcome = Handled::Accept;
+        self.session.handle(now, Input::Handled { txn, outcome });
+        let records = self.records_ahead();
+        let db = self.shared.options.db.clone();
+        match effect {
+            Effect::Nothing => db.write_link(self.unit, &records).await?,
+            Effect::Events(events) => {
+                if !events.is_empty() {
+                    db.note(self.unit, &events).await?;
+                }
+                db.write_link(self.unit, &records).await?;
+            }
+            Effect::Status { reports, full } => {
+                let last = reports.len().saturating_sub(1);
+                for (place, report) in reports.iter().enumerate() {
+                    let none = LinkWrite::default();
+                    let records = if place == last { &records } else { &none };
+                    db.apply_status(self.unit, report, records).await?;
+                }
+                if full {
+                    self.full_status().await?;
+                }
+            }
+            Effect::Urls {
+                correlation_id,
+                request,
+                events,
+            } => {
+                let authority = self
+                    .online
+                    .as_ref()
+                    .map(|online| online.authority.clone())
+                    .unwrap_or_default();
+                let answer =
+                    blob_urls::answer(&self.shared, self.unit, &authority, request).await?;
+                if !events.is_empty() {
+                    db.note(self.unit, &events).await?;
+                }
+                db.write_link(self.unit, &records).await?;
+                self.send(correlation_id, Body::BlobUrls(answer), Keep::Connection);
+            }
+            Effect::Answer(body) => {
+                db.write_link(self.unit, &records).await?;
+                self.send(None, body, Keep::Durable);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a message into the outbox.
+    fn send(&mut self, correlation_id: Option<String>, body: Body, keep: Keep) {
+        let txn = Uuid::new_v4().to_string();
+        let message = Message {
+            header: self.header(txn.clone()),
+            correlation_id,
+            body,
+        };
+        let now = self.now();
+        self.session.handle(
+            now,
+            Input::Send(aos_session::Message {
+                txn,
+                payload: message.encode().into(),
+                priority: Priority::High,
+                keep,
+                topic: None,
+            }),
+        );
+    }
+
+    fn effect(&self, incoming: Incoming) -> Effect {
+        let protocol =
+            |text: String| Happening::new(TimelineKind::Protocol, Severity::Warning, text);
+        let (message, unreadable) = match incoming {
+            Incoming::Useless(error) => {
+                self.shared.counts.add("unreadable");
+                let cause = std::error::Error::source(&error.reason)
+                    .map_or_else(String::new, |cause| format!(": {cause}"));
+                return Effect::Events(vec![protocol(format!("{error}{cause}"))]);
+            }
+            Incoming::Message {
+                message,
+                unreadable,
+            } => (*message, unreadable),
+        };
+        let kind = message.body.message_type();
+        self.shared.counts.add(kind.as_str());
+        if !kind.is_from_unit() {
+            return Effect::Events(vec![protocol(format!(
+                "the Unit sent a `{kind}`, which only a cloud sends; it was ignored"
+            ))]);
+        }
+        let parts = |kind: MessageType, unreadable: &[Unreadable]| -> Vec<Happening> {
+            unreadable
+                .iter()
+                .map(|part| protocol(format!("a part of a `{kind}` could not be read: {part}")))
+                .collect()
+        };
+        match message.body {
+            Body::UnitStatus(status) => Effect::Status {
+                full: !status.is_delta,
+                reports: status::reports(status, &unreadable),
+            },
+            Body::RequestBlobUrls(request) => Effect::Urls {
+                correlation_id: message.correlation_id,
+                request,
+                events: parts(kind, &unreadable),
+            },
+            Body::Alerts(list) => {
+                let mut events = parts(kind, &unreadable);
+                events.extend(list.items.into_iter().filter_map(alerts::happening));
+                Effect::Events(events)
+            }
+            // State of a group's instances stays on the Unit: whatever it writes is right.
+            Body::NewState(state) => Effect::Answer(Body::StateAcceptance(StateAcceptance {
+                instance: state.instance,
+                checksum: state.checksum,
+                result: StateResult::Accepted,
+                reason: String::new(),
+            })),
+            // Counted above; nothing in the cloud asks for them yet.
+            _ if unreadable.is_empty() => Effect::Nothing,
+            _ => Effect::Events(parts(kind, &unreadable)),
+        }
+    }
+}
