@@ -10,7 +10,7 @@ export type Link =
 
 const TOPICS: ChangeTopic[] = ["unit", "bundle", "service", "subject", "unit_model", "claim_code", "resync"];
 const GATHER_MS = 150;
-const FIRST_RETRY_MS = 1000;
+const FIRST_RETRY_MS = 400;
 const LONGEST_RETRY_MS = 15_000;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
