@@ -10,7 +10,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Failure, OrFail as _};
-use crate::stand_in::{aos_cm, aos_iam};
 use crate::{logging, table};
 
 /// Threads that run a cloud's tasks: it serves many at once.

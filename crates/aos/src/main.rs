@@ -21,7 +21,6 @@ mod home;
 mod keeper;
 mod logging;
 mod progress;
-mod stand_in;
 mod table;
 mod trust;
 

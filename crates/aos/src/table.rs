@@ -77,27 +77,31 @@ pub fn ago(then: aos_time::Timestamp, now: aos_time::Timestamp) -> String {
 }
 
 /// Prints a table; says so if it is empty.
-#[allow(clippy::print_stdout, reason = "this is how a command answers")]
 pub fn show(table: &Table, none: &str) {
     if table.is_empty() {
-        println!("{none}");
+        say(none);
     } else {
         for line in table.lines() {
-            println!("{}", line.trim_end());
+            say(line.trim_end());
         }
     }
 }
 
 /// Prints one JSON document.
-#[allow(clippy::print_stdout, reason = "this is how a command answers")]
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).or_fail(|| "cannot write the answer as JSON")?;
-    println!("{text}");
+    say(text);
     Ok(())
 }
 
-/// Prints a line for people.
-#[allow(clippy::print_stdout, reason = "this is how a command answers")]
+/// Prints a line for people. Who reads may stop reading (`aos … | head`): then there is nothing
+/// more to do, and the exit code is that of a program ended by SIGPIPE.
 pub fn say(text: impl AsRef<str>) {
-    println!("{}", text.as_ref());
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{}", text.as_ref())
+        && error.kind() == std::io::ErrorKind::BrokenPipe
+    {
+        std::process::exit(141);
+    }
 }

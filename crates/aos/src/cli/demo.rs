@@ -46,10 +46,7 @@ pub fn run(command: Demo) -> Result<(), Failure> {
     let options = aos_demo::Options {
         aos,
         examples: command.examples,
-        check: command.check
-            || command.crashes
-            || command.bench
-            || command.audience.is_some(),
+        check: command.check || command.crashes || command.bench || command.audience.is_some(),
         keep_logs: command.keep_logs,
         plot: match command.audience {
             Some(line) => aos_demo::Plot::Audience(line),

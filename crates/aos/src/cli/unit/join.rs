@@ -39,6 +39,8 @@ use crate::trust::Trust;
 const CALL: Duration = Duration::from_secs(20);
 /// How long beginning and ending the provisioning of a Node may take.
 const LONG_CALL: Duration = Duration::from_secs(300);
+/// How long a Node may take to come back with its new certificates.
+const SETTLE: Duration = Duration::from_secs(15);
 /// How often the Nodes are counted while some are missing.
 const COUNT: Duration = Duration::from_millis(300);
 
@@ -451,6 +453,8 @@ async fn apply(iam: &Channel, node: &Candidate, kind: &str, chain: &str) -> Resu
     said(answer.error, &what)
 }
 
+/// Has a Node turn to its new certificates. It may change connections before its answer is through,
+/// so what counts is the state it has afterwards.
 async fn finish(iam: &Channel, node: &Candidate) -> Result<(), Failure> {
     let id = &node.info.node_id;
     let what = format!("the Node {id} does not finish its enrolment");
@@ -458,15 +462,32 @@ async fn finish(iam: &Channel, node: &Candidate) -> Result<(), Failure> {
         node_id: id.clone(),
         password: node.password.clone(),
     };
-    match IamProvisioningServiceClient::new(iam.clone())
+    let answer = IamProvisioningServiceClient::new(iam.clone())
         .finish_provisioning(within(LONG_CALL, request))
-        .await
-    {
-        Ok(answer) => said(answer.into_inner().error, &what),
-        // A main Node may close the connection when it turns to its new certificates.
-        Err(status) if node.is_main && status.code() == tonic::Code::Unavailable => Ok(()),
-        Err(status) => Err(refused(&what, &status)),
+        .await;
+    let failure = match answer {
+        Ok(answer) => match said(answer.into_inner().error, &what) {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        },
+        // The main Node closes this connection when it turns to its new certificates.
+        Err(status) if node.is_main && status.code() == tonic::Code::Unavailable => return Ok(()),
+        Err(status) => refused(&what, &status),
+    };
+    let until = Instant::now() + SETTLE;
+    while Instant::now() < until {
+        let request = GetNodeInfoRequest {
+            node_id: id.clone(),
+        };
+        let info = IamPublicNodesServiceClient::new(iam.clone())
+            .get_node_info(within(CALL, request))
+            .await;
+        if info.is_ok_and(|info| info.into_inner().state == "provisioned") {
+            return Ok(());
+        }
+        tokio::time::sleep(COUNT).await;
     }
+    Err(failure)
 }
 
 /// What a peer said about an error, if it said there was one.
