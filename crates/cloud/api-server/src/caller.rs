@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use aos_api::paths::{CSRF_HEADER, SESSION_COOKIE};
 use aos_db::{Actor, User, hash_secret};
@@ -178,10 +178,33 @@ impl<S: Send + Sync> FromRequestParts<S> for FromAddress {
             parts
                 .extensions
                 .get::<ConnectInfo<SocketAddr>>()
-                .map_or_else(
-                    || "unknown".into(),
-                    |ConnectInfo(address)| address.ip().to_string(),
-                ),
+                .map_or_else(|| "unknown".into(), |ConnectInfo(at)| holder_of(at.ip())),
         ))
+    }
+}
+
+/// What one holder of addresses is counted by: an IPv4 address, or the first half of an IPv6 address, whose second half
+/// everybody may choose.
+fn holder_of(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_holder_count_as_one() {
+        let of = |text: &str| holder_of(text.parse().unwrap());
+        assert_eq!(of("192.0.2.7"), "192.0.2.7");
+        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
+        assert_ne!(of("2001:db8:1:2::9"), of("2001:db8:1:3::9"));
     }
 }

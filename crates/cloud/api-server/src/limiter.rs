@@ -8,8 +8,10 @@ use aos_time::Timestamp;
 
 /// How long failures count.
 const WINDOW: Duration = Duration::from_secs(15 * 60);
-/// Failures of one user name from all addresses.
-const PER_USER: u32 = 10;
+/// Failures of one user name from one address.
+const PER_USER_AND_ADDRESS: u32 = 10;
+/// Failures of one user name from all addresses: more, so that it is not easy to lock somebody out.
+const PER_USER: u32 = 100;
 /// Failures from one address.
 const PER_ADDRESS: u32 = 30;
 /// Keys remembered; beyond it the oldest are forgotten.
@@ -25,6 +27,7 @@ pub(crate) struct Limiter {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
     User(String),
+    UserFrom(String, String),
     Address(String),
 }
 
@@ -37,6 +40,7 @@ impl Key {
     fn allowed(&self) -> u32 {
         match self {
             Self::User(_) => PER_USER,
+            Self::UserFrom(..) => PER_USER_AND_ADDRESS,
             Self::Address(_) => PER_ADDRESS,
         }
     }
@@ -88,7 +92,7 @@ impl Limiter {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         for key in keys {
             match key {
-                Key::User(_) => {
+                Key::User(_) | Key::UserFrom(..) => {
                     failures.remove(key);
                 }
                 Key::Address(_) => {
@@ -105,26 +109,49 @@ impl Limiter {
 mod tests {
     use super::*;
 
+    fn keys(user: &str, address: &str) -> [Key; 3] {
+        [
+            Key::User(user.into()),
+            Key::UserFrom(user.into(), address.into()),
+            Key::Address(address.into()),
+        ]
+    }
+
     #[test]
     fn failures_are_limited_and_success_and_time_forgive() {
         let limiter = Limiter::default();
         let start = Timestamp::from_secs(1000);
-        let keys = [Key::User("ada".into()), Key::Address("1.2.3.4".into())];
-        for _ in 0..PER_USER {
-            limiter.attempt(&keys, start).unwrap();
+        let ada = keys("ada", "1.2.3.4");
+        for _ in 0..PER_USER_AND_ADDRESS {
+            limiter.attempt(&ada, start).unwrap();
         }
-        assert_eq!(limiter.attempt(&keys, start), Err(900));
-        let other = [Key::User("bob".into()), Key::Address("1.2.3.4".into())];
+        assert_eq!(limiter.attempt(&ada, start), Err(900));
+        assert!(
+            limiter.attempt(&keys("ada", "5.6.7.8"), start).is_ok(),
+            "she herself is not locked out"
+        );
+        let other = keys("bob", "1.2.3.4");
         for _ in 0..50 {
             limiter.attempt(&other, start).unwrap();
             limiter.succeeded(&other);
         }
-        for n in 0..PER_ADDRESS - PER_USER {
-            let guess = [Key::User(format!("u{n}")), Key::Address("1.2.3.4".into())];
-            limiter.attempt(&guess, start).unwrap();
+        for n in 0..PER_ADDRESS - PER_USER_AND_ADDRESS {
+            limiter
+                .attempt(&keys(&format!("u{n}"), "1.2.3.4"), start)
+                .unwrap();
         }
         assert!(limiter.attempt(&other, start).is_err(), "the address");
-        assert!(limiter.attempt(&keys, start + WINDOW).is_ok());
+        assert!(limiter.attempt(&ada, start + WINDOW).is_ok());
+    }
+
+    #[test]
+    fn a_user_is_not_guessed_from_many_addresses_for_ever() {
+        let limiter = Limiter::default();
+        let now = Timestamp::from_secs(1000);
+        let allowed = (0..500)
+            .filter(|n| limiter.attempt(&keys("ada", &n.to_string()), now).is_ok())
+            .count();
+        assert_eq!(allowed, 100);
     }
 
     #[test]

@@ -73,7 +73,8 @@ pub use timeline::{Happening, KEPT_PER_UNIT};
 /// The pattern for `LOWER(column) LIKE … ESCAPE '!'` that finds `search` anywhere; everything if there is none.
 fn like(search: Option<&str>) -> String {
     let mut pattern = String::from("%");
-    for c in search.unwrap_or_default().to_lowercase().chars() {
+    // ASCII only, as SQLite's LOWER does.
+    for c in search.unwrap_or_default().to_ascii_lowercase().chars() {
         if matches!(c, '%' | '_' | '!') {
             pattern.push('!');
         }

@@ -250,14 +250,24 @@ impl Tx {
         Ok(())
     }
 
-    /// Makes it durable, then tells the listeners.
+    /// Makes it durable, then tells the listeners. Once begun it goes on to the end even if the caller goes away: a change
+    /// that nobody is told of would not be acted on.
     pub(crate) async fn commit(self) -> Result<(), DbError> {
-        self.inner.commit().await.doing("commit a change")?;
-        for change in self.changes {
-            // No listener is no fault.
-            let _ = self.db.inner.bus.send(change);
+        let Self {
+            inner, db, changes, ..
+        } = self;
+        let committed = tokio::spawn(async move {
+            inner.commit().await?;
+            for change in changes {
+                // No listener is no fault.
+                let _ = db.inner.bus.send(change);
+            }
+            Ok(())
+        });
+        match committed.await {
+            Ok(committed) => committed.doing("commit a change"),
+            Err(_) => Err(sqlx::Error::WorkerCrashed).doing("commit a change"),
         }
-        Ok(())
     }
 }
 

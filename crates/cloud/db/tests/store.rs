@@ -1212,3 +1212,55 @@ async fn subjects_keep_their_rules() {
     );
     db.delete_subject(&bench.actor, person.id).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_change_whose_asker_went_away_is_whole_and_told_or_not_there() {
+    let bench = bench().await;
+    for n in 0..60_u32 {
+        let mut changes = bench.db.changes();
+        let (db, actor) = (bench.db.clone(), bench.actor.clone());
+        let label = format!("s{n}");
+        let asked = label.clone();
+        let task = tokio::spawn(async move {
+            db.create_subject(
+                &actor,
+                &NewSubject {
+                    label: asked,
+                    priority: 0,
+                    is_group: true,
+                },
+            )
+            .await
+        });
+        tokio::time::sleep(Duration::from_micros(u64::from(n) * 40)).await;
+        task.abort();
+        let _ = task.await;
+        // The next change waits for the one writer, so what was begun has ended by then.
+        unit(&bench, &format!("u{n}")).await;
+        let told = drain(&mut changes)
+            .iter()
+            .any(|change| change.topic == ChangeTopic::Subject);
+        let query = ListQuery {
+            search: Some(label.clone()),
+            ..ListQuery::default()
+        };
+        let there = bench
+            .db
+            .subjects(&bench.actor, &query)
+            .await
+            .unwrap()
+            .items
+            .iter()
+            .any(|subject| subject.label == label);
+        assert_eq!(told, there, "round {n}");
+        let audited = bench
+            .db
+            .audit(&bench.actor, &query)
+            .await
+            .unwrap()
+            .items
+            .iter()
+            .any(|row| row.detail == label);
+        assert_eq!(audited, there, "round {n}");
+    }
+}

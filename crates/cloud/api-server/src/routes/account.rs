@@ -93,7 +93,11 @@ pub(crate) async fn sign_in(
     Body(asked): Body<SignIn>,
 ) -> Result<(HeaderMap, Json<Session>), ApiError> {
     let username: String = asked.username.chars().take(64).collect();
-    let keys = [Key::User(username.clone()), Key::Address(address)];
+    let keys = [
+        Key::User(username.clone()),
+        Key::UserFrom(username.clone(), address.clone()),
+        Key::Address(address),
+    ];
     state
         .limiter()
         .attempt(&keys, state.db().now())

@@ -106,6 +106,7 @@ async fn the_document_its_pages_and_what_is_not_there_are_closed_too() {
     let nobody = As::default();
     for path in [
         paths::OPENAPI,
+        paths::DOCS,
         "/api/v11/docs/",
         "/api/v11/docs/swagger-ui.css",
         "/api/v11/none/",
@@ -118,6 +119,9 @@ async fn the_document_its_pages_and_what_is_not_there_are_closed_too() {
     }
     let document = bench.get(&owner, paths::OPENAPI).await.expect(200);
     assert_eq!(document["info"]["title"], "AosCloud");
+    let short = bench.get(&owner, paths::DOCS).await;
+    assert!(short.status.is_redirection(), "{}", short.status);
+    assert_eq!(short.headers["location"], "/api/v11/docs/");
     let docs = bench.get(&owner, "/api/v11/docs/").await;
     assert_eq!(docs.status, 200);
     let policy = docs.headers["content-security-policy"].to_str().unwrap();
