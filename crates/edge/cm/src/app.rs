@@ -347,19 +347,6 @@ async fn follow(
     let mut changes = world.changes();
     let mut connections = std::collections::BTreeMap::new();
     loop {
-        // Waiting for a state is cancel-safe.
-        tokio::select! {
-            changed = changes.changed() => {
-                if changed.is_err() {
-                    return Ok(());
-                }
-            }
-            () = stop.cancelled() => return Ok(()),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(FOLLOW) => {}
-            () = stop.cancelled() => return Ok(()),
-        }
         changes.borrow_and_update();
         let now: std::collections::BTreeMap<NodeId, u64> = world
             .nodes()
@@ -373,5 +360,18 @@ async fn follow(
         }
         let in_force = target.borrow().clone();
         placing.reconcile(&in_force).await?;
+        // Waiting for a state is cancel-safe.
+        tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+            }
+            () = stop.cancelled() => return Ok(()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(FOLLOW) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
     }
 }

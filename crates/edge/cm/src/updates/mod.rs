@@ -90,6 +90,8 @@ impl Updates {
         let mut world = self.world.changes();
         let mut lists = self.placing.lists();
         self.publish();
+        // What was known before this task listened is news to the engine.
+        self.look(&mut running);
         self.carry_out(&mut running).await?;
         loop {
             let sleep = running.wake.map(|at| at.since(SystemClock.now()));
