@@ -5,7 +5,11 @@ import type { ChangeEvent, ChangeTopic } from "./types";
 
 const UNIT = "0192f0aa-0000-7000-8000-000000000001";
 const OTHER = "0192f0aa-0000-7000-8000-000000000002";
-const change = (topic: ChangeTopic, action = "status", id: string | null = UNIT): ChangeEvent => ({
+const change = (
+  topic: ChangeTopic,
+  action: ChangeEvent["action"] = "status",
+  id: string | null = UNIT,
+): ChangeEvent => ({
   topic,
   action,
   id,

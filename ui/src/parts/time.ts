@@ -90,3 +90,8 @@ export function bytes(many: number): string {
 export function count(many: number, one: string, more = `${one}s`): string {
   return `${many} ${many === 1 ? one : more}`;
 }
+
+/** Who did something, for people: users by their name alone. */
+export function who(actor: string): string {
+  return actor.replace(/^user:/, "");
+}

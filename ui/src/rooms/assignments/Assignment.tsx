@@ -13,7 +13,7 @@ import type { Choice } from "~/parts/Picker";
 import parts from "~/parts/parts.module.css";
 import { Card, Head } from "~/parts/Room";
 import { Chips, Empty, Ident, Loading, Trouble } from "~/parts/small";
-import { count } from "~/parts/time";
+import { count, who } from "~/parts/time";
 import css from "./assignments.module.css";
 import { OverrideFields } from "./OverrideFields";
 import { read, told, typed } from "./overrides";
@@ -266,7 +266,7 @@ export default function Assignment({ id }: { id: string }) {
           <>
             <span>{data.is_group ? "Group of Units" : "Person"}</span>
             <span>priority {data.priority}</span>
-            <span>made by {data.created_by}</span>
+            <span>made by {who(data.created_by)}</span>
             <Ident id={data.id} what="Subject id" />
           </>
         }

@@ -9,7 +9,7 @@ import parts from "~/parts/parts.module.css";
 import { Card, Head } from "~/parts/Room";
 import { Empty, Loading, Trouble } from "~/parts/small";
 import { type Column, Named, Table } from "~/parts/Table";
-import { count } from "~/parts/time";
+import { count, who } from "~/parts/time";
 import { NewAssignment } from "./NewAssignment";
 import { told } from "./overrides";
 
@@ -42,7 +42,7 @@ const COLUMNS: Column<Subject>[] = [
   { head: "Services", cell: (subject) => <Brings services={subject.services} /> },
   { head: "Units", number: true, cell: (subject) => subject.unit_count },
   { head: "Priority", number: true, cell: (subject) => subject.priority },
-  { head: "Made by", number: true, cell: (subject) => subject.created_by },
+  { head: "Made by", number: true, cell: (subject) => who(subject.created_by) },
 ];
 
 /** All assignments: Subjects with their services and Units. */

@@ -12,7 +12,7 @@ import { Mark } from "~/parts/Mark";
 import { Card, Head } from "~/parts/Room";
 import { Ago, Command, Empty, Facts, Ident, Loading, Trouble } from "~/parts/small";
 import { type Column, Named, Table } from "~/parts/Table";
-import { count, full } from "~/parts/time";
+import { count, full, who } from "~/parts/time";
 
 const LASTS = [
   { value: "60", label: "1 hour" },
@@ -176,7 +176,7 @@ export default function ClaimCodes() {
       cell: (code) => (code.unit_id ? <Link href={`/units/${code.unit_id}`}>its Unit</Link> : "—"),
       bare: (code) => !code.unit_id,
     },
-    { head: "Made by", cell: (code) => code.created_by },
+    { head: "Made by", cell: (code) => who(code.created_by) },
     {
       head: "Ends",
       number: true,

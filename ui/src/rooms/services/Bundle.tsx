@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { bundle as readBundle } from "~/api/queries";
 import { Card, Head } from "~/parts/Room";
 import { Ago, Facts, Ident, Loading, Trouble } from "~/parts/small";
-import { bytes } from "~/parts/time";
+import { bytes, who } from "~/parts/time";
 import { Stages } from "./Stages";
 
 /** One deployment bundle and what became of it. */
@@ -34,7 +34,7 @@ export default function Bundle({ id }: { id: string }) {
                 ["Size", bytes(bundle.file_size)],
                 ["SHA-256", <Ident key="sha" id={bundle.sha256} what="SHA-256" />],
                 ["Signed by", bundle.signed_by || "not verified"],
-                ["Uploaded by", bundle.created_by],
+                ["Uploaded by", who(bundle.created_by)],
                 ["Uploaded", <Ago key="at" at={bundle.created_at} />],
               ]}
             />

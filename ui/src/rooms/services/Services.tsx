@@ -10,7 +10,7 @@ import { Mark } from "~/parts/Mark";
 import { Card, Head } from "~/parts/Room";
 import { Ago, Empty, Loading, Trouble } from "~/parts/small";
 import { type Column, Named, Table } from "~/parts/Table";
-import { bytes, count } from "~/parts/time";
+import { bytes, count, who } from "~/parts/time";
 import { Upload } from "./Upload";
 
 const LIMIT = 500;
@@ -45,7 +45,7 @@ const BUNDLES: Column<DeploymentBundle>[] = [
     cell: (bundle) => <Mark state={bundle.state} word={bundle.state === "error" ? "Refused" : undefined} />,
   },
   { head: "Signed by", cell: (bundle) => bundle.signed_by || "—", bare: (bundle) => bundle.signed_by === "" },
-  { head: "Uploaded by", cell: (bundle) => bundle.created_by },
+  { head: "Uploaded by", cell: (bundle) => who(bundle.created_by) },
   { head: "Uploaded", number: true, cell: (bundle) => <Ago at={bundle.created_at} /> },
 ];
 

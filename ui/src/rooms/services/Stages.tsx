@@ -36,7 +36,8 @@ export function Stages({ bundle }: { bundle: DeploymentBundle }) {
                 : undefined
           }
         />
-        {bundle.build_info && (
+        {/* The stage that failed says the same, at its place. */}
+        {bundle.build_info && !bundle.stages.some((stage) => stage.message === bundle.build_info) && (
           <span>
             <Prose text={bundle.build_info} />
           </span>
