@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::network::{ip, switch};
+use super::network::ip;
 use super::{Place, Stage};
 use crate::outside;
 
@@ -126,10 +126,11 @@ fn unmount_below(folder: &Path) -> Result<()> {
 }
 
 fn remove_network(stage: &Stage) -> Result<()> {
-    let namespaces = Place::ALL.map(|place| stage.namespace(place));
-    for namespace in namespaces.into_iter().chain([switch(stage)]) {
-        if Path::new("/run/netns").join(&namespace).exists() {
-            ip(&["netns", "delete", &namespace])?;
+    let prefix = format!("{}-", stage.prefix());
+    for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(&prefix) {
+            ip(&["netns", "delete", &name])?;
         }
     }
     // The host's leg goes with the switch, a moment after its last process; not if it was never

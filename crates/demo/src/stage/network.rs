@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use super::{Place, Stage};
 
 /// The namespace with the bridge.
-pub fn switch(stage: &Stage) -> String {
+fn switch(stage: &Stage) -> String {
     format!("{}-switch", stage.prefix())
 }
 
