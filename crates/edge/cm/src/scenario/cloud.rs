@@ -1,4 +1,9 @@
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use aos_cloud_protocol::{
     Body, Caps, DesiredStatus, DiscoveryRequest, DiscoveryResponse, Header, Message, Secret,
@@ -28,8 +33,12 @@ pub(super) struct Cloud {
     say: mpsc::UnboundedSender<Vec<u8>>,
     cut: watch::Sender<u64>,
     tasks: Vec<JoinHandle<()>>,
+    /// The newest desired state that was not acked, with its txn: it is sent again on each connection.
+    unacked: Unacked,
     whole: UnitStatus,
 }
+
+type Unacked = Arc<Mutex<Option<(String, Vec<u8>)>>>;
 
 fn system_id() -> SystemId {
     SystemId::new("unit").unwrap()
@@ -60,6 +69,8 @@ impl Cloud {
         let (tell, heard) = mpsc::unbounded_channel();
         let (say, mut to_say) = mpsc::unbounded_channel::<Vec<u8>>();
         let (cut, cutting) = watch::channel(0);
+        let unacked = Unacked::default();
+        let again = unacked.clone();
         let shaking = acceptor.clone();
         let finding = tokio::spawn(async move {
             loop {
@@ -81,6 +92,11 @@ impl Cloud {
                 let mut cutting = cutting.clone();
                 cutting.borrow_and_update();
                 let (mut sink, mut source) = socket.split();
+                let waiting = again.lock().unwrap().clone();
+                if let Some((_, frame)) = waiting {
+                    let frame = tungstenite::Message::Binary(frame.into());
+                    let _ = sink.send(frame).await;
+                }
                 loop {
                     tokio::select! {
                         Some(frame) = to_say.recv() => {
@@ -91,6 +107,12 @@ impl Cloud {
                             let Some(Ok(frame)) = frame else { break };
                             let tungstenite::Message::Binary(frame) = frame else { continue };
                             let message = decode(&frame, &Caps::default()).unwrap().message;
+                            if message.body == Body::Ack {
+                                let mut waiting = again.lock().unwrap();
+                                if waiting.as_ref().is_some_and(|(txn, _)| *txn == message.header.txn) {
+                                    *waiting = None;
+                                }
+                            }
                             if !matches!(message.body, Body::Ack | Body::Nack(_)) {
                                 let ack = super::cloud::message(message.header.txn.clone(), Body::Ack);
                                 let ack = tungstenite::Message::Binary(ack.into());
@@ -109,6 +131,7 @@ impl Cloud {
             say,
             cut,
             tasks: vec![finding, talking],
+            unacked,
             whole: UnitStatus::default(),
         }
     }
@@ -131,7 +154,9 @@ impl Cloud {
     pub(super) async fn desire(&self, desired: DesiredStatus) {
         let txn = uuid::Uuid::new_v4().to_string();
         let body = Body::DesiredStatus(desired);
-        self.say.send(message(txn, body)).unwrap();
+        let frame = message(txn.clone(), body);
+        *self.unacked.lock().unwrap() = Some((txn, frame.clone()));
+        self.say.send(frame).unwrap();
     }
 
     /// The next message that is wanted.

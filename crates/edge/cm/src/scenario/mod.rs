@@ -117,7 +117,7 @@ async fn killed_at_any_moment_it_goes_on_where_it_was() {
         stage.start().await;
         stage.settle(desired(&[("web", "1", 2)])).await;
         let wish = desired(&[("web", "2", 2), ("db", "1", 1)]);
-        stage.cloud.desire(wish.clone()).await;
+        stage.cloud.desire(wish).await;
         tokio::time::sleep(Duration::from_millis(millis)).await;
         stage.kill().await;
         assert!(
@@ -129,8 +129,6 @@ async fn killed_at_any_moment_it_goes_on_where_it_was() {
             "services run on"
         );
         stage.start().await;
-        // What was not acked comes again, as from a real cloud.
-        stage.cloud.desire(wish).await;
         let done = stage
             .cloud
             .whole(|status| {
