@@ -32,10 +32,12 @@
 
 mod accounts;
 mod actor;
+mod assignments;
 mod audit;
 mod blobs;
 mod bundles;
 mod change;
+mod claim_codes;
 mod columns;
 mod compose;
 mod compose_input;

@@ -243,3 +243,24 @@ async fn an_over_long_bundle_and_a_wrong_form_are_refused_at_the_door() {
     );
     bench.upload(&As::default(), "", &[7; 10]).await.expect(401);
 }
+
+#[tokio::test]
+async fn a_fault_of_the_cloud_ends_a_bundle_too() {
+    let bench = Bench::new().await;
+    let owner = bench.owner().await;
+    let (_, signer) = bench.certificate(&owner, KeyAlgorithm::Rsa2048).await;
+    let folder = bundle_folder(&[("http", "1.0.0")]);
+    // Where blobs are written first there is now a file.
+    std::fs::remove_dir_all(bench.data.join("blobs")).unwrap();
+    std::fs::write(bench.data.join("blobs"), "").unwrap();
+    let shown = bench
+        .upload(&owner, "?wait=true", &signed(folder.path(), &signer))
+        .await
+        .expect(201);
+    assert_eq!(shown["state"], "error");
+    assert_eq!(stage(&shown, "convert")["state"], "failed", "{shown:#}");
+    assert_eq!(
+        bench.get(&owner, paths::SERVICES).await.expect(200)["total"],
+        0
+    );
+}

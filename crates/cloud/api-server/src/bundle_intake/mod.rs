@@ -3,7 +3,10 @@
 //! Nothing is stored half: blobs are written first and mean nothing by themselves; services, versions and the bundle's
 //! end are one transaction. Blobs of a bundle that is refused late are collected as orphans.
 
-use std::{collections::HashMap, io::Write as _};
+mod failure;
+mod receive;
+
+use std::collections::HashMap;
 
 use aos_api::{
     BundleItem, BundleStage, BundleStageReport, BundleState, DeploymentBundle, StageState,
@@ -12,74 +15,12 @@ use aos_bundle::{ConvertedItem, OpenError, Opened, SignerCertificate};
 use aos_db::{Actor, BlobRow, NewVersion};
 use aos_image::BlobStore;
 use aos_types::ItemType;
-use axum::extract::Multipart;
-use http::StatusCode;
-use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
 use uuid::Uuid;
 
+pub(crate) use receive::{Received, receive};
+
 use crate::{ApiError, ApiState};
-
-/// A file that was taken in. It goes when this is dropped.
-pub(crate) struct Received {
-    file: NamedTempFile,
-    name: String,
-    size: u64,
-    sha256: String,
-}
-
-/// Takes the field `file` of a form into a file of its own, as long as it is not over-long.
-pub(crate) async fn receive(state: &ApiState, mut form: Multipart) -> Result<Received, ApiError> {
-    let cap = state.options().caps.bundle;
-    let broken = |error: axum::extract::multipart::MultipartError| {
-        ApiError::new(
-            StatusCode::BAD_REQUEST,
-            format!("the upload broke off: {}", error.body_text()),
-        )
-        .hint("send it again")
-    };
-    while let Some(mut field) = form.next_field().await.map_err(broken)? {
-        if field.name() != Some("file") {
-            continue;
-        }
-        let name: String = field
-            .file_name()
-            .unwrap_or("batch.tar.gz")
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(200)
-            .collect();
-        let mut file = NamedTempFile::with_prefix_in("upload-", &state.options().scratch)
-            .map_err(|error| ApiError::internal(&error))?;
-        let mut hash = Sha256::new();
-        let mut size = 0_u64;
-        while let Some(chunk) = field.chunk().await.map_err(broken)? {
-            size = size.saturating_add(chunk.len() as u64);
-            if size > cap {
-                return Err(ApiError::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    format!("the bundle is longer than the allowed {cap} bytes"),
-                )
-                .field("file"));
-            }
-            // Chunks are small and go to the page cache.
-            file.write_all(&chunk)
-                .map_err(|error| ApiError::internal(&error))?;
-            hash.update(&chunk);
-        }
-        return Ok(Received {
-            file,
-            name,
-            size,
-            sha256: hex::encode(hash.finalize()),
-        });
-    }
-    Err(
-        ApiError::new(StatusCode::BAD_REQUEST, "the form has no field `file`")
-            .field("file")
-            .hint("send `multipart/form-data` with the bundle in the field `file`"),
-    )
-}
+use failure::{Failure, place_of, refusal};
 
 /// Works in the background; gives the bundle as it is at the start.
 pub(crate) async fn start(
@@ -118,33 +59,6 @@ pub(crate) async fn work(
         .await
         .map_err(|error| ApiError::internal(&error))?
 }
-
-/// Why a stage failed, for people.
-struct Failure {
-    message: String,
-    hint: Option<String>,
-}
-
-impl Failure {
-    fn new(message: impl Into<String>, hint: &str) -> Self {
-        Self {
-            message: message.into(),
-            hint: Some(hint.to_owned()),
-        }
-    }
-
-    fn of(error: &(dyn std::error::Error + 'static), hint: &str) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            text.push_str(": ");
-            text.push_str(&inner.to_string());
-            cause = inner.source();
-        }
-        Self::new(text, hint)
-    }
-}
-
 struct Intake {
     state: ApiState,
     actor: Actor,
@@ -197,7 +111,37 @@ impl Intake {
         }
     }
 
-    async fn run(mut self, received: Received) -> Result<DeploymentBundle, ApiError> {
+    /// Works until the end. A fault of the cloud itself ends the bundle too, so that it is not "processing" for ever.
+    async fn run(self, received: Received) -> Result<DeploymentBundle, ApiError> {
+        let (state, actor, id) = (self.state.clone(), self.actor.clone(), self.bundle.id);
+        let is_check = self.bundle.is_check;
+        let worked = self.stages(received).await;
+        if let Err(error) = &worked
+            && !is_check
+            && let Ok(bundle) = state.db().bundle(&actor, id).await
+        {
+            let running = bundle
+                .stages
+                .iter()
+                .find(|stage| stage.state == StageState::Running)
+                .map_or(BundleStage::Verify, |stage| stage.stage);
+            let failure = Failure {
+                message: error.body().message.clone(),
+                hint: error.body().hint.clone(),
+            };
+            let intake = Self {
+                state,
+                actor,
+                bundle,
+            };
+            if let Err(error) = intake.fail(running, failure).await {
+                tracing::error!(error = error.body().message, "a bundle stays as it is");
+            }
+        }
+        worked
+    }
+
+    async fn stages(mut self, received: Received) -> Result<DeploymentBundle, ApiError> {
         let state = self.state.clone();
         let _turn = state
             .conversions()
@@ -512,37 +456,6 @@ impl Intake {
         Ok(())
     }
 }
-
-/// Which stage an error of opening belongs to, and what to do about it.
-fn place_of(error: &OpenError) -> (BundleStage, &'static str) {
-    match error {
-        OpenError::Config(_) | OpenError::ConfigDiffers => (
-            BundleStage::Read,
-            "mend config.yaml (`aos bundle check` finds the same), then sign and upload it again",
-        ),
-        OpenError::Io { .. } => (BundleStage::Verify, "the cloud's disk is at fault"),
-        OpenError::TooLong { .. } | OpenError::Archive { .. } => (
-            BundleStage::Verify,
-            "make it smaller, or pack it again with `aos bundle sign`",
-        ),
-        _ => (
-            BundleStage::Verify,
-            "sign it with `aos bundle sign` and a certificate of this cloud (`aos login`)",
-        ),
-    }
-}
-
-/// A refusal of the store as a failure; a fault of the cloud stays an error.
-fn refusal(error: ApiError) -> Result<Failure, ApiError> {
-    if error.status().is_server_error() {
-        return Err(error);
-    }
-    Ok(Failure {
-        message: error.body().message.clone(),
-        hint: error.body().hint.clone(),
-    })
-}
-
 fn platform(os: &str, architecture: &str, variant: &str) -> String {
     let mut text = format!("{os}/{architecture}");
     if !variant.is_empty() {
