@@ -169,3 +169,21 @@ fn stop_on_signal() -> Result<CancellationToken, Failure> {
     });
     Ok(stop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_of_the_documentation_can_be_read() {
+        let file: NodeFile =
+            toml::from_str(include_str!("../../../docs/examples/node.toml")).unwrap();
+        let iam = file.iam.unwrap();
+        assert!(iam.is_main());
+        let config = include_bytes!("../../../docs/examples/unit-config.json");
+        let config = aos_types::UnitConfig::from_slice(config).unwrap();
+        assert_eq!(config.nodes[0].node_type, iam.node.node_type);
+        assert_eq!(file.cm.unwrap().iam_protected, iam.protected_listen);
+        assert_eq!(file.sm.unwrap().iam_public, iam.public_listen);
+    }
+}
