@@ -27,10 +27,15 @@ export async function openBrowser({ url, spki, shots, forgive = () => false }) {
     acceptDownloads: false,
   });
   const problems = [];
+  let changes = 0;
   const home = new URL(url).hostname;
   const watch = (page) => {
     page.on("console", (message) => {
-      if (message.type() !== "error" || message.text().includes(CHANGED)) return;
+      if (message.type() !== "error") return;
+      if (message.text().includes(CHANGED)) {
+        changes += 1;
+        return;
+      }
       const told = { kind: "console", text: message.text(), at: message.location().url ?? "" };
       if (!forgive(told)) problems.push(`console error: ${told.text} (${told.at})`);
     });
@@ -49,6 +54,20 @@ export async function openBrowser({ url, spki, shots, forgive = () => false }) {
   return {
     page,
     problems,
+    /** Loads an address and waits until `there` is seen; once more if the machine's interfaces changed meanwhile. */
+    visit: async (address, there) => {
+      for (let tries = 0; ; tries += 1) {
+        const before = changes;
+        try {
+          await page.goto(address);
+          await page.locator(there).first().waitFor({ timeout: 8000 });
+          return;
+        } catch (error) {
+          const changed = changes > before || String(error).includes(CHANGED);
+          if (!changed || tries === 4) throw error;
+        }
+      }
+    },
     shot: async (name, whole = false) => {
       if (shots)
         await page.screenshot({ path: join(shots, `${name}.png`), fullPage: whole, animations: "disabled" });

@@ -28,11 +28,10 @@ async function ownerLink(given) {
 }
 
 /** Signs in, by the owner link or by name and password. */
-export async function enter({ page, shot }, { url, link, user, password }) {
+export async function enter({ page, shot, visit }, { url, link, user, password }) {
   if (link) {
     const at = new URL(link);
-    await page.goto(new URL(`${at.pathname}${at.hash}`, url).href);
-    await page.getByRole("heading", { name: "Welcome" }).waitFor();
+    await visit(new URL(`${at.pathname}${at.hash}`, url).href, 'h1:has-text("Welcome")');
     must(!page.url().includes("token"), "the one-time token stays in the address bar");
     await shot("welcome");
     await page.getByLabel("Name", { exact: true }).fill(user);
@@ -40,8 +39,7 @@ export async function enter({ page, shot }, { url, link, user, password }) {
     await page.getByLabel("Password again", { exact: true }).fill(password);
     await page.getByRole("button", { name: "Make the owner and sign in" }).click();
   } else {
-    await page.goto(url);
-    await page.getByRole("heading", { name: "Sign in" }).waitFor();
+    await visit(url, 'h1:has-text("Sign in")');
     await shot("sign-in");
     await page.getByLabel("Name", { exact: true }).fill(user);
     await page.getByLabel("Password", { exact: true }).fill(password);
@@ -58,9 +56,8 @@ async function settle(page) {
 }
 
 /** Opens a Unit from the list by system id or name; without one, the first. Says whether there was one. */
-export async function openUnit({ page }, name) {
-  await page.goto(new URL("/units", page.url()).href);
-  await page.getByRole("heading", { name: "Units", level: 1 }).waitFor();
+export async function openUnit({ page, visit }, name) {
+  await visit(new URL("/units", page.url()).href, 'h1:has-text("Units")');
   await settle(page);
   const rows = page.locator("tr[data-unit]");
   const row = name ? rows.filter({ hasText: name }) : rows;
@@ -170,7 +167,7 @@ async function first(page) {
 
 /** Goes through all rooms by keyboard where there is a key for it; gives the addresses of what it found there. */
 export async function rooms(browser, unit) {
-  const { page, shot } = browser;
+  const { page, shot, visit } = browser;
   const found = ["/units", "/services", "/bundles", "/assignments", "/models", "/claim-codes", "/audit"];
   const keep = (path) => path && found.push(path);
   keep(await unitRoom(browser, unit));
@@ -192,7 +189,7 @@ export async function rooms(browser, unit) {
       await shut(page);
     }
   }
-  await page.goto(new URL("/bundles", page.url()).href);
+  await visit(new URL("/bundles", page.url()).href, "main h1");
   await page.getByRole("tab", { name: "Bundles", selected: true }).waitFor();
   await settle(page);
   await shot("bundles");
@@ -268,10 +265,9 @@ export async function rooms(browser, unit) {
 }
 
 /** Every room in both looks and on a narrow screen, where nothing may reach over the edge. */
-export async function looks({ page, shot }, url, paths) {
+export async function looks({ page, shot, visit }, url, paths) {
   const go = async (path) => {
-    await page.goto(new URL(path, url).href);
-    await page.locator("main h1").waitFor();
+    await visit(new URL(path, url).href, "main h1");
     await page.locator('[data-link="live"]').waitFor();
     await settle(page);
   };
@@ -305,9 +301,8 @@ export async function looks({ page, shot }, url, paths) {
 }
 
 /** The keyboard's first stop is the skip link, and it works. */
-async function skip({ page }, url) {
-  await page.goto(new URL("/units", url).href);
-  await page.getByRole("heading", { name: "Units", level: 1 }).waitFor();
+async function skip({ page, visit }, url) {
+  await visit(new URL("/units", url).href, 'h1:has-text("Units")');
   await page.keyboard.press("Tab");
   must(
     await page.evaluate(() => document.activeElement?.getAttribute("href") === "#room"),

@@ -1,23 +1,24 @@
 import { useQuery } from "@tanstack/react-query";
-import { lazy, Suspense } from "react";
+import { Suspense } from "react";
 import { Redirect, Route, Switch, useLocation } from "wouter";
 import { me } from "./api/queries";
 import { Loading, Trouble } from "./parts/small";
 import { Door } from "./rooms/door/Door";
 import { NotFound } from "./rooms/NotFound";
+import { lazily } from "./shell/lazily";
 import { Shell } from "./shell/Shell";
 
-const Units = lazy(() => import("./rooms/units/Units"));
-const Unit = lazy(() => import("./rooms/unit/Unit"));
-const Services = lazy(() => import("./rooms/services/Services"));
-const Service = lazy(() => import("./rooms/services/Service"));
-const Bundle = lazy(() => import("./rooms/services/Bundle"));
-const Assignments = lazy(() => import("./rooms/assignments/Assignments"));
-const Assignment = lazy(() => import("./rooms/assignments/Assignment"));
-const Models = lazy(() => import("./rooms/models/Models"));
-const Model = lazy(() => import("./rooms/models/Model"));
-const ClaimCodes = lazy(() => import("./rooms/claims/ClaimCodes"));
-const Audit = lazy(() => import("./rooms/audit/Audit"));
+const Units = lazily(() => import("./rooms/units/Units"));
+const Unit = lazily(() => import("./rooms/unit/Unit"));
+const Services = lazily(() => import("./rooms/services/Services"));
+const Service = lazily(() => import("./rooms/services/Service"));
+const Bundle = lazily(() => import("./rooms/services/Bundle"));
+const Assignments = lazily(() => import("./rooms/assignments/Assignments"));
+const Assignment = lazily(() => import("./rooms/assignments/Assignment"));
+const Models = lazily(() => import("./rooms/models/Models"));
+const Model = lazily(() => import("./rooms/models/Model"));
+const ClaimCodes = lazily(() => import("./rooms/claims/ClaimCodes"));
+const Audit = lazily(() => import("./rooms/audit/Audit"));
 
 /** Who may come in, and which room an address leads to. */
 export function App() {

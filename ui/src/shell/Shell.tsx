@@ -6,6 +6,7 @@ import { Link, useLocation } from "wouter";
 import { makeEvents } from "~/api/events";
 import type { Me } from "~/api/types";
 import { Account } from "./Account";
+import { Boundary } from "./Boundary";
 import { Keys } from "./Keys";
 import { LinkBanner, LinkState } from "./LinkState";
 import { Logo } from "./Logo";
@@ -90,7 +91,7 @@ export function Shell({ user, children }: { user: Me; children: ReactNode }) {
       <div className={css.stage}>
         <LinkBanner />
         <main id="room" ref={main} tabIndex={-1} className={css.room}>
-          {children}
+          <Boundary room={room}>{children}</Boundary>
         </main>
       </div>
       <nav className={css.tabs} aria-label="Rooms">
