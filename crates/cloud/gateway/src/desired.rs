@@ -1,22 +1,11 @@
 //! From what the store holds of a Unit to its desired state.
 
 use aos_cloud_protocol::{Certificate, CertificateChain, DesiredStatus};
-use aos_compose::{
-    Assigned, Composed, Node, Outcome, Platform, Readiness, Service, Subject, Trust, Unit, Version,
-};
-use aos_db::{Assignment, DesiredContent, NewDesired, UnitForCompose, VersionForCompose};
+use aos_compose::{Composed, Outcome, Trust};
+use aos_db::{ComposeInputError, DesiredContent, NewDesired, UnitForCompose};
 use aos_pki::{Fingerprint, Signer};
-use aos_types::{ArchInfo, Digest, ItemConfig, ItemId, OsInfo, OwnerId, SubjectId, SubjectType};
 
 use crate::BLOB_CHAIN_NAME;
-
-/// What is stored of a Unit cannot be turned into a desired state.
-#[derive(Debug, thiserror::Error)]
-#[error("the desired state of Unit `{unit}` cannot be composed: {why}")]
-pub(crate) struct ComposeError {
-    unit: String,
-    why: String,
-}
 
 /// The certificates by which a Unit checks what this signer signed. The root is not among them: the Unit has it.
 pub(crate) fn trust(signer: &Signer) -> Trust {
@@ -50,12 +39,8 @@ fn is_self_signed(der: &[u8]) -> bool {
 pub(crate) fn compose(
     unit: &UnitForCompose,
     trust: &Trust,
-) -> Result<(DesiredStatus, NewDesired), ComposeError> {
-    let input = input(unit, trust).map_err(|why| ComposeError {
-        unit: unit.system_uid.clone(),
-        why,
-    })?;
-    let Composed { desired, reports } = aos_compose::compose(&input);
+) -> Result<(DesiredStatus, NewDesired), ComposeInputError> {
+    let Composed { desired, reports } = aos_compose::compose(&unit.input(trust)?);
     let mut left_out: Vec<String> = reports
         .iter()
         .filter(|report| report.version.is_none())
@@ -108,115 +93,11 @@ fn content(desired: &DesiredStatus) -> DesiredContent {
     }
 }
 
-fn input(unit: &UnitForCompose, trust: &Trust) -> Result<Unit, String> {
-    let owner = OwnerId::new(unit.tenant.to_string()).map_err(|error| error.to_string())?;
-    let subjects = unit
-        .subjects
-        .iter()
-        .map(|subject| {
-            Ok(Subject {
-                id: SubjectId::new(subject.id.to_string()).map_err(|error| error.to_string())?,
-                subject_type: if subject.is_group {
-                    SubjectType::Group
-                } else {
-                    SubjectType::User
-                },
-                priority: (subject.priority > 0).then_some(subject.priority),
-                services: unit
-                    .assignments
-                    .iter()
-                    .filter(|assignment| assignment.subject.id == subject.id)
-                    .map(|assignment| assigned(assignment, &owner))
-                    .collect::<Result<_, String>>()?,
-            })
-        })
-        .collect::<Result<_, String>>()?;
-    Ok(Unit {
-        nodes: unit
-            .nodes
-            .iter()
-            .map(|node| Node {
-                id: node.info.id.clone(),
-                node_type: node.info.node_type.clone(),
-                wanted: None,
-                runtimes: node.runtimes.clone(),
-            })
-            .collect(),
-        unit_config: unit.unit_config.clone(),
-        subjects,
-        trust: trust.clone(),
-    })
-}
-
-fn assigned(assignment: &Assignment, owner: &OwnerId) -> Result<Assigned, String> {
-    Ok(Assigned {
-        service: Service {
-            id: ItemId::new(assignment.service.to_string()).map_err(|error| error.to_string())?,
-            codename: assignment.codename.clone(),
-            owner: owner.clone(),
-            versions: assignment
-                .versions
-                .iter()
-                .map(version)
-                .collect::<Result<_, String>>()?,
-        },
-        num_instances: assignment.overrides.num_instances,
-        labels: assignment.overrides.labels.clone(),
-        priority: assignment.overrides.priority,
-    })
-}
-
-fn version(version: &VersionForCompose) -> Result<Version, String> {
-    let index_digest: Digest = version
-        .index_digest
-        .parse()
-        .map_err(|error| format!("version {}: {error}", version.version))?;
-    let (readiness, runtimes) =
-        match serde_json::from_value::<ItemConfig>(version.configuration.clone()) {
-            Ok(config) => (Readiness::Ready, config.runtimes),
-            Err(error) => (
-                Readiness::Unusable(format!("its configuration cannot be read: {error}")),
-                Vec::new(),
-            ),
-        };
-    Ok(Version {
-        version: version.version.clone(),
-        readiness,
-        index_digest,
-        platforms: version
-            .platforms
-            .iter()
-            .map(|text| platform(text))
-            .collect(),
-        runtimes,
-        min_instances: version.min_num_instances,
-        labels: version.labels.clone(),
-        priority: version.priority,
-    })
-}
-
-/// `os/architecture[/variant]`.
-fn platform(text: &str) -> Platform {
-    let mut parts = text.splitn(3, '/');
-    let mut part = || parts.next().unwrap_or_default().to_owned();
-    let (os, architecture, variant) = (part(), part(), part());
-    Platform {
-        os: OsInfo {
-            os,
-            ..OsInfo::default()
-        },
-        arch: ArchInfo {
-            architecture,
-            variant: (!variant.is_empty()).then_some(variant),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use aos_api::Overrides;
-    use aos_db::AssignedSubject;
+    use aos_db::{AssignedSubject, Assignment, VersionForCompose};
     use uuid::Uuid;
 
     fn unit(configuration: serde_json::Value) -> UnitForCompose {
@@ -278,23 +159,5 @@ mod tests {
             "{}",
             new.reason
         );
-    }
-
-    #[test]
-    fn platforms_are_split() {
-        let of = |text: &str| {
-            let platform = platform(text);
-            (
-                platform.os.os,
-                platform.arch.architecture,
-                platform.arch.variant,
-            )
-        };
-        assert_eq!(of("linux/amd64"), ("linux".into(), "amd64".into(), None));
-        assert_eq!(
-            of("linux/arm64/v8"),
-            ("linux".into(), "arm64".into(), Some("v8".into()))
-        );
-        assert_eq!(of(""), (String::new(), String::new(), None));
     }
 }

@@ -8,7 +8,7 @@ mod records;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use aos_api::{OnlineStatus, Severity, TimelineKind};
-use aos_db::{DbError, Happening};
+use aos_db::{ComposeInputError, DbError, Happening};
 use aos_session::{Input, Output, Record, Session};
 use aos_time::{SystemChance, Timestamp};
 use aos_types::SystemId;
@@ -23,7 +23,6 @@ use uuid::Uuid;
 use self::{desired::Sending, records::record_of};
 use crate::{
     blob_urls::AnswerError,
-    desired::ComposeError,
     gateway::Shared,
     incoming::{Arrived, Incoming, arrived},
 };
@@ -54,7 +53,7 @@ enum LinkError {
     #[error(transparent)]
     Db(#[from] DbError),
     #[error(transparent)]
-    Compose(#[from] ComposeError),
+    Compose(#[from] ComposeInputError),
     #[error(transparent)]
     Answer(#[from] AnswerError),
     #[error("the id `{0}` of a Unit in the store is not usable")]
@@ -252,7 +251,7 @@ impl Link {
         self.feed(Input::Connected).await
     }
 
-    async fn note_compose_error(&mut self, error: &ComposeError) -> Result<(), LinkError> {
+    async fn note_compose_error(&mut self, error: &ComposeInputError) -> Result<(), LinkError> {
         let event = Happening::new(TimelineKind::Desired, Severity::Error, error.to_string());
         Ok(self.shared.options.db.note(self.unit, &[event]).await?)
     }
