@@ -4,6 +4,16 @@
 //! inputs always give the same outputs. This crate holds the one timestamp type, the [`Clock`] and [`Chance`] traits the
 //! shells implement with the machine's own, and simulated ones that tests own.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "tests may fail loudly"
+    )
+)]
+
 mod chance;
 mod clock;
 mod timestamp;

@@ -46,15 +46,14 @@ fn owner(network_id: &str) -> Result<OwnerId, Status> {
 fn ports(
     data: &sm::UpdateItemNetworkParams,
 ) -> Result<(Vec<ExposedPort>, Vec<Allowed>), Box<dyn std::error::Error>> {
-    let exposed = data.exposed_ports.iter().map(|text| Ok(text.parse()?));
-    let allowed = data
+    let exposed: Result<Vec<ExposedPort>, BadPort> =
+        data.exposed_ports.iter().map(|text| text.parse()).collect();
+    let allowed: Result<Vec<AllowedConnection>, _> = data
         .allowed_connections
         .iter()
-        .map(|text| Ok(text.parse::<AllowedConnection>()?.into()));
-    Ok((
-        exposed.collect::<Result<_, BadPort>>()?,
-        allowed.collect::<Result<_, Box<dyn std::error::Error>>>()?,
-    ))
+        .map(|text| text.parse())
+        .collect();
+    Ok((exposed?, allowed?.into_iter().map(Allowed::from).collect()))
 }
 
 #[tonic::async_trait]
