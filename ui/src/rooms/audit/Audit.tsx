@@ -3,19 +3,42 @@ import { useDebouncedValue } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { ScrollText, Search } from "lucide-react";
 import { useState } from "react";
+import { Link } from "wouter";
 import { audit } from "~/api/queries";
 import type { AuditEntry } from "~/api/types";
 import { Card, Head } from "~/parts/Room";
 import { Ago, Empty, Loading, Trouble } from "~/parts/small";
 import { type Column, Table } from "~/parts/Table";
+import { who } from "~/parts/time";
 
 const PAGE = 100;
 const MOST = 1000;
 
+const ROOMS: Record<string, string> = {
+  unit: "/units",
+  service: "/services",
+  bundle: "/bundles",
+  subject: "/assignments",
+  "unit-model": "/models",
+};
+
+/** What was changed: its kind and the end of its id, leading there where there is a room for it. */
+function Target({ target }: { target: string }) {
+  const [kind = "", id = ""] = target.split(/:(.*)/s);
+  const short = id.length === 36 ? `…${id.slice(-12)}` : id;
+  const name = (
+    <span title={target}>
+      {kind} <code>{short}</code>
+    </span>
+  );
+  const room = ROOMS[kind];
+  return room && id !== "" ? <Link href={`${room}/${id}`}>{name}</Link> : name;
+}
+
 const COLUMNS: Column<AuditEntry>[] = [
-  { head: "Who", cell: (entry) => entry.actor },
+  { head: "Who", cell: (entry) => who(entry.actor) },
   { head: "What", cell: (entry) => <code>{entry.action}</code> },
-  { head: "To what", cell: (entry) => <code>{entry.target}</code> },
+  { head: "To what", cell: (entry) => <Target target={entry.target} /> },
   { head: "More", cell: (entry) => entry.detail || "—", bare: (entry) => entry.detail === "" },
   { head: "When", number: true, cell: (entry) => <Ago at={entry.at} /> },
 ];

@@ -73,12 +73,12 @@ export function Why({ unit, service, close }: { unit: string; service: string | 
                       {RULES[rule.rule] ?? rule.rule}
                       <span className="only-heard">: {HEARD[rule.outcome]}</span>
                     </b>
-                    {rule.text && (
+                    {rule.text && rule.outcome !== "not_checked" && (
                       <p>
                         <Prose text={rule.text} />
                       </p>
                     )}
-                    {rule.hint && rule.outcome !== "pass" && (
+                    {rule.hint && (rule.outcome === "fail" || rule.outcome === "waiting") && (
                       <p className={css.hint}>
                         <Prose text={rule.hint} />
                       </p>
