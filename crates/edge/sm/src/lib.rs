@@ -25,28 +25,23 @@
     )
 )]
 
+mod app;
+mod cm;
+mod cm_handle;
+mod container;
+mod error;
+mod images;
+mod launcher;
+mod networks;
+mod node;
+mod node_config;
 mod options;
+mod permissions;
+mod places;
+mod records;
+mod resources;
+mod restart;
 
+pub use app::run;
+pub use error::Error;
 pub use options::{Options, RuntimeOptions};
-
-use tokio_util::sync::CancellationToken;
-
-/// Why SM ended.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A setting cannot be used.
-    #[error("setting `{field}` {why}")]
-    Option {
-        /// Which.
-        field: &'static str,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-/// Runs SM until `stop` is cancelled. The instances run on.
-pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Error> {
-    let _ = options;
-    stop.cancelled().await;
-    Ok(())
-}

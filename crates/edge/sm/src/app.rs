@@ -1,0 +1,253 @@
+use std::{sync::Arc, time::Duration};
+
+use aos_netstack::{KernelOptions, KernelStack, NetworkStack};
+use aos_pki::{CertKind, CertSource, ClientTls, Expect, Roots, Trust, unit_client};
+use aos_runtime::{
+    CrunOptions, CrunRuntime, Exit, Runtime, StopPolicy,
+    keeper::{LogPolicy, Starter},
+};
+use aos_store::Store;
+use aos_types::NodeInfo;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Error, Options,
+    cm::{self, Link},
+    cm_handle::CmHandle,
+    images::Images,
+    launcher::{Launcher, Setup},
+    networks::Networks,
+    node,
+    node_config::NodeConfigs,
+    permissions::Permissions,
+    places::Places,
+    records::{self, Kept},
+    resources::Resources,
+};
+
+/// How long one run of the OCI runtime may take.
+const RUNTIME_DEADLINE: Duration = Duration::from_secs(30);
+/// The one record's key.
+const OWN: &str = "own";
+
+/// Runs SM until `stop` is cancelled. The instances run on.
+pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Error> {
+    aos_pki::install_provider();
+    let store = Store::open(options.state_dir.join("sm.db"), records::SCHEMA)?;
+    let kept = Kept::new(&store);
+    let stop = stop.child_token();
+    // Without a root nothing is trusted, and nothing was ever started.
+    let Some(roots) = aos_ipc::wait_for_root(&options.ca_cert, &stop).await else {
+        return Ok(());
+    };
+    let identity = Identity::new(&options, roots);
+    let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
+    let (keeping, until) = (identity.clone(), stop.clone());
+    tasks.spawn(async move {
+        keeping.keep(&until).await;
+        Ok(())
+    });
+    let result = serve(&options, kept, &identity, &mut tasks, &stop).await;
+    stop.cancel();
+    let ended = join(tasks, &stop).await;
+    result.and(ended)
+}
+
+/// Who we are towards others.
+#[derive(Clone)]
+struct Identity {
+    source: CertSource,
+    trust: Trust,
+    iam_public: String,
+}
+
+impl Identity {
+    fn new(options: &Options, roots: Roots) -> Self {
+        Self {
+            source: CertSource::new(),
+            trust: Trust::new(roots),
+            iam_public: options.iam_public.clone(),
+        }
+    }
+
+    fn tls(&self, kind: CertKind) -> ClientTls {
+        unit_client(&self.source, &self.trust, Expect::kinds([kind]).same_unit())
+    }
+
+    /// Keeps the `sm` certificate up to date until `stop`.
+    async fn keep(&self, stop: &CancellationToken) {
+        let tls = self.tls(CertKind::Iam);
+        aos_ipc::keep_certificate(CertKind::Sm, &self.source, &self.iam_public, &tls, stop).await;
+    }
+}
+
+/// Starts all parts and waits for their end.
+async fn serve(
+    options: &Options,
+    kept: Kept,
+    identity: &Identity,
+    tasks: &mut JoinSet<Result<(), Error>>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let Some(node) = this_node(options, &kept, identity, stop).await? else {
+        return Ok(());
+    };
+    let runtime = node::runtime(&node, &options.runtime).ok_or(Error::Option {
+        field: "runtime.type",
+        why: "cannot name a runtime".into(),
+    })?;
+    let resources = Resources::load(options.resources_file.as_deref())?;
+    let info = cm::info(&node.id, &runtime, &resources.list());
+    let handle = CmHandle::new(node.id.clone());
+    let stack: Arc<dyn NetworkStack> = Arc::new(KernelStack::open(KernelOptions {
+        prefix: options
+            .interface_prefix
+            .parse()
+            .map_err(|error: aos_netstack::InvalidName| Error::Option {
+                field: "interface_prefix",
+                why: error.to_string(),
+            })?,
+        netns_dir: options.netns_dir.clone(),
+        nft: "nft".into(),
+    })?);
+    let networks = Networks::open(
+        stack,
+        handle.clone(),
+        kept.clone(),
+        options.dns_servers.clone(),
+    );
+    let networks = Arc::new(networks.await?);
+    let folder = options.state_dir.join("images");
+    let images = Images::open(
+        &folder,
+        &identity.source,
+        &identity.trust,
+        handle.clone(),
+        kept.clone(),
+    );
+    let images = Arc::new(images.await?);
+    let (containers, exits) = containers(options, stop).await?;
+    let node_configs = NodeConfigs::open(kept.node_config.clone()).await?;
+    let launcher = Launcher::new(
+        Setup {
+            runtime: containers,
+            images,
+            networks: networks.clone(),
+            permissions: Permissions {
+                iam_protected: options.iam_protected.clone(),
+                tls: identity.tls(CertKind::Iam),
+            },
+            kept,
+            node,
+            runtime_id: runtime.id,
+            resources,
+            places: Places {
+                storages: options.storage_dir(),
+                states: options.states_dir(),
+            },
+            host_base: options.host_base.clone(),
+            stop_policy: StopPolicy {
+                grace: Duration::from_secs(options.stop_grace_secs),
+                ..StopPolicy::default()
+            },
+            parallel: options.parallel,
+            keep_images: options.keep_images(),
+        },
+        stop.child_token(),
+    );
+    let (online, connected) = watch::channel(false);
+    let link = Arc::new(Link {
+        address: options.cm.clone(),
+        tls: identity.tls(CertKind::Cm),
+        source: identity.source.clone(),
+        handle,
+        launcher: launcher.clone(),
+        networks,
+        node_configs: Arc::new(node_configs),
+        info,
+        online,
+        longest_pause: Duration::from_secs(options.reconnect_max_secs.max(1)),
+    });
+    tasks.spawn(async move { Ok(launcher.run(exits, connected).await?) });
+    let until = stop.child_token();
+    tasks.spawn(async move {
+        link.run(until).await;
+        Ok(())
+    });
+    // Any part that ends by itself ends SM.
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        Some(ended) = tasks.join_next() => ended.map_err(Error::Task)?,
+    }
+}
+
+/// Waits for all parts; the first error counts.
+async fn join(
+    mut tasks: JoinSet<Result<(), Error>>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        result = result.and(ended.map_err(Error::Task).and_then(|ended| ended));
+        stop.cancel();
+    }
+    result
+}
+
+/// What this Node is: as IAM says, or as it said last if there is a set to start and IAM is not there yet.
+async fn this_node(
+    options: &Options,
+    kept: &Kept,
+    identity: &Identity,
+    stop: &CancellationToken,
+) -> Result<Option<NodeInfo>, Error> {
+    let stored = kept.node.get(OWN).await?;
+    let tls = identity.tls(CertKind::Iam);
+    let ask = node::ask(&options.iam_public, &tls, stop);
+    let asked = match stored {
+        None => ask.await,
+        // Offline is normal, and the Node does not become another one: start at once.
+        Some(stored) => match tokio::time::timeout(Duration::from_millis(500), ask).await {
+            Ok(asked) => asked,
+            Err(_) => return Ok(Some(stored)),
+        },
+    };
+    if let Some(node) = &asked {
+        kept.node.put(OWN, node).await?;
+    }
+    Ok(asked)
+}
+
+async fn containers(
+    options: &Options,
+    stop: &CancellationToken,
+) -> Result<(Arc<dyn Runtime>, mpsc::Receiver<Exit>), Error> {
+    let program = match &options.keeper_program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().map_err(|error| Error::Option {
+            field: "keeper_program",
+            why: format!("is not set and the running program cannot be found: {error}"),
+        })?,
+    };
+    let crun = CrunOptions {
+        program: options.runtime.executable.clone(),
+        root: options.crun_root(),
+        runtime_dir: options.runtime_dir.clone(),
+        writable_dir: options.state_dir.join("instances"),
+        cgroup_parent: options.cgroup_parent.clone(),
+        keeper: Starter {
+            program,
+            socket: options.keeper_socket(),
+            state_dir: options.state_dir.join("keeper"),
+        },
+        deadline: RUNTIME_DEADLINE,
+        max_instances: options.runtime.max_instances,
+        log: LogPolicy::default(),
+    };
+    let (runtime, exits) = CrunRuntime::open(crun, stop.child_token()).await?;
+    Ok((Arc::new(runtime), exits))
+}

@@ -1,0 +1,188 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use aos_ipc::{
+    convert::{error_to_proto, ident_from_proto, ident_to_proto, time_to_proto},
+    proto::{
+        aos::node::v1::{
+            self as pb, node_order::Order, node_report::Report,
+            node_service_client::NodeServiceClient,
+        },
+        servicemanager::v5 as sm,
+    },
+};
+use aos_types::{AosCode, Digest, ErrorInfo};
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Code, transport::Channel};
+
+use super::{Link, messages};
+use crate::launcher::Launcher;
+
+/// The protocol we speak.
+const PROTOCOL: u32 = 1;
+/// Reports that wait for CM.
+const QUEUE: usize = 64;
+
+type Out = mpsc::Sender<pb::NodeReport>;
+
+impl Link {
+    /// The channel for what servicemanager.v5 cannot say. A CM that does not have it is served by v5 alone.
+    pub(super) async fn attach(&self, channel: Channel) -> String {
+        let (out, reports) = mpsc::channel(QUEUE);
+        let hello = pb::Hello {
+            node_id: self.info.node_id.clone(),
+            protocol: PROTOCOL,
+        };
+        // The channel is new and empty.
+        let _ = say(&out, Report::Hello(hello)).await;
+        let mut client =
+            NodeServiceClient::new(channel).max_decoding_message_size(aos_ipc::MAX_MESSAGE);
+        let mut orders = match client.attach(ReceiverStream::new(reports)).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) if status.code() == Code::Unimplemented => {
+                tracing::info!(
+                    "CM speaks plain servicemanager.v5: it cannot be told of installs and exits"
+                );
+                return std::future::pending().await;
+            }
+            Err(status) => return aos_ipc::reason(&status),
+        };
+        self.handle.set_attached(true);
+        // Installs end with the session: CM asks again.
+        let stop = CancellationToken::new();
+        let _guard = stop.clone().drop_guard();
+        let tasks = TaskTracker::new();
+        let listen = async {
+            loop {
+                match orders.message().await {
+                    Ok(Some(pb::NodeOrder {
+                        order: Some(Order::Install(install)),
+                    })) => {
+                        tasks.spawn(carry_out(
+                            self.launcher.clone(),
+                            install,
+                            out.clone(),
+                            stop.clone(),
+                        ));
+                    }
+                    // A kind of order that a newer CM knows and we do not.
+                    Ok(Some(_)) => {}
+                    Ok(None) => return "CM has closed the stream".to_owned(),
+                    Err(status) if status.code() == Code::Unimplemented => {
+                        self.handle.set_attached(false);
+                        return std::future::pending().await;
+                    }
+                    Err(status) => return aos_ipc::reason(&status),
+                }
+            }
+        };
+        // Both end with the stream.
+        tokio::select! {
+            why = listen => why,
+            why = self.tell_ends(&out) => why,
+        }
+    }
+
+    /// Tells how instances ended, also those that ended while CM was away.
+    async fn tell_ends(&self, out: &Out) -> String {
+        loop {
+            let ends = self.launcher.untold_ends().await;
+            let mut told = Vec::new();
+            for (key, end) in ends {
+                let report = Report::InstanceExit(pb::InstanceExit {
+                    instance: Some(ident_to_proto(&end.ident)),
+                    version: end.version,
+                    exit_code: end.code,
+                    signal: end.signal,
+                    oom: end.oom,
+                    at: Some(time_to_proto(end.at)),
+                });
+                if say(out, report).await.is_err() {
+                    return "the stream to CM has ended".into();
+                }
+                told.push(key);
+            }
+            if !told.is_empty() {
+                self.launcher.ends_told(told).await;
+            }
+            self.launcher.ends().await;
+        }
+    }
+}
+
+/// Installs what CM names, starts and stops nothing, and says for each instance whether it is ready.
+async fn carry_out(
+    launcher: Arc<Launcher>,
+    install: pb::Install,
+    out: Out,
+    stop: CancellationToken,
+) {
+    let mut wanted: Vec<(sm::InstanceInfo, Result<Digest, ErrorInfo>)> = Vec::new();
+    for info in install.instances {
+        let digest = ident_from_proto(info.instance.clone())
+            .map_err(|error| ErrorInfo::from_error(AosCode::InvalidArgument, &error))
+            .and_then(|ident| {
+                messages::instance(ident, info.clone())
+                    .map(|instance| instance.manifest)
+                    .map_err(|why| ErrorInfo::new(AosCode::InvalidArgument, why))
+            });
+        wanted.push((info, digest));
+    }
+    let mut manifests: Vec<Digest> = wanted
+        .iter()
+        .filter_map(|(_, digest)| digest.as_ref().ok().copied())
+        .collect();
+    manifests.sort_unstable();
+    manifests.dedup();
+    let work: Vec<_> = manifests
+        .into_iter()
+        .map(|manifest| {
+            let (launcher, stop) = (launcher.clone(), stop.clone());
+            async move {
+                let result = launcher.images().install(manifest, &stop).await;
+                (manifest, result.err())
+            }
+        })
+        .collect();
+    let installed = stream::iter(work)
+        .buffer_unordered(launcher.parallel())
+        .collect::<BTreeMap<_, _>>();
+    let results = tokio::select! {
+        results = installed => results,
+        // What arrived is kept for the next attempt.
+        () = stop.cancelled() => return,
+    };
+    let instances = wanted
+        .into_iter()
+        .map(|(info, digest)| {
+            let error = match digest {
+                Ok(digest) => results.get(&digest).cloned().flatten(),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = &error {
+                tracing::warn!(manifest = info.manifest_digest, %error, "an image cannot be installed");
+            }
+            pb::InstanceInstalled {
+                instance: info.instance,
+                manifest_digest: info.manifest_digest,
+                error: error_to_proto(error.as_ref()),
+            }
+        })
+        .collect();
+    let result = Report::InstallResult(pb::InstallResult {
+        request_id: install.request_id,
+        instances,
+    });
+    // CM may have gone; it asks again.
+    let _ = say(&out, result).await;
+}
+
+async fn say(out: &Out, report: Report) -> Result<(), ()> {
+    out.send(pb::NodeReport {
+        report: Some(report),
+    })
+    .await
+    .map_err(|_| ())
+}

@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+
+use aos_ipc::proto::servicemanager::v5::{
+    self as pb, sm_incoming_messages::SmIncomingMessage, sm_outgoing_messages::SmOutgoingMessage,
+    sm_service_client::SmServiceClient,
+};
+use aos_time::{Clock, SystemClock};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use super::{Link, messages};
+use crate::launcher::Snapshot;
+
+/// Messages that wait for CM.
+const QUEUE: usize = 64;
+
+type Out = mpsc::Sender<pb::SmOutgoingMessages>;
+
+impl Link {
+    /// The control channel; gives the reason of its end.
+    pub(super) async fn register(&self, channel: Channel) -> String {
+        let mut snapshots = self.launcher.snapshots();
+        // What runs is known once the stored set was restored; before that CM would be told too little.
+        let first = match snapshots.wait_for(|snapshot| snapshot.launches > 0).await {
+            Ok(snapshot) => snapshot.clone(),
+            Err(_) => return "SM stops".into(),
+        };
+        let (out, messages) = mpsc::channel(QUEUE);
+        let introduction = [
+            SmOutgoingMessage::SmInfo(self.info.clone()),
+            messages::complete(&first),
+        ];
+        for message in introduction {
+            if say(&out, message).await.is_err() {
+                return "the stream to CM has ended".into();
+            }
+        }
+        let mut client =
+            SmServiceClient::new(channel).max_decoding_message_size(aos_ipc::MAX_MESSAGE);
+        let mut orders = match client.register_sm(ReceiverStream::new(messages)).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => return aos_ipc::reason(&status),
+        };
+        tracing::info!(cm = self.address, "connected to CM");
+        let tell = self.tell(&out, snapshots, first);
+        let listen = async {
+            loop {
+                match orders.message().await {
+                    Ok(Some(order)) => {
+                        if let Some(order) = order.sm_incoming_message
+                            && self.obey(order, &out).await.is_err()
+                        {
+                            return "the stream to CM has ended".to_owned();
+                        }
+                    }
+                    Ok(None) => return "CM has closed the stream".into(),
+                    Err(status) => return aos_ipc::reason(&status),
+                }
+            }
+        };
+        // Both end with the stream.
+        tokio::select! {
+            why = tell => why,
+            why = listen => why,
+        }
+    }
+
+    /// Tells every change, and all instances when a list was carried out.
+    async fn tell(
+        &self,
+        out: &Out,
+        mut snapshots: tokio::sync::watch::Receiver<Snapshot>,
+        first: Snapshot,
+    ) -> String {
+        let mut told: BTreeMap<_, _> = (*first.instances).clone();
+        let mut launches = first.launches;
+        loop {
+            if snapshots.changed().await.is_err() {
+                return "SM stops".into();
+            }
+            let now = snapshots.borrow_and_update().clone();
+            let message = if now.launches != launches {
+                Some(messages::complete(&now))
+            } else {
+                messages::changed(&told, &now.instances)
+            };
+            told.clone_from(&now.instances);
+            launches = now.launches;
+            if let Some(message) = message
+                && say(out, message).await.is_err()
+            {
+                return "the stream to CM has ended".into();
+            }
+        }
+    }
+
+    /// Does what CM asks. Nothing here takes long: the list is only handed on.
+    async fn obey(&self, order: SmIncomingMessage, out: &Out) -> Result<(), ()> {
+        match order {
+            SmIncomingMessage::UpdateInstances(list) => {
+                self.launcher.want(messages::desired(list));
+                Ok(())
+            }
+            SmIncomingMessage::GetNodeConfigStatus(_) => {
+                let status = self.node_configs.status().await;
+                say(out, messages::config_status(status)).await
+            }
+            SmIncomingMessage::CheckNodeConfig(ask) => {
+                let status = self
+                    .node_configs
+                    .check(&ask.version, &ask.node_config)
+                    .await;
+                say(out, messages::config_status(status)).await
+            }
+            SmIncomingMessage::SetNodeConfig(set) => {
+                let status = self.node_configs.set(&set.version, &set.node_config).await;
+                say(out, messages::config_status(status)).await
+            }
+            SmIncomingMessage::ConnectionStatus(status) => {
+                let online = status.cloud_status() == pb::ConnectionEnum::Connected;
+                self.online.send_if_modified(|now| {
+                    let changed = *now != online;
+                    *now = online;
+                    changed
+                });
+                Ok(())
+            }
+            SmIncomingMessage::SystemLogRequest(ask) => {
+                say(out, messages::no_log(ask.correlation_id)).await
+            }
+            SmIncomingMessage::InstanceLogRequest(ask) => {
+                say(out, messages::no_log(ask.correlation_id)).await
+            }
+            SmIncomingMessage::InstanceCrashLogRequest(ask) => {
+                say(out, messages::no_log(ask.correlation_id)).await
+            }
+            // A CM that places by load waits for an answer; without measuring there is only an empty one.
+            SmIncomingMessage::GetAverageMonitoring(_) => {
+                let data = pb::MonitoringData {
+                    timestamp: Some(aos_ipc::convert::time_to_proto(SystemClock.now())),
+                    ..Default::default()
+                };
+                let answer = pb::AverageMonitoring {
+                    node_monitoring: Some(data),
+                    instances_monitoring: Vec::new(),
+                };
+                say(out, SmOutgoingMessage::AverageMonitoring(answer)).await
+            }
+        }
+    }
+}
+
+async fn say(out: &Out, message: SmOutgoingMessage) -> Result<(), ()> {
+    out.send(pb::SmOutgoingMessages {
+        sm_outgoing_message: Some(message),
+    })
+    .await
+    .map_err(|_| ())
+}

@@ -1,0 +1,90 @@
+use std::{net::IpAddr, path::PathBuf};
+
+use aos_image::ItemImage;
+use aos_launch::Instance;
+use aos_runtime::{CpuQuota, HostEntry, InstanceId, InstanceSpec, Limits, User};
+use aos_types::{ItemConfig, NodeInfo};
+
+use crate::{networks::Place, resources::Resources};
+
+/// What of the Node and its network goes into an instance.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) node: &'a NodeInfo,
+    pub(crate) resources: &'a Resources,
+    pub(crate) host_base: &'a [PathBuf],
+    pub(crate) place: &'a Place,
+    pub(crate) layers: Vec<PathBuf>,
+    pub(crate) storage: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
+    /// What the instance shows to functional servers, if it has permissions there.
+    pub(crate) secret: Option<String>,
+}
+
+/// What the runtime is told to start. Later variables override earlier ones: image, secret, resources, overrides
+/// (`docs/protocol/items.md`, environment).
+pub(crate) fn spec(
+    instance: &Instance,
+    image: &ItemImage,
+    around: Surroundings<'_>,
+) -> Result<InstanceSpec, String> {
+    let default = ItemConfig::default();
+    let item = image.item_config.as_ref().unwrap_or(&default);
+    let mut env: Vec<(String, String)> = image
+        .config
+        .env
+        .iter()
+        .filter_map(|entry| entry.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    env.extend(around.secret.map(|secret| ("AOS_SECRET".into(), secret)));
+    let hostname = item.hostname.clone();
+    let own_names = [Some(instance.owner.to_string()), hostname.clone()];
+    let mut spec = InstanceSpec {
+        id: InstanceId::of(&instance.ident),
+        ident: instance.ident.clone(),
+        layers: around.layers,
+        host_base: if item.base_layer_is_node_rootfs {
+            around.host_base.to_vec()
+        } else {
+            Vec::new()
+        },
+        args: image.config.args(),
+        env,
+        cwd: image.config.working_dir.clone().into(),
+        user: User {
+            uid: instance.uid,
+            gid: instance.gid,
+            additional_gids: Vec::new(),
+        },
+        hostname,
+        limits: limits(item, around.node),
+        sysctl: item.sysctl.clone(),
+        netns: Some(around.place.netns.clone()),
+        hosts: vec![HostEntry {
+            ip: IpAddr::V4(around.place.ip),
+            names: own_names.into_iter().flatten().collect(),
+        }],
+        nameservers: around.place.dns_servers.clone(),
+        storage: around.storage,
+        state: around.state,
+        mounts: Vec::new(),
+        devices: Vec::new(),
+    };
+    around.resources.grant(item, &mut spec)?;
+    spec.env.extend(instance.env.iter().cloned());
+    Ok(spec)
+}
+
+fn limits(item: &ItemConfig, node: &NodeInfo) -> Limits {
+    let quotas = &item.quotas;
+    let cores: u64 = node.cpus.iter().map(|cpu| cpu.num_cores.max(1)).sum();
+    Limits {
+        cpu: quotas
+            .cpu_dmips_limit
+            .and_then(|dmips| CpuQuota::from_dmips(dmips, node.max_dmips, cores.max(1))),
+        ram: quotas.ram_limit,
+        pids: quotas.pids_limit,
+        open_files: quotas.no_file_limit,
+        tmp: quotas.tmp_limit,
+    }
+}

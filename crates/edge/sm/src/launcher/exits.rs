@@ -1,0 +1,102 @@
+use std::sync::Arc;
+
+use aos_runtime::{Exit, ExitCause, InstanceId};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent};
+use tokio::sync::mpsc;
+
+use super::Launcher;
+use crate::records::End;
+
+impl Launcher {
+    /// Takes in the ends of instances until the stop.
+    pub(super) async fn take_exits(self: &Arc<Self>, mut exits: mpsc::Receiver<Exit>) {
+        loop {
+            // Receiving is cancel-safe; an exit that is not acknowledged is told again.
+            let exit = tokio::select! {
+                exit = exits.recv() => exit,
+                () = self.stop.cancelled() => return,
+            };
+            let Some(exit) = exit else {
+                self.stop.cancelled().await;
+                return;
+            };
+            self.ended(exit).await;
+        }
+    }
+
+    async fn ended(self: &Arc<Self>, exit: Exit) {
+        let known = self
+            .entries()
+            .iter()
+            .find(|(ident, _)| InstanceId::of(ident) == exit.id)
+            .map(|(ident, entry)| {
+                let current = entry.pid == Some(exit.pid);
+                (ident.clone(), entry.instance.version.clone(), current)
+            });
+        let Some((ident, version, current)) = known else {
+            // Of an instance that was removed since.
+            self.acknowledge(&exit).await;
+            return;
+        };
+        tracing::warn!(%ident, version, cause = %exit.cause, oom = exit.oom, "an instance ended");
+        let (code, signal) = match exit.cause {
+            ExitCause::Code(code) => (Some(code), None),
+            ExitCause::Signal(signal) => (None, Some(signal)),
+            ExitCause::Unknown => (None, None),
+        };
+        let end = End {
+            ident: ident.clone(),
+            version,
+            code,
+            signal,
+            oom: exit.oom,
+            at: exit.at,
+        };
+        // Told by the keeper until it is stored here, told by us until CM has heard it.
+        match self.setup.kept.add_end(&end).await {
+            Ok(()) => self.acknowledge(&exit).await,
+            Err(error) => tracing::error!(%error, "the end of an instance cannot be stored"),
+        }
+        self.ends.notify_one();
+        if current {
+            self.down(&ident, told(&exit));
+        }
+    }
+
+    async fn acknowledge(&self, exit: &Exit) {
+        if let Err(error) = self.setup.runtime.acknowledge(exit).await {
+            tracing::warn!(%error, "an exit will be told again");
+        }
+    }
+
+    /// Ends that CM was not told of, with their keys.
+    pub(crate) async fn untold_ends(&self) -> Vec<(String, End)> {
+        self.setup.kept.ends.all().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "ends of instances cannot be read");
+            Vec::new()
+        })
+    }
+
+    /// CM was told of these.
+    pub(crate) async fn ends_told(&self, keys: Vec<String>) {
+        let changes: Vec<(String, Option<End>)> = keys.into_iter().map(|key| (key, None)).collect();
+        if let Err(error) = self.setup.kept.ends.apply(changes).await {
+            tracing::warn!(%error, "ends of instances will be told again");
+        }
+    }
+
+    /// Whether it is one of ours.
+    pub(super) fn knows(&self, ident: &InstanceIdent) -> bool {
+        self.entries().contains_key(ident)
+    }
+}
+
+fn told(exit: &Exit) -> ErrorInfo {
+    let why = match (exit.oom, exit.cause) {
+        (true, _) => "it was killed because it wanted more memory than its limit".to_owned(),
+        (false, ExitCause::Code(code)) => format!("it ended by itself with exit code {code}"),
+        (false, ExitCause::Signal(signal)) => format!("it was ended by signal {signal}"),
+        (false, ExitCause::Unknown) => "it ended; how is not known".to_owned(),
+    };
+    ErrorInfo::new(AosCode::Failed, why)
+}

@@ -1,0 +1,347 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use aos_launch::{Found, Instance, Plan, Start, Stop, StopReason, plan};
+use aos_types::{AosCode, Digest, ErrorInfo, InstanceIdent, InstanceState, ItemType};
+use futures::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::{Desired, Launcher, entry::Entry};
+use crate::{images::Installed, records::Kept};
+
+/// How long a launch waits for those who are told of removed instances.
+const LET_GO: Duration = Duration::from_secs(5);
+
+impl Launcher {
+    /// Carries out a list. False if it was superseded before anything was exchanged.
+    pub(super) async fn launch(
+        self: &Arc<Self>,
+        desired: &Desired,
+        superseded: &CancellationToken,
+    ) -> bool {
+        let found: Vec<Found> = self.entries().values().map(Entry::found).collect();
+        let (wanted, impossible) = self.sort(desired, &found);
+        let plan = plan(&wanted, &desired.stops, &found);
+        tracing::info!(
+            install = plan.install.len(),
+            stop = plan.stop.len(),
+            start = plan.start.len(),
+            keep = plan.keep.len(),
+            "a list of instances"
+        );
+        self.announce(&plan, &impossible);
+        let (installed, failed) = self.install_all(&plan, superseded).await;
+        if superseded.is_cancelled() {
+            return false;
+        }
+        let switch = plan.switch(&failed);
+        let (mut stop, mut start) = (switch.stop, switch.start);
+        let mut held: BTreeMap<InstanceIdent, ErrorInfo> = switch
+            .kept
+            .into_iter()
+            .map(|kept| (kept.ident, kept.error))
+            .collect();
+        held.extend(self.addresses(&start, &installed, superseded).await);
+        if superseded.is_cancelled() {
+            return false;
+        }
+        start.retain(|start| !held.contains_key(&start.instance.ident));
+        stop.retain(|stop| stop.after_install.is_none() || !held.contains_key(&stop.ident));
+        let wanted: BTreeMap<InstanceIdent, Instance> = wanted
+            .into_iter()
+            .map(|instance| (instance.ident.clone(), instance))
+            .collect();
+        self.switch(&wanted, stop, start, held, &installed).await;
+        true
+    }
+
+    /// What of a list can be carried out at all, with what stays because its element could not be read.
+    fn sort(
+        &self,
+        desired: &Desired,
+        found: &[Found],
+    ) -> (Vec<Instance>, BTreeMap<InstanceIdent, ErrorInfo>) {
+        let mut impossible = desired.unreadable.clone();
+        let mut wanted = Vec::new();
+        for instance in &desired.instances {
+            let why = if instance.ident.item_type != ItemType::Service {
+                Some("this Node has no runtime for components")
+            } else if instance.runtime != self.setup.runtime_id {
+                Some("this Node has no such runtime")
+            } else {
+                None
+            };
+            match why {
+                None => wanted.push(instance.clone()),
+                Some(why) => {
+                    let error = ErrorInfo::new(AosCode::NotSupported, why);
+                    impossible.insert(instance.ident.clone(), error);
+                }
+            }
+        }
+        let named: BTreeSet<&InstanceIdent> = desired.instances.iter().map(|i| &i.ident).collect();
+        for known in found {
+            let ident = &known.instance.ident;
+            let unreadable = impossible.contains_key(ident);
+            let spared = desired.keep_others && !named.contains(ident);
+            if unreadable || spared {
+                wanted.push(known.instance.clone());
+            }
+        }
+        (wanted, impossible)
+    }
+
+    /// New instances are told as activating; impossible ones as failed.
+    fn announce(&self, plan: &Plan, impossible: &BTreeMap<InstanceIdent, ErrorInfo>) {
+        for (ident, error) in impossible {
+            tracing::warn!(%ident, %error, "an instance of the list cannot be run");
+        }
+        self.change(|entries| {
+            for Start { instance, .. } in &plan.start {
+                entries
+                    .entry(instance.ident.clone())
+                    .and_modify(|entry| {
+                        if entry.pid.is_none() && entry.retry.is_none() {
+                            entry.state = InstanceState::Activating;
+                            entry.error = None;
+                            entry.instead = None;
+                        }
+                    })
+                    .or_insert_with(|| Entry::new(instance.clone(), None));
+            }
+        });
+    }
+
+    async fn install_all(
+        &self,
+        plan: &Plan,
+        superseded: &CancellationToken,
+    ) -> (BTreeMap<Digest, Installed>, BTreeMap<Digest, ErrorInfo>) {
+        let work: Vec<_> = plan
+            .install
+            .iter()
+            .map(|install| async move {
+                let manifest = install.manifest;
+                let result = self.setup.images.install(manifest, superseded).await;
+                (manifest, result)
+            })
+            .collect();
+        let results: Vec<_> = stream::iter(work)
+            .buffer_unordered(self.parallel())
+            .collect()
+            .await;
+        let mut installed = BTreeMap::new();
+        let mut failed = BTreeMap::new();
+        for (manifest, result) in results {
+            match result {
+                Ok(image) => {
+                    installed.insert(manifest, image);
+                }
+                Err(error) => {
+                    tracing::warn!(%manifest, %error, "an image cannot be installed");
+                    failed.insert(manifest, error);
+                }
+            }
+        }
+        (installed, failed)
+    }
+
+    /// Addresses for all that is started; gives those that got none.
+    async fn addresses(
+        &self,
+        start: &[Start],
+        installed: &BTreeMap<Digest, Installed>,
+        superseded: &CancellationToken,
+    ) -> Vec<(InstanceIdent, ErrorInfo)> {
+        let work: Vec<_> = start
+            .iter()
+            .filter_map(|start| {
+                let image = installed.get(&start.instance.manifest)?;
+                Some((&start.instance, image))
+            })
+            .map(|(instance, installed)| async move {
+                if superseded.is_cancelled() {
+                    return None;
+                }
+                let result = self
+                    .setup
+                    .networks
+                    .allocate(instance, &installed.image)
+                    .await;
+                result.err().map(|error| (instance.ident.clone(), error))
+            })
+            .collect();
+        stream::iter(work)
+            .buffer_unordered(self.parallel())
+            .filter_map(|failed| async { failed })
+            .collect()
+            .await
+    }
+
+    /// Exchanges instances: stored first, then stop, network, start.
+    async fn switch(
+        self: &Arc<Self>,
+        wanted: &BTreeMap<InstanceIdent, Instance>,
+        stop: Vec<Stop>,
+        mut start: Vec<Start>,
+        mut held: BTreeMap<InstanceIdent, ErrorInfo>,
+        installed: &BTreeMap<Digest, Installed>,
+    ) {
+        let _turn = self.switching.write().await;
+        let gone: Vec<InstanceIdent> = stop
+            .iter()
+            .filter(|stop| stop.reason == StopReason::NotWanted)
+            .map(|stop| stop.ident.clone())
+            .collect();
+        if let Err(error) = self.store(&gone, &start).await {
+            // Nothing was exchanged: what ran runs on, and the list is told as failed.
+            let error = ErrorInfo::from_error(AosCode::Failed, &error);
+            tracing::error!(%error, "the list of instances cannot be stored");
+            held.extend(
+                start
+                    .drain(..)
+                    .map(|start| (start.instance.ident, error.clone())),
+            );
+            self.hold(wanted, held);
+            return;
+        }
+        self.change(|entries| {
+            for stop in &stop {
+                if let Some(entry) = entries.get_mut(&stop.ident) {
+                    entry.give_up_retry();
+                }
+            }
+        });
+        for (ident, error) in self.stop_all(&stop).await {
+            tracing::error!(%ident, %error, "an instance cannot be stopped");
+            held.insert(ident, error);
+        }
+        start.retain(|start| !held.contains_key(&start.instance.ident));
+        self.change(|entries| {
+            for ident in &gone {
+                if !held.contains_key(ident) {
+                    entries.remove(ident);
+                }
+            }
+            for Start { instance, .. } in &start {
+                let item = installed
+                    .get(&instance.manifest)
+                    .and_then(|image| image.image.item_config.as_ref());
+                let entry = Entry::new(instance.clone(), item);
+                entries.insert(instance.ident.clone(), entry);
+            }
+        });
+        self.hold(wanted, held);
+        let present: BTreeSet<InstanceIdent> = self.entries().keys().cloned().collect();
+        let mut homeless = self.setup.networks.apply(present).await;
+        let work: Vec<_> = start
+            .into_iter()
+            .map(|Start { instance, .. }| {
+                let refused = homeless.remove(&instance.ident);
+                let image = installed.get(&instance.manifest).cloned();
+                async move {
+                    let result = match (refused, image) {
+                        (Some(error), _) => Err(error),
+                        (None, Some(image)) => self.start_one(&instance, &image).await,
+                        (None, None) => Err(ErrorInfo::new(
+                            AosCode::NotFound,
+                            "its image was not installed",
+                        )),
+                    };
+                    self.started(&instance.ident, result);
+                }
+            })
+            .collect();
+        // In the order of priority, several at a time.
+        stream::iter(work)
+            .buffered(self.parallel())
+            .collect::<Vec<()>>()
+            .await;
+        self.let_go(gone).await;
+    }
+
+    /// The set that shall run, as it is after this exchange.
+    async fn store(&self, gone: &[InstanceIdent], start: &[Start]) -> Result<(), aos_store::Error> {
+        let removed = gone.iter().map(|ident| (Kept::key(ident), None));
+        let put = start.iter().map(|start| {
+            (
+                Kept::key(&start.instance.ident),
+                Some(start.instance.clone()),
+            )
+        });
+        let changes: Vec<_> = removed.chain(put).collect();
+        self.setup.kept.instances.apply(changes).await
+    }
+
+    async fn stop_all(&self, stop: &[Stop]) -> Vec<(InstanceIdent, ErrorInfo)> {
+        let work: Vec<_> = stop
+            .iter()
+            .map(|stop| async move {
+                tracing::info!(ident = %stop.ident, reason = %stop.reason, "an instance is stopped");
+                let result = self.stop_one(&stop.ident).await;
+                result.err().map(|error| (stop.ident.clone(), error))
+            })
+            .collect();
+        stream::iter(work)
+            .buffer_unordered(self.parallel())
+            .filter_map(|failed| async { failed })
+            .collect()
+            .await
+    }
+
+    /// Notes what could not be had: beside what runs in its place, or as failed.
+    fn hold(
+        &self,
+        wanted: &BTreeMap<InstanceIdent, Instance>,
+        held: BTreeMap<InstanceIdent, ErrorInfo>,
+    ) {
+        self.change(|entries| {
+            for entry in entries.values_mut() {
+                if !held.contains_key(&entry.instance.ident) {
+                    entry.instead = None;
+                }
+            }
+            for (ident, mut error) in held {
+                let Some(instance) = wanted.get(&ident) else {
+                    continue;
+                };
+                let Some(entry) = entries.get_mut(&ident) else {
+                    continue;
+                };
+                if entry.pid.is_some() || entry.retry.is_some() {
+                    error.message = format!(
+                        "{} (version {} runs on in its place)",
+                        error.message, entry.instance.version
+                    );
+                    entry.instead = Some((instance.clone(), error));
+                } else {
+                    entry.instance = instance.clone();
+                    entry.state = InstanceState::Failed;
+                    entry.error = Some(error);
+                }
+            }
+        });
+    }
+
+    /// Tells those who kept something for instances that are gone. Within the launch, so that an instance which comes
+    /// back in the next list asks after it was let go.
+    async fn let_go(&self, gone: Vec<InstanceIdent>) {
+        if gone.is_empty() {
+            return;
+        }
+        let told = async {
+            self.setup.networks.release(&gone).await;
+            for ident in &gone {
+                self.setup.permissions.unregister(ident).await;
+            }
+        };
+        if tokio::time::timeout(LET_GO, told).await.is_err() {
+            tracing::info!(
+                "not everybody was told of removed instances; CM learns it at the next connection"
+            );
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Carries out plans of `aos-launch` on this Node, adopts what runs, starts again what ended.
+//!
+//! ```text
+//!   desired list ──► launch: install ─ addresses ─ (switch: store ─ stop ─ network ─ start) ──► all instances told
+//!                       ▲ a newer list supersedes it before the switch
+//!   exits ───────────► failed, told ── pause ──► start again
+//! ```
+//!
+//! Everything an instance goes through is in its [`Entry`]; whoever changes one publishes a new [`Snapshot`].
+
+mod entry;
+mod exits;
+mod launch;
+mod offline;
+mod restore;
+mod start;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use aos_launch::Instance;
+use aos_runtime::{Exit, Runtime, StopPolicy};
+use aos_types::{Digest, ErrorInfo, InstanceIdent, InstanceState, NodeInfo, RuntimeId};
+use tokio::sync::{Notify, RwLock, mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    images::Images, networks::Networks, permissions::Permissions, places::Places, records::Kept,
+    resources::Resources,
+};
+use entry::Entry;
+
+/// What a launcher works with.
+pub(crate) struct Setup {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) images: Arc<Images>,
+    pub(crate) networks: Arc<Networks>,
+    pub(crate) permissions: Permissions,
+    pub(crate) kept: Kept,
+    pub(crate) node: NodeInfo,
+    /// The one runtime of this Node.
+    pub(crate) runtime_id: RuntimeId,
+    pub(crate) resources: Resources,
+    pub(crate) places: Places,
+    pub(crate) host_base: Vec<PathBuf>,
+    pub(crate) stop_policy: StopPolicy,
+    /// Instances started or stopped at the same time.
+    pub(crate) parallel: usize,
+    pub(crate) keep_images: Duration,
+}
+
+/// The complete list of instances that CM wants.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Desired {
+    pub(crate) instances: Vec<Instance>,
+    pub(crate) stops: BTreeSet<InstanceIdent>,
+    /// Named by elements that could not be read: they stay as they run.
+    pub(crate) unreadable: BTreeMap<InstanceIdent, ErrorInfo>,
+    /// An element was so broken that nobody can tell whom it names: nothing is stopped for being absent.
+    pub(crate) keep_others: bool,
+}
+
+/// How an instance is doing, as CM is told (servicemanager.v5 `InstanceStatus`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) version: String,
+    pub(crate) runtime: RuntimeId,
+    pub(crate) manifest: Digest,
+    pub(crate) state: InstanceState,
+    pub(crate) error: Option<ErrorInfo>,
+    pub(crate) env: Vec<String>,
+}
+
+/// All instances of the Node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) instances: Arc<BTreeMap<InstanceIdent, Report>>,
+    /// Grows when a list was carried out; 0 until the stored set was started.
+    pub(crate) launches: u64,
+}
+
+/// The one who runs instances on this Node.
+pub(crate) struct Launcher {
+    setup: Setup,
+    entries: Mutex<BTreeMap<InstanceIdent, Entry>>,
+    snapshot: watch::Sender<Snapshot>,
+    desired: watch::Sender<Option<Arc<Desired>>>,
+    /// The list in hand. A launch ends, and is told, under this lock.
+    in_hand: Mutex<Option<Arc<Desired>>>,
+    /// Held for writing while instances are exchanged, for reading while one is started again.
+    switching: RwLock<()>,
+    /// There are ends that CM was not told of.
+    ends: Notify,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Launcher {
+    pub(crate) fn new(setup: Setup, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            setup,
+            entries: Mutex::default(),
+            snapshot: watch::Sender::default(),
+            desired: watch::Sender::new(None),
+            in_hand: Mutex::default(),
+            switching: RwLock::new(()),
+            ends: Notify::new(),
+            tasks: TaskTracker::new(),
+            stop,
+        })
+    }
+
+    /// Restores the stored set, then carries out lists and reacts to exits until the stop. Instances run on.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        exits: mpsc::Receiver<Exit>,
+        online: watch::Receiver<bool>,
+    ) -> Result<(), aos_store::Error> {
+        let restored = self.restore().await;
+        if restored.is_ok() {
+            tokio::join!(
+                self.carry_out_lists(),
+                self.take_exits(exits),
+                self.watch_offline(online),
+                self.collect_images(),
+            );
+        }
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        restored
+    }
+
+    /// A new complete list. The one that is being carried out is superseded.
+    pub(crate) fn want(&self, desired: Desired) {
+        let in_hand = self.in_hand();
+        // The list in hand again, as after a reconnection of CM: it is being carried out, and its end will be told.
+        if in_hand.as_deref() != Some(&desired) {
+            self.desired.send_replace(Some(Arc::new(desired)));
+        }
+    }
+
+    /// How all instances are doing, and when that changes.
+    pub(crate) fn snapshots(&self) -> watch::Receiver<Snapshot> {
+        self.snapshot.subscribe()
+    }
+
+    /// Waits until there may be ends to tell CM.
+    pub(crate) async fn ends(&self) {
+        self.ends.notified().await;
+    }
+
+    pub(crate) fn images(&self) -> &Images {
+        &self.setup.images
+    }
+
+    pub(crate) fn parallel(&self) -> usize {
+        self.setup.parallel.max(1)
+    }
+
+    fn in_hand(&self) -> MutexGuard<'_, Option<Arc<Desired>>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<InstanceIdent, Entry>> {
+        // Changes under this lock are small and whole.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes entries and tells everybody.
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<InstanceIdent, Entry>) -> T) -> T {
+        let mut entries = self.entries();
+        let answer = change(&mut entries);
+        let reports: BTreeMap<_, _> = entries
+            .iter()
+            .map(|(ident, entry)| (ident.clone(), entry.report()))
+            .collect();
+        self.snapshot.send_if_modified(|snapshot| {
+            if *snapshot.instances == reports {
+                return false;
+            }
+            snapshot.instances = Arc::new(reports);
+            true
+        });
+        answer
+    }
+
+    fn launched(&self) {
+        self.snapshot.send_modify(|snapshot| snapshot.launches += 1);
+    }
+
+    async fn carry_out_lists(self: &Arc<Self>) {
+        let mut desired = self.desired.subscribe();
+        desired.mark_changed();
+        loop {
+            // Waiting for a state is cancel-safe.
+            tokio::select! {
+                changed = desired.changed() => if changed.is_err() { return },
+                () = self.stop.cancelled() => return,
+            }
+            let Some(list) = desired.borrow_and_update().clone() else {
+                continue;
+            };
+            *self.in_hand() = Some(list.clone());
+            let superseded = self.stop.child_token();
+            let finished = {
+                let mut launch = Box::pin(self.launch(&list, &superseded));
+                loop {
+                    tokio::select! {
+                        finished = &mut launch => break finished,
+                        // The launch ends by itself where it can; it is not dropped in the middle of a switch.
+                        _ = desired.changed(), if !superseded.is_cancelled() => {
+                            desired.mark_changed();
+                            superseded.cancel();
+                        }
+                    }
+                }
+            };
+            let mut in_hand = self.in_hand();
+            *in_hand = None;
+            if finished {
+                self.launched();
+            }
+        }
+    }
+
+    /// Once a day and after each launch.
+    async fn collect_images(&self) {
+        const DAY: Duration = Duration::from_secs(24 * 3_600);
+        let mut snapshots = self.snapshots();
+        let mut launches = 0;
+        loop {
+            let used: BTreeSet<Digest> =
+                self.entries().values().flat_map(Entry::manifests).collect();
+            self.setup.images.note_use(used.iter().copied()).await;
+            self.setup
+                .images
+                .collect(used, self.setup.keep_images)
+                .await;
+            let another = async {
+                while snapshots.changed().await.is_ok() {
+                    let now = snapshots.borrow_and_update().launches;
+                    if now != launches {
+                        launches = now;
+                        return;
+                    }
+                }
+            };
+            // Waiting for a state is cancel-safe.
+            tokio::select! {
+                () = another => {}
+                () = tokio::time::sleep(DAY) => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+use std::{sync::Arc, time::Duration};
+
+use aos_launch::Instance;
+use aos_runtime::{InstanceId, Started};
+use aos_time::{Clock, SystemClock};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState};
+
+use super::{Launcher, entry::Entry};
+use crate::{
+    container::{self, Surroundings},
+    images::Installed,
+};
+
+impl Launcher {
+    /// Starts one instance whose image is here and whose place in the network is made.
+    pub(super) async fn start_one(
+        &self,
+        instance: &Instance,
+        installed: &Installed,
+    ) -> Result<Started, ErrorInfo> {
+        let failed = |why: String| ErrorInfo::new(AosCode::Failed, why);
+        let place = self.setup.networks.place(&instance.ident).await?;
+        let (places, of) = (self.setup.places.clone(), instance.clone());
+        let (storage, state) = tokio::task::spawn_blocking(move || places.prepare(&of))
+            .await
+            .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?
+            .map_err(failed)?;
+        let secret = match &installed.image.item_config {
+            Some(item) => {
+                self.setup
+                    .permissions
+                    .register(&instance.ident, item)
+                    .await?
+            }
+            None => None,
+        };
+        let spec = container::spec(
+            instance,
+            &installed.image,
+            Surroundings {
+                node: &self.setup.node,
+                resources: &self.setup.resources,
+                host_base: &self.setup.host_base,
+                place: &place,
+                layers: installed.layers.clone(),
+                storage,
+                state,
+                secret,
+            },
+        )
+        .map_err(failed)?;
+        self.setup
+            .runtime
+            .start(&spec)
+            .await
+            .map_err(|error| ErrorInfo::from_error(AosCode::Runtime, &error))
+    }
+
+    /// Notes how a start came out, and plans another one if it failed.
+    pub(super) fn started(
+        self: &Arc<Self>,
+        ident: &InstanceIdent,
+        result: Result<Started, ErrorInfo>,
+    ) {
+        let now = SystemClock.now();
+        match result {
+            Ok(started) => self.change(|entries| {
+                if let Some(entry) = entries.get_mut(ident) {
+                    entry.pid = Some(started.pid);
+                    entry.state = InstanceState::Active;
+                    entry.error = None;
+                    entry.retry = None;
+                    entry.restarts.started(now);
+                }
+            }),
+            Err(error) => {
+                tracing::warn!(%ident, %error, "an instance cannot be started");
+                self.down(ident, error);
+            }
+        }
+    }
+
+    /// An instance is not running although it should: it is told as failed and started again after a pause.
+    pub(super) fn down(self: &Arc<Self>, ident: &InstanceIdent, error: ErrorInfo) {
+        let now = SystemClock.now();
+        let planned = self.change(|entries| {
+            let entry: &mut Entry = entries.get_mut(ident)?;
+            entry.give_up_retry();
+            entry.pid = None;
+            entry.state = InstanceState::Failed;
+            entry.error = Some(error);
+            let pause = entry.restarts.ended(now);
+            let token = self.stop.child_token();
+            entry.retry = Some(token.clone());
+            Some((pause, token))
+        });
+        if let Some((pause, token)) = planned {
+            let (launcher, ident) = (self.clone(), ident.clone());
+            self.tasks
+                .spawn(async move { launcher.start_again(ident, pause, token).await });
+        }
+    }
+
+    async fn start_again(
+        self: Arc<Self>,
+        ident: InstanceIdent,
+        pause: Duration,
+        token: tokio_util::sync::CancellationToken,
+    ) {
+        // Nothing has happened yet when either wait is dropped.
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = token.cancelled() => return,
+        }
+        let _turn = tokio::select! {
+            turn = self.switching.read() => turn,
+            () = token.cancelled() => return,
+        };
+        // From here on no launch exchanges instances, and only a launch cancels a planned start.
+        if token.is_cancelled() {
+            return;
+        }
+        let Some(instance) = self
+            .entries()
+            .get(&ident)
+            .map(|entry| entry.instance.clone())
+        else {
+            return;
+        };
+        self.change(|entries| {
+            if let Some(entry) = entries.get_mut(&ident) {
+                entry.state = InstanceState::Activating;
+            }
+        });
+        let result = async {
+            let installed = self.setup.images.install(instance.manifest, &token).await?;
+            self.setup
+                .networks
+                .mend(&instance, &installed.image)
+                .await?;
+            self.start_one(&instance, &installed).await
+        }
+        .await;
+        self.started(&ident, result);
+    }
+
+    /// Ends an instance and takes it away.
+    pub(super) async fn stop_one(&self, ident: &InstanceIdent) -> Result<(), ErrorInfo> {
+        self.setup
+            .runtime
+            .stop(InstanceId::of(ident), self.setup.stop_policy)
+            .await
+            .map_err(|error| ErrorInfo::from_error(AosCode::Runtime, &error))
+    }
+}

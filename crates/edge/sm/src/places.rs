@@ -1,0 +1,142 @@
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown},
+    path::{Component, Path, PathBuf},
+};
+
+use aos_launch::Instance;
+
+/// The name of a state file inside its folder.
+const STATE_FILE: &str = "state.dat";
+
+/// Where instances keep what outlives them.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    pub(crate) storages: PathBuf,
+    pub(crate) states: PathBuf,
+}
+
+impl Places {
+    /// Makes the storage folder and the state file of an instance, owned by it. What is there already is kept.
+    pub(crate) fn prepare(
+        &self,
+        instance: &Instance,
+    ) -> Result<(Option<PathBuf>, Option<PathBuf>), String> {
+        let storage = match instance.storage_path.as_str() {
+            "" => None,
+            path => {
+                let path = beneath(&self.storages, path)?;
+                folder(&path, instance).map_err(|error| failed("storage", &path, &error))?;
+                Some(path)
+            }
+        };
+        let state = match instance.state_path.as_str() {
+            "" => None,
+            path => {
+                let mut path = beneath(&self.states, path)?;
+                // Some CMs name the folder, others the file.
+                if path.is_dir() || path.extension().is_none() {
+                    path.push(STATE_FILE);
+                }
+                state_file(&path, instance).map_err(|error| failed("state", &path, &error))?;
+                Some(path)
+            }
+        };
+        Ok((storage, state))
+    }
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> String {
+    format!("its {what} {} cannot be prepared: {error}", path.display())
+}
+
+/// A relative path of CM below one of our folders, and nowhere else.
+fn beneath(top: &Path, relative: &str) -> Result<PathBuf, String> {
+    let path = Path::new(relative);
+    let plain = !relative.contains('\0')
+        && path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if plain {
+        Ok(top.join(path))
+    } else {
+        Err(format!("`{relative}` is no path below {}", top.display()))
+    }
+}
+
+fn folder(path: &Path, instance: &Instance) -> io::Result<()> {
+    parents(path)?;
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        result => result?,
+    }
+    let facts = fs::symlink_metadata(path)?;
+    if !facts.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    if (facts.uid(), facts.gid()) != (instance.uid, instance.gid) {
+        hand_over(path, instance.uid, instance.gid)?;
+    }
+    Ok(())
+}
+
+fn state_file(path: &Path, instance: &Instance) -> io::Result<()> {
+    parents(path)?;
+    match fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        result => {
+            result?;
+        }
+    }
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    chown(path, Some(instance.uid), Some(instance.gid))
+}
+
+/// Folders on the way belong to us and let instances through only by their mounts.
+fn parents(path: &Path) -> io::Result<()> {
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(parent)
+}
+
+/// Gives a folder with all that is in it to a new owner, without following links.
+fn hand_over(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let mut queue = vec![path.to_path_buf()];
+    while let Some(path) = queue.pop() {
+        lchown(&path, Some(uid), Some(gid))?;
+        if fs::symlink_metadata(&path)?.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                queue.push(entry?.path());
+            }
+        }
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_cm_stay_below_our_folders() {
+        let top = Path::new("/states");
+        assert_eq!(
+            beneath(top, "item/subject/0/state.dat").unwrap(),
+            Path::new("/states/item/subject/0/state.dat")
+        );
+        for bad in ["../x", "/etc/passwd", "a/../../b", "a\0b"] {
+            assert!(beneath(top, bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+use std::time::Duration;
+
+use aos_launch::Instance;
+use aos_netstack::{Endpoint, Network};
+use aos_store::{Error, Records, Store};
+use aos_time::Timestamp;
+use aos_types::{Digest, ErrorInfo, InstanceIdent, NodeInfo, OwnerId};
+use serde::{Deserialize, Serialize};
+
+/// The scripts of SM's database.
+pub(crate) const SCHEMA: &[&str] = &[Records::<()>::SCHEMA];
+/// Ends of instances kept for a CM that is away; the oldest go first.
+const MAX_ENDS: usize = 500;
+
+/// What survives a restart of SM and a power cut.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    /// The set that shall run: started by itself after a reboot.
+    pub(crate) instances: Records<Instance>,
+    /// The Node's addresses in the networks of owners.
+    pub(crate) networks: Records<Network>,
+    /// The addresses of instances.
+    pub(crate) endpoints: Records<StoredEndpoint>,
+    /// The part of the unit configuration that is this Node's.
+    pub(crate) node_config: Records<StoredConfig>,
+    /// When images were last in use.
+    pub(crate) images: Records<ImageUse>,
+    /// Ends of instances that CM has not heard of.
+    pub(crate) ends: Records<End>,
+    /// This Node as IAM knew it last.
+    pub(crate) node: Records<NodeInfo>,
+    /// Since when the Unit is offline.
+    pub(crate) offline: Records<Timestamp>,
+}
+
+/// An instance's place in the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredEndpoint {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) dns_servers: Vec<std::net::IpAddr>,
+}
+
+/// A node configuration, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct StoredConfig {
+    pub(crate) version: String,
+    pub(crate) json: String,
+    pub(crate) error: Option<ErrorInfo>,
+}
+
+/// An image on the Node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImageUse {
+    pub(crate) manifest: Digest,
+    pub(crate) last: Timestamp,
+}
+
+/// How an instance ended, as CM is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct End {
+    pub(crate) ident: InstanceIdent,
+    pub(crate) version: String,
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) oom: bool,
+    pub(crate) at: Timestamp,
+}
+
+impl Kept {
+    pub(crate) fn new(store: &Store) -> Self {
+        Self {
+            instances: Records::new(store.clone(), "instance"),
+            networks: Records::new(store.clone(), "network"),
+            endpoints: Records::new(store.clone(), "endpoint"),
+            node_config: Records::new(store.clone(), "node_config"),
+            images: Records::new(store.clone(), "image"),
+            ends: Records::new(store.clone(), "end"),
+            node: Records::new(store.clone(), "node"),
+            offline: Records::new(store.clone(), "offline"),
+        }
+    }
+
+    /// Stores an end and forgets the oldest if there are too many.
+    pub(crate) async fn add_end(&self, end: &End) -> Result<(), Error> {
+        let key = format!("{:020}-{}", end.at.as_micros().max(0), end.ident);
+        let all = self.ends.all().await?;
+        let surplus = (all.len() + 1).saturating_sub(MAX_ENDS);
+        let gone = all.into_iter().take(surplus).map(|(key, _)| (key, None));
+        let changes: Vec<(String, Option<End>)> = gone.chain([(key, Some(end.clone()))]).collect();
+        self.ends.apply(changes).await
+    }
+
+    pub(crate) fn key(ident: &InstanceIdent) -> String {
+        ident.to_string()
+    }
+
+    pub(crate) fn owner_key(owner: &OwnerId) -> String {
+        owner.to_string()
+    }
+}
+
+/// How long an image that nobody uses may still be needed in any case: an update may be about to start it.
+pub(crate) const IMAGE_GRACE: Duration = Duration::from_secs(3_600);
