@@ -4,7 +4,7 @@ use aos_cloud_protocol::{AlertEvent, Body, Caps};
 use aos_session::{Config as SessionConfig, Handled, Keep, Priority};
 use aos_store::{Records, Store};
 use aos_types::{NodeId, SystemId};
-use aos_update::{Config as UpdateConfig, Deadlines};
+use aos_update::{Config as UpdateConfig, Deadlines, UpdateState};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
@@ -18,7 +18,7 @@ use crate::{
     placing::Placing,
     status::{EngineStatus, Keeper, Sources},
     unit_config::UnitConfigs,
-    updates::{Doer, NewDesired, Updates},
+    updates::{Doer, InForce, NewDesired, Updates},
     world::World,
 };
 
@@ -120,7 +120,10 @@ pub(crate) async fn run(
     let records = Records::new(store, "update");
     let engine = Updates::restore(&records, update_config(options)).await?;
     let (status, engine_status) = watch::channel(Arc::new(EngineStatus::default()));
-    let (in_force, target) = watch::channel(Arc::new(engine.in_force().clone()));
+    let (in_force, target) = watch::channel(InForce {
+        target: Arc::new(engine.in_force().clone()),
+        hold: engine.state() == UpdateState::Installing,
+    });
     let (to_updates, desired) = mpsc::channel(4);
     let full = Arc::new(Notify::new());
     let link = cloud.link.clone();
@@ -341,7 +344,7 @@ async fn follow(
     world: Arc<World>,
     placing: Arc<Placing>,
     configs: Arc<UnitConfigs>,
-    target: watch::Receiver<Arc<aos_update::Target>>,
+    mut in_force: watch::Receiver<InForce>,
     stop: CancellationToken,
 ) -> Result<(), aos_store::Error> {
     let mut changes = world.changes();
@@ -358,11 +361,18 @@ async fn follow(
             // What does not take its configuration now is tried again on its next connection.
             configs.bring_to_nodes().await;
         }
-        let in_force = target.borrow().clone();
-        placing.reconcile(&in_force).await?;
+        let now = in_force.borrow_and_update().clone();
+        if !now.hold {
+            placing.reconcile(&now.target).await?;
+        }
         // Waiting for a state is cancel-safe.
         tokio::select! {
             changed = changes.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+            }
+            changed = in_force.changed() => {
                 if changed.is_err() {
                     return Ok(());
                 }

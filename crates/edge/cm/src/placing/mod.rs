@@ -37,18 +37,16 @@ pub(crate) struct Placing {
     world: Arc<World>,
     configs: Arc<UnitConfigs>,
     records: Records<Placed>,
-    state: Mutex<State>,
+    /// Every instance that has a place or had one; one plan is made at a time.
+    placed: Mutex<BTreeMap<InstanceIdent, Placed>>,
     lists: watch::Sender<Arc<Lists>>,
+    /// What each Node was given. Held while a Node is given something, so a Node that hangs holds up nobody else.
+    sent: std::sync::Mutex<BTreeMap<NodeId, Arc<Mutex<Sent>>>>,
 }
 
-/// What only one at a time may change.
-#[derive(Default)]
-struct State {
-    /// Every instance that has a place or had one.
-    placed: BTreeMap<InstanceIdent, Placed>,
-    /// The list each Node was given, and on which of its connections.
-    sent: BTreeMap<NodeId, (u64, Vec<InstanceOrder>)>,
-}
+/// The list a Node was given, and on which of its connections.
+#[derive(Debug, Default)]
+struct Sent(Option<(u64, Vec<InstanceOrder>)>);
 
 impl Placing {
     /// Goes on from what is stored.
@@ -72,11 +70,9 @@ impl Placing {
             world,
             configs,
             records,
-            state: Mutex::new(State {
-                placed,
-                sent: BTreeMap::new(),
-            }),
+            placed: Mutex::new(placed),
             lists: watch::channel(lists).0,
+            sent: std::sync::Mutex::default(),
         })
     }
 
@@ -89,8 +85,8 @@ impl Placing {
     pub(crate) async fn install(&self, target: &Target, cancel: &CancellationToken) -> Failures {
         self.world.settled().await;
         let plan = {
-            let state = self.state.lock().await;
-            self.plan(&state, target).await
+            let placed = self.placed.lock().await;
+            self.plan(&placed, target).await
         };
         let mut failures = unplaced(&plan);
         let world = self.world.nodes();
@@ -144,11 +140,9 @@ impl Placing {
     /// Places `target`, remembers it, and brings it to the Nodes. Returns when they have taken their lists over.
     pub(crate) async fn launch(&self, target: &Target) -> Result<Failures, aos_store::Error> {
         self.world.settled().await;
-        let mut state = self.state.lock().await;
-        let plan = self.place(&mut state, target).await?;
+        let plan = self.place(target).await?;
         let mut failures = unplaced(&plan);
-        let sent = self.send(&mut state, true).await;
-        for (node, error) in sent {
+        for (node, error) in self.send(true).await {
             for order in plan.on_node(&node) {
                 failures
                     .instances
@@ -162,23 +156,21 @@ impl Placing {
     /// Follows the Nodes: places `target` again and gives its list to each Node that has another one or runs something
     /// else. An instance that runs and fits stays where it is.
     pub(crate) async fn reconcile(&self, target: &Target) -> Result<(), aos_store::Error> {
-        let mut state = self.state.lock().await;
         // Before IAM has told of any Node, nothing can be said about places.
         if self.world.nodes().is_empty() {
             return Ok(());
         }
-        self.place(&mut state, target).await?;
-        for (node, error) in self.send(&mut state, false).await {
+        self.place(target).await?;
+        for (node, error) in self.send(false).await {
             tracing::warn!(%node, %error, "a node did not take its list");
         }
         Ok(())
     }
 
-    async fn plan(&self, state: &State, target: &Target) -> Plan {
+    async fn plan(&self, placed: &BTreeMap<InstanceIdent, Placed>, target: &Target) -> Plan {
         let world = self.world.nodes();
         let config = self.configs.current();
-        let known = state
-            .placed
+        let known = placed
             .values()
             .map(|placed| KnownInstance {
                 ident: placed.ident.clone(),
@@ -189,21 +181,22 @@ impl Placing {
             .collect();
         plan(&aos_schedule::Input {
             nodes: requests::nodes(&world, config.as_deref()),
-            requests: requests::requests(target, self.images.as_ref(), &state.placed).await,
+            requests: requests::requests(target, self.images.as_ref(), placed).await,
             known,
             ..aos_schedule::Input::default()
         })
     }
 
     /// Makes a plan and stores it before anybody hears of it.
-    async fn place(&self, state: &mut State, target: &Target) -> Result<Plan, aos_store::Error> {
-        let plan = self.plan(state, target).await;
+    async fn place(&self, target: &Target) -> Result<Plan, aos_store::Error> {
+        let mut placed = self.placed.lock().await;
+        let plan = self.plan(&placed, target).await;
         let now = SystemClock.now();
-        let changes = remember(&mut state.placed, &plan, now);
+        let changes = remember(&mut placed, &plan, now);
         if !changes.is_empty() {
             self.records.apply(changes).await?;
         }
-        let mut lists = Lists::of(state.placed.values());
+        let mut lists = Lists::of(placed.values());
         lists.unplaced.clone_from(&plan.unplaced);
         self.lists.send_if_modified(|current| {
             let differs = **current != lists;

@@ -1,9 +1,12 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
 
 use aos_types::{ErrorInfo, InstanceIdent, InstanceState, NodeId};
 use futures::future::join_all;
 
-use super::{Lists, Placing, State};
+use super::{Lists, Placing, Sent};
 use crate::{
     contract::{InstanceOrder, InstanceReport, SmNode},
     world::KnownNode,
@@ -11,63 +14,89 @@ use crate::{
 
 /// What one Node is to be sent.
 struct Parcel {
-    node: NodeId,
     connection: u64,
     list: Vec<InstanceOrder>,
     stop: Vec<InstanceIdent>,
-    /// Instances it loses to another Node.
-    gives_away: bool,
 }
 
 impl Placing {
     /// Sends every Node that takes orders its list, if it has another one or runs something else. With `retry` also those
     /// whose instances have failed. Nodes that lose an instance to another one come first, so that it never runs twice.
-    pub(super) async fn send(&self, state: &mut State, retry: bool) -> BTreeMap<NodeId, ErrorInfo> {
+    pub(super) async fn send(&self, retry: bool) -> BTreeMap<NodeId, ErrorInfo> {
         let lists = self.lists.borrow().clone();
-        let world = self.world.nodes();
-        let parcels: Vec<Parcel> = world
-            .iter()
-            .filter(|(_, node)| node.takes_orders())
-            .filter_map(|(id, node)| parcel(id, node, &lists, state, retry))
-            .collect();
-        let (first, second): (Vec<Parcel>, Vec<Parcel>) =
-            parcels.into_iter().partition(|parcel| parcel.gives_away);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for (id, node) in self.world.nodes() {
+            if !node.takes_orders() {
+                continue;
+            }
+            if gives_away(&id, &node, &lists) {
+                first.push(id);
+            } else {
+                second.push(id);
+            }
+        }
         let mut failed = BTreeMap::new();
         for wave in [first, second] {
-            let sends = wave.into_iter().map(|parcel| async move {
-                let sent = self
-                    .nodes
-                    .update_instances(&parcel.node, parcel.list.clone(), parcel.stop)
-                    .await;
-                (parcel.node, parcel.connection, parcel.list, sent)
+            let sends = wave.into_iter().map(|id| async move {
+                let sent = self.send_to(&id, retry).await;
+                (id, sent)
             });
-            for (node, connection, list, sent) in join_all(sends).await {
-                match sent {
-                    Ok(()) => {
-                        state.sent.insert(node, (connection, list));
-                    }
-                    Err(error) => {
-                        state.sent.remove(&node);
-                        failed.insert(node, error);
-                    }
+            for (node, sent) in join_all(sends).await {
+                if let Err(error) = sent {
+                    failed.insert(node, error);
                 }
             }
         }
         failed
     }
+
+    /// One Node after what it was given before; by then the newest lists count.
+    async fn send_to(&self, id: &NodeId, retry: bool) -> Result<(), ErrorInfo> {
+        let sent = {
+            // Plain data, whole at every moment: a panic elsewhere does not spoil it.
+            let mut all = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(id.clone()).or_default())
+        };
+        let mut sent = sent.lock().await;
+        let lists = self.lists.borrow().clone();
+        let world = self.world.nodes();
+        let Some(node) = world.get(id).filter(|node| node.takes_orders()) else {
+            return Ok(());
+        };
+        let Some(parcel) = parcel(id, node, &lists, &mut sent, retry) else {
+            return Ok(());
+        };
+        let list = parcel.list.clone();
+        let result = self.nodes.update_instances(id, list, parcel.stop).await;
+        sent.0 = result.is_ok().then_some((parcel.connection, parcel.list));
+        result
+    }
+}
+
+/// Whether a Node runs something that another Node shall run from now on.
+fn gives_away(id: &NodeId, node: &KnownNode, lists: &Lists) -> bool {
+    let Some(reported) = node.sm.as_ref().and_then(|sm| sm.instances.as_ref()) else {
+        return false;
+    };
+    lists.placed().any(|(other, order)| {
+        other != id
+            && reported
+                .get(&order.ident)
+                .is_some_and(|one| one.state != InstanceState::Inactive)
+    })
 }
 
 fn parcel(
     id: &NodeId,
     node: &KnownNode,
     lists: &Lists,
-    state: &mut State,
+    before: &mut Sent,
     retry: bool,
 ) -> Option<Parcel> {
     let sm: &SmNode = node.sm.as_ref()?;
     let reported = sm.instances.as_ref()?;
     let list = lists.on(id).to_vec();
-    let sent = state.sent.get(id);
+    let sent = before.0.as_ref();
     let sent = sent.filter(|(connection, _)| *connection == sm.connection);
     let sent_before = sent.is_some_and(|(_, sent)| *sent == list);
     let sent_other = sent.is_some_and(|(_, sent)| *sent != list);
@@ -78,7 +107,7 @@ fn parcel(
             .any(|one| one.state == InstanceState::Failed);
     if !failed && as_wanted && !sent_other {
         // Adopted as it is: nothing is sent to a Node that runs what it shall.
-        state.sent.insert(id.clone(), (sm.connection, list));
+        before.0 = Some((sm.connection, list));
         return None;
     }
     if sent_before && !retry {
@@ -96,18 +125,10 @@ fn parcel(
         })
         .map(|one| one.ident.clone())
         .collect();
-    let elsewhere: BTreeSet<&InstanceIdent> = lists
-        .placed()
-        .filter(|(other, _)| *other != id)
-        .map(|(_, order)| &order.ident)
-        .collect();
-    let gives_away = stop.iter().any(|ident| elsewhere.contains(ident));
     Some(Parcel {
-        node: id.clone(),
         connection: sm.connection,
         list,
         stop,
-        gives_away,
     })
 }
 

@@ -191,37 +191,41 @@ impl Nodes for FakeNodes {
                 .push(format!("update {node} +{} -{}", start.len(), stop.len()));
             state.broken.clone()
         };
-        let report = |order: &InstanceOrder, state, error| {
-            let report = InstanceReport {
-                ident: order.ident.clone(),
-                version: order.version.clone(),
-                runtime: order.runtime.clone(),
-                manifest: Some(order.manifest),
-                state,
-                error,
-            };
-            (order.ident.clone(), report)
-        };
-        self.change(|view| {
-            if let Some(node) = view.get_mut(node) {
-                let activating = |order| report(order, InstanceState::Activating, None);
-                node.instances = Some(start.iter().map(activating).collect());
-            }
-        });
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        self.change(|view| {
-            if let Some(node) = view.get_mut(node) {
-                let ended = |order: &InstanceOrder| {
-                    if broken.contains(&order.version) {
-                        let why = failed(&format!("version {} is broken", order.version));
-                        report(order, InstanceState::Failed, Some(why))
-                    } else {
-                        report(order, InstanceState::Active, None)
+        // The Node goes on by itself, also when CM is killed in the middle.
+        let (view, id) = (self.view.clone(), node.clone());
+        let work = tokio::spawn(async move {
+            let show = |state: &dyn Fn(&InstanceOrder) -> (InstanceState, Option<ErrorInfo>)| {
+                let reports = start.iter().map(|order| {
+                    let (state, error) = state(order);
+                    let report = InstanceReport {
+                        ident: order.ident.clone(),
+                        version: order.version.clone(),
+                        runtime: order.runtime.clone(),
+                        manifest: Some(order.manifest),
+                        state,
+                        error,
+                    };
+                    (order.ident.clone(), report)
+                });
+                let reports: BTreeMap<_, _> = reports.collect();
+                view.send_modify(|view| {
+                    if let Some(node) = Arc::make_mut(view).get_mut(&id) {
+                        node.instances = Some(reports);
                     }
-                };
-                node.instances = Some(start.iter().map(ended).collect());
-            }
+                });
+            };
+            show(&|_| (InstanceState::Activating, None));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            show(&|order| {
+                if broken.contains(&order.version) {
+                    let why = failed(&format!("version {} is broken", order.version));
+                    (InstanceState::Failed, Some(why))
+                } else {
+                    (InstanceState::Active, None)
+                }
+            });
         });
+        work.await.unwrap();
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use aos_time::{Clock, SystemClock, Timestamp};
 use aos_types::{InstanceIdent, ItemType, NodeId};
 use aos_update::{
     Actual, Config, Effect, EffectId, Engine, Input, InstanceView, Output, Record, Report, Target,
+    UpdateState,
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -41,6 +42,14 @@ pub(crate) struct NewDesired {
     pub(crate) done: oneshot::Sender<Handled>,
 }
 
+/// What the Nodes shall run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct InForce {
+    pub(crate) target: Arc<Target>,
+    /// An update is about to change it: the configuration may be that of the new set already, so nothing is placed anew.
+    pub(crate) hold: bool,
+}
+
 /// The task that owns the engine.
 pub(crate) struct Updates {
     pub(crate) engine: Engine,
@@ -54,7 +63,7 @@ pub(crate) struct Updates {
     pub(crate) max_instances: u64,
     pub(crate) desired: mpsc::Receiver<NewDesired>,
     pub(crate) status: watch::Sender<Arc<EngineStatus>>,
-    pub(crate) in_force: watch::Sender<Arc<Target>>,
+    pub(crate) in_force: watch::Sender<InForce>,
     pub(crate) full: Arc<Notify>,
 }
 
@@ -208,12 +217,15 @@ impl Updates {
             differs
         });
         let target = self.engine.in_force();
+        let hold = self.engine.state() == UpdateState::Installing;
         self.in_force.send_if_modified(|current| {
-            let differs = **current != *target;
+            let differs = *current.target != *target;
             if differs {
-                *current = Arc::new(target.clone());
+                current.target = Arc::new(target.clone());
             }
-            differs
+            let released = current.hold != hold;
+            current.hold = hold;
+            differs || released
         });
     }
 
