@@ -450,10 +450,19 @@ pub fn processes(play: &Play<'_>, place: Place) -> BTreeSet<Process> {
         .collect()
 }
 
-/// What the HTTP service of a Node answers to the host.
+/// What the HTTP service of a Node answers to the host: instance and version.
 pub fn web(play: &Play<'_>, place: Place) -> Result<String> {
-    outside::http(play.stage.address(place), WEB_PORT, "/json")
-        .map(|answer| answer.trim().to_owned())
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        instance: String,
+        version: String,
+    }
+    let text = outside::http(play.stage.address(place), WEB_PORT, "/json")?;
+    let answer: Answer = serde_json::from_str(&text).context("the answer is not its JSON")?;
+    Ok(format!(
+        "instance {}, version {}",
+        answer.instance, answer.version
+    ))
 }
 
 /// What the counter has counted to, read from the Node's disk.

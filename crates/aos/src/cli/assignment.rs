@@ -83,9 +83,13 @@ pub async fn assign(command: Assign) -> Result<(), Failure> {
         units.push(pick::unit(&client, name).await?);
     }
     let mut services = Vec::new();
+    let mut versions = Vec::new();
     for name in &command.services {
-        services.push(pick::service(&client, name).await?.codename);
+        let service = pick::service(&client, name).await?;
+        versions.push((service.codename.clone(), service.latest_version));
+        services.push(service.codename);
     }
+    let labels = (!command.labels.is_empty()).then_some(command.labels);
     let groups: Vec<(String, Vec<Unit>)> = match &command.subject {
         Some(label) => vec![(label.clone(), units.clone())],
         None => units
@@ -106,7 +110,7 @@ pub async fn assign(command: Assign) -> Result<(), Failure> {
         let body = AddServices {
             service_ids: services.clone(),
             num_instances: command.instances,
-            labels: (!command.labels.is_empty()).then(|| command.labels.clone()),
+            labels: labels.clone(),
             priority: command.priority,
         };
         let path = paths::fill(paths::SUBJECT_SERVICES, &[&id]);
@@ -123,8 +127,10 @@ pub async fn assign(command: Assign) -> Result<(), Failure> {
     if command.wait {
         for unit in &units {
             let wanted = status::Wanted {
-                services: &services,
+                services: &versions,
                 there: true,
+                instances: command.instances,
+                labels: labels.as_deref(),
             };
             status::wait_for(&client, unit, &wanted, command.timeout).await?;
         }
@@ -167,11 +173,14 @@ pub async fn unassign(command: Unassign) -> Result<(), Failure> {
         take(&client, &subject, &services).await?;
         units.push(unit);
     }
+    let gone: Vec<_> = services.into_iter().map(|name| (name, None)).collect();
     if command.wait {
         for unit in &units {
             let wanted = status::Wanted {
-                services: &services,
+                services: &gone,
                 there: false,
+                instances: None,
+                labels: None,
             };
             status::wait_for(&client, unit, &wanted, command.timeout).await?;
         }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use aos_api::{ChangeTopic, OnlineStatus, Page, Unit, UnitSubjectService, UpdatePhase, paths};
+use aos_api::{
+    ChangeTopic, Node, OnlineStatus, Page, Unit, UnitSubjectService, UpdatePhase, paths,
+};
 use aos_time::{Clock as _, SystemClock};
 use clap::Args;
 use comfy_table::Cell;
@@ -228,10 +230,25 @@ impl<'a> Changes<'a> {
 
 /// What is waited for.
 pub struct Wanted<'a> {
-    /// Codenames of services.
-    pub services: &'a [String],
+    /// Codenames of services, each with the version that should run if that is known.
+    pub services: &'a [(String, Option<String>)],
     /// Whether they should run (`true`) or be gone.
     pub there: bool,
+    /// How many instances of each were asked for, if that was said.
+    pub instances: Option<u64>,
+    /// Which labels were asked for, if that was said.
+    pub labels: Option<&'a [String]>,
+}
+
+impl Wanted<'_> {
+    fn names(&self) -> String {
+        let names: Vec<_> = self
+            .services
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        names.join(", ")
+    }
 }
 
 /// How far a Unit is from what is wanted.
@@ -256,13 +273,14 @@ pub async fn wait_for(
     loop {
         let unit: Unit = client.get(&paths::fill(paths::UNIT, &[&id])).await?;
         let rows = services(client, &unit).await?;
-        let waiting = match judge(&unit, &rows, wanted) {
+        let nodes: Page<Node> = client.get(&paths::fill(paths::UNIT_NODES, &[&id])).await?;
+        let waiting = match judge(&unit, &rows, &nodes.items, wanted) {
             Verdict::Reached => {
                 spinner.done();
                 table::say(format!(
                     "{}: {} {}",
                     unit.system_uid,
-                    wanted.services.join(", "),
+                    wanted.names(),
                     if wanted.there { "active" } else { "removed" }
                 ));
                 return Ok(());
@@ -301,15 +319,25 @@ pub async fn wait_for(
     }
 }
 
-fn judge(unit: &Unit, rows: &[UnitSubjectService], wanted: &Wanted<'_>) -> Verdict {
-    let about = |row: &&UnitSubjectService| wanted.services.contains(&row.service.codename);
-    let rows: Vec<_> = rows.iter().filter(about).collect();
+/// Compares what the Unit reports with what was asked for. The cloud composes a new desired state a
+/// moment after an assignment changed, so "the Unit is as desired" alone may speak of the old one.
+fn judge(unit: &Unit, rows: &[UnitSubjectService], nodes: &[Node], wanted: &Wanted<'_>) -> Verdict {
+    let of = |name: &str| -> Vec<&UnitSubjectService> {
+        rows.iter()
+            .filter(|row| row.service.codename == name)
+            .collect()
+    };
     if !wanted.there {
+        let rows: Vec<_> = wanted
+            .services
+            .iter()
+            .flat_map(|(name, _)| of(name))
+            .collect();
         let left: usize = rows.iter().map(|row| row.instances.len()).sum();
-        let installed = rows
+        let known = rows
             .iter()
             .any(|row| row.installed_version.is_some() || row.desired_version.is_some());
-        return if left == 0 && !installed {
+        return if left == 0 && !known {
             Verdict::Reached
         } else {
             Verdict::NotYet(format!("{left} instance(s) still there"))
@@ -318,40 +346,189 @@ fn judge(unit: &Unit, rows: &[UnitSubjectService], wanted: &Wanted<'_>) -> Verdi
     if unit.online_status == OnlineStatus::Offline {
         return Verdict::NotYet("the Unit is offline".to_owned());
     }
-    let mut active = 0;
-    let mut desired = 0;
-    for row in &rows {
-        desired += row.num_instances;
-        for instance in &row.instances {
-            let current = Some(&instance.version) == row.desired_version.as_ref();
-            if current && instance.run_state == "active" {
-                active += 1;
-            }
-            if current && instance.run_state == "failed" && unit.update_phase == UpdatePhase::Failed
-            {
-                let why = instance
-                    .error
-                    .as_ref()
-                    .map_or("no reason given", |e| e.message.as_str());
-                return Verdict::Failed(format!(
-                    "instance {} of {}: {why}",
-                    instance.instance_id, row.service.codename
-                ));
+    let phase = table::word(&unit.update_phase);
+    for (name, version) in wanted.services {
+        let rows = of(name);
+        if rows.is_empty() {
+            return Verdict::NotYet(format!("{name} is not in the desired state yet"));
+        }
+        for row in rows {
+            match judge_row(unit, row, nodes, version.as_deref(), wanted) {
+                Verdict::Reached => {}
+                Verdict::NotYet(what) => return Verdict::NotYet(format!("{phase}, {what}")),
+                failed @ Verdict::Failed(_) => return failed,
             }
         }
     }
-    let all_named = wanted.services.iter().all(|name| {
-        rows.iter()
-            .any(|row| row.service.codename == *name && row.desired_version.is_some())
-    });
-    if all_named && active >= desired && unit.update_phase == UpdatePhase::Installed {
-        return Verdict::Reached;
+    match unit.update_phase {
+        UpdatePhase::Installed => Verdict::Reached,
+        UpdatePhase::Failed => {
+            Verdict::Failed("the Unit reports that the update failed".to_owned())
+        }
+        _ => Verdict::NotYet(phase),
     }
-    if all_named && unit.update_phase == UpdatePhase::Failed {
-        return Verdict::Failed("the Unit reports that the update failed".to_owned());
+}
+
+fn judge_row(
+    unit: &Unit,
+    row: &UnitSubjectService,
+    nodes: &[Node],
+    version: Option<&str>,
+    wanted: &Wanted<'_>,
+) -> Verdict {
+    let name = &row.service.codename;
+    let stale = version.is_some_and(|version| row.desired_version.as_deref() != Some(version))
+        || wanted
+            .instances
+            .is_some_and(|count| row.num_instances != count)
+        || wanted.labels.is_some_and(|labels| row.labels != labels);
+    if stale {
+        return Verdict::NotYet(format!("{name} has no new desired state yet"));
     }
-    Verdict::NotYet(format!(
-        "{}, {active} of {desired} instance(s) active",
-        table::word(&unit.update_phase)
-    ))
+    let mut active = 0;
+    for instance in &row.instances {
+        let current = Some(&instance.version) == row.desired_version.as_ref();
+        let fits = nodes.iter().any(|node| {
+            node.node_id == instance.node_id
+                && row.labels.iter().all(|label| node.labels.contains(label))
+        });
+        if current && fits && instance.run_state == "active" {
+            active += 1;
+        }
+        if current && instance.run_state == "failed" && unit.update_phase == UpdatePhase::Failed {
+            let why = instance
+                .error
+                .as_ref()
+                .map_or("no reason given", |e| e.message.as_str());
+            return Verdict::Failed(format!(
+                "instance {} of {name}: {why}",
+                instance.instance_id
+            ));
+        }
+    }
+    let all = row.instances.len() as u64;
+    if active == row.num_instances && all == active {
+        Verdict::Reached
+    } else {
+        Verdict::NotYet(format!(
+            "{active} of {} instance(s) of {name} active",
+            row.num_instances
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A Unit with one service as the cloud would describe it.
+    fn world(
+        phase: &str,
+        version: &str,
+        node: &str,
+        labels: &[&str],
+    ) -> (Unit, Vec<UnitSubjectService>, Vec<Node>) {
+        let unit = serde_json::from_value(serde_json::json!({
+            "id": "01a1fc99-9b59-7757-9d8d-12025b54510c", "system_uid": "u", "title": "",
+            "status": "provisioned", "online_status": "Online", "unit_model": null,
+            "last_online_changed_at": null, "last_seen_at": null, "installed_unit_config": null,
+            "update_phase": phase, "created_at": "2026-01-01T00:00:00Z",
+            "updated_at": "2026-01-01T00:00:00Z",
+            "counts": {"nodes": 2, "nodes_connected": 2, "instances": 1, "instances_active": 1,
+                "instances_failed": 0, "instances_desired": 1, "subjects": 1},
+        }))
+        .unwrap();
+        let row = serde_json::from_value(serde_json::json!({
+            "subject": {"id": "s", "label": "s"},
+            "service": {"id": "h", "codename": "hello", "title": ""},
+            "desired_version": version, "installed_version": version, "num_instances": 1,
+            "priority": 0, "labels": labels,
+            "instances": [{"instance_id": 0, "version": version, "run_state": "active",
+                "node_id": node, "runtime_id": "crun", "error": null,
+                "changed_at": "2026-01-01T00:00:00Z"}],
+        }))
+        .unwrap();
+        let nodes = ["main", "edge"]
+            .map(|id| {
+                serde_json::from_value(serde_json::json!({
+                    "node_id": id, "node_type": id, "title": "", "is_main": id == "main",
+                    "is_connected": true, "state": "provisioned", "error": null, "os": "linux",
+                    "max_dmips": 1, "total_ram": 1, "physical_ram": null, "cpus": [], "attrs": {},
+                    "labels": [id], "partitions": [], "runtimes": [], "resources": [],
+                }))
+                .unwrap()
+            })
+            .to_vec();
+        (unit, vec![row], nodes)
+    }
+
+    fn verdict(
+        (unit, rows, nodes): &(Unit, Vec<UnitSubjectService>, Vec<Node>),
+        version: Option<&str>,
+        instances: Option<u64>,
+        labels: Option<&[&str]>,
+    ) -> Verdict {
+        let labels: Option<Vec<String>> =
+            labels.map(|labels| labels.iter().map(|label| (*label).to_owned()).collect());
+        let services = [("hello".to_owned(), version.map(str::to_owned))];
+        let wanted = Wanted {
+            services: &services,
+            there: true,
+            instances,
+            labels: labels.as_deref(),
+        };
+        judge(unit, rows, nodes, &wanted)
+    }
+
+    #[test]
+    fn what_runs_is_compared_with_what_was_asked_for() {
+        let good = world("installed", "1.0.0", "main", &["main"]);
+        assert_eq!(
+            verdict(&good, Some("1.0.0"), Some(1), Some(&["main"])),
+            Verdict::Reached
+        );
+        assert_eq!(verdict(&good, None, None, None), Verdict::Reached);
+        // Each of these is a desired state that the cloud has not composed yet.
+        for (version, instances, labels) in [
+            (Some("1.1.0"), None, None),
+            (None, Some(2), None),
+            (None, None, Some(&["edge"][..])),
+        ] {
+            let verdict = verdict(&good, version, instances, labels);
+            assert!(matches!(verdict, Verdict::NotYet(_)), "{verdict:?}");
+        }
+        // Composed, but the instance has not moved yet.
+        let moving = world("installed", "1.0.0", "main", &["edge"]);
+        assert!(matches!(
+            verdict(&moving, None, None, Some(&["edge"])),
+            Verdict::NotYet(_)
+        ));
+        let busy = world("downloading", "1.0.0", "main", &["main"]);
+        assert!(matches!(
+            verdict(&busy, None, None, None),
+            Verdict::NotYet(_)
+        ));
+        let failed = world("failed", "1.0.0", "main", &["main"]);
+        assert!(matches!(
+            verdict(&failed, None, None, None),
+            Verdict::Failed(_)
+        ));
+    }
+
+    #[test]
+    fn gone_means_gone() {
+        let (unit, rows, nodes) = world("installed", "1.0.0", "main", &[]);
+        let services = [("hello".to_owned(), None)];
+        let wanted = Wanted {
+            services: &services,
+            there: false,
+            instances: None,
+            labels: None,
+        };
+        assert!(matches!(
+            judge(&unit, &rows, &nodes, &wanted),
+            Verdict::NotYet(_)
+        ));
+        assert_eq!(judge(&unit, &[], &nodes, &wanted), Verdict::Reached);
+    }
 }
