@@ -1,12 +1,13 @@
 import { fileURLToPath } from "node:url";
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
+import { licences } from "./licences";
 
 // Where `npm run dev` finds the REST API: the mock by default, a real cloud with AOS_URL.
 const cloud = process.env.AOS_URL ?? "http://127.0.0.1:10180";
 
 export default defineConfig({
-  plugins: [react()],
+  plugins: [react(), licences()],
   resolve: { alias: { "~": fileURLToPath(new URL("./src", import.meta.url)) } },
   build: {
     target: "es2022",

@@ -83,6 +83,9 @@ export function Account({ user, help }: { user: Me; help: () => void }) {
         <Menu.Item leftSection={<BookOpen size={15} aria-hidden />} component="a" href="/api/v11/docs">
           REST API
         </Menu.Item>
+        <Menu.Item leftSection={<Scale size={15} aria-hidden />} component="a" href="/licences.txt">
+          Licences
+        </Menu.Item>
         {user.signed_in_by === "session" && (
           <>
             <Menu.Divider />
