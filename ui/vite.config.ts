@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
-import { licences } from "./licences";
+import { licences } from "./licences.ts";
 
 // Where `npm run dev` finds the REST API: the mock by default, a real cloud with AOS_URL.
 const cloud = process.env.AOS_URL ?? "http://127.0.0.1:10180";

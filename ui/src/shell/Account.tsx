@@ -9,6 +9,7 @@ import {
   LogOut,
   Monitor,
   Moon,
+  Scale,
   ScrollText,
   Sun,
 } from "lucide-react";
