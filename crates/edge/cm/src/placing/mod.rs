@@ -24,7 +24,7 @@ pub(crate) use lists::{Lists, Placed};
 use crate::{
     contract::{Images, InstanceOrder, Nodes},
     unit_config::UnitConfigs,
-    world::World,
+    world::{KnownNode, World},
 };
 
 /// How long an instance that has no place is remembered, with its user id: AosEdge keeps it 30 days.
@@ -156,11 +156,16 @@ impl Placing {
     /// Follows the Nodes: places `target` again and gives its list to each Node that has another one or runs something
     /// else. An instance that runs and fits stays where it is.
     pub(crate) async fn reconcile(&self, target: &Target) -> Result<(), aos_store::Error> {
+        let world = self.world.nodes();
         // Before IAM has told of any Node, nothing can be said about places.
-        if self.world.nodes().is_empty() {
+        if world.is_empty() {
             return Ok(());
         }
-        self.place(target).await?;
+        // Nor can it about a Node that has not shown itself since CM started: what it runs stays there until it is lost.
+        let unknown = |node: &KnownNode| node.is_away && node.runtimes.is_empty();
+        if !world.values().any(unknown) {
+            self.place(target).await?;
+        }
         for (node, error) in self.send(false).await {
             tracing::warn!(%node, %error, "a node did not take its list");
         }

@@ -106,9 +106,17 @@ impl FakeNodes {
         state.configs.get(&node_id(node)).cloned()
     }
 
-    pub(super) fn disconnect(&self, node: &str) {
+    /// Gives the Node as it was, to connect it again.
+    pub(super) fn disconnect(&self, node: &str) -> SmNode {
+        let mut gone = None;
+        self.change(|view| gone = view.remove(&node_id(node)));
+        gone.unwrap()
+    }
+
+    pub(super) fn connect(&self, name: &str, mut node: SmNode) {
+        node.connection += 1;
         self.change(|view| {
-            view.remove(&node_id(node));
+            view.insert(node_id(name), node);
         });
     }
 

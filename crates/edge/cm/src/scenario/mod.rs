@@ -187,6 +187,24 @@ async fn a_restart_of_cm_alone_sends_nothing_to_nodes_that_run_what_they_shall()
 }
 
 #[tokio::test]
+async fn after_a_restart_of_cm_a_node_that_comes_late_keeps_what_it_runs() {
+    let mut stage = Stage::new(&["main", "second"]).await;
+    stage.start().await;
+    stage.settle(desired(&[("web", "1", 2)])).await;
+    stage.kill().await;
+    let calls = stage.nodes.calls().len();
+    let second = stage.nodes.disconnect("second");
+    stage.start().await;
+    stage.cloud.status(|_| true).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stage.nodes.connect("second", second);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(stage.nodes.calls()[calls..], Vec::<String>::new());
+    assert_eq!(stage.nodes.running("second"), ["web:s:1 1"]);
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn what_a_lost_node_ran_is_placed_elsewhere() {
     let mut stage = Stage::new(&["main", "second"]).await;
     stage.options.node_lost_secs = 1;
