@@ -213,6 +213,20 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::VecDeque, sync::Mutex};
+
+    use aos_cloud_protocol::Secret;
+    use aos_pki::{
+        ALPN_HTTP, Authority, CertKind, CertProfile, CertSource, Expect, KeyAlgorithm, Trust,
+        certificates_from_pem, certified_key, host_client, mutual_server,
+    };
+    use aos_time::{Clock, SystemClock};
+    use aos_types::NodeId;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
     use super::*;
 
     #[test]
@@ -227,5 +241,110 @@ mod tests {
             candidates(Some(b"not a certificate"), configured, None),
             [configured]
         );
+    }
+
+    fn source(authority: &Authority, profile: &CertProfile) -> CertSource {
+        let pair = authority
+            .issue_pair(KeyAlgorithm::EcP256, profile, SystemClock.now())
+            .unwrap();
+        let chain = certificates_from_pem(pair.issued.chain_pem.as_bytes()).unwrap();
+        CertSource::with(certified_key(chain, &pair.key).unwrap())
+    }
+
+    fn unit() -> SystemId {
+        SystemId::new("unit").unwrap()
+    }
+
+    fn answer(code: u32, delay: u64, urls: &[&str]) -> DiscoveryResponse {
+        let urls = urls.iter().map(|url| (*url).to_owned()).collect();
+        DiscoveryResponse {
+            error_code: code,
+            next_request_delay_ms: delay,
+            ..DiscoveryResponse::connect(&unit(), urls, Secret::new("t"))
+        }
+    }
+
+    /// A discovery that gives these answers, one a request. Gives its address and how to talk to it.
+    async fn serve(answers: Vec<(&'static str, DiscoveryResponse)>) -> (String, ClientTls) {
+        let authority = Authority::in_memory("test", SystemClock.now()).unwrap();
+        let trust = Trust::new(authority.roots());
+        let server = source(&authority, &CertProfile::server(vec!["localhost".into()]));
+        let node = NodeId::new("main").unwrap();
+        let online = source(
+            &authority,
+            &CertProfile::unit(CertKind::Online, &unit(), Some(&node)),
+        );
+        let expect = Expect::kinds([CertKind::Online]);
+        let tls = mutual_server(&server, &trust, expect, &ALPN_HTTP[1..]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!(
+            "https://localhost:{}/sd/v7/",
+            listener.local_addr().unwrap().port()
+        );
+        let here = url.clone();
+        let answers = Mutex::new(VecDeque::from(answers));
+        tokio::spawn(async move {
+            let acceptor = tokio_rustls::TlsAcceptor::from(tls.config);
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                let mut request = vec![0; 4096];
+                let mut have = 0;
+                while !String::from_utf8_lossy(&request[..have]).ends_with('}') {
+                    have += stream.read(&mut request[have..]).await.unwrap();
+                }
+                let (status, mut answer) = answers.lock().unwrap().pop_front().unwrap();
+                for url in &mut answer.connection_info {
+                    *url = url.replace("HERE", &here);
+                }
+                let body = answer.encode();
+                let head = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all(head.as_bytes()).await.unwrap();
+                stream.write_all(&body).await.unwrap();
+                stream.shutdown().await.unwrap();
+            }
+        });
+        let tls = host_client(&online, &trust, None, &ALPN_HTTP[1..]);
+        (url, tls)
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_followed_and_a_dead_address_is_passed_over() {
+        let ok = answer(0, 0, &["wss://one/ws/v7/"]);
+        let redirect = answer(1, 0, &["https://localhost:1/sd/v7/", "HERE"]);
+        let (url, tls) = serve(vec![("200 OK", redirect), ("200 OK", ok)]).await;
+        let found = discover(&[url], &tls, &unit()).await.unwrap();
+        assert_eq!(found.connection_info, ["wss://one/ws/v7/"]);
+    }
+
+    #[tokio::test]
+    async fn the_cloud_may_ask_to_wait_refuse_or_lead_in_circles() {
+        let (url, tls) = serve(vec![("200 OK", answer(2, 90_000, &[]))]).await;
+        let error = discover(&[url], &tls, &unit()).await.unwrap_err();
+        assert_eq!(error.wait(), Some(Duration::from_secs(90)));
+
+        let (url, tls) = serve(vec![("200 OK", answer(3, 0, &[]))]).await;
+        let error = discover(&[url], &tls, &unit()).await.unwrap_err();
+        assert!(matches!(error, Error::Refused { code: 3, .. }), "{error}");
+
+        let circle = vec![("200 OK", answer(1, 0, &["HERE"])); 9];
+        let (url, tls) = serve(circle).await;
+        let error = discover(&[url], &tls, &unit()).await.unwrap_err();
+        assert!(matches!(error, Error::Redirects), "{error}");
+
+        let (url, tls) = serve(vec![("503 Busy", answer(0, 0, &["wss://one"]))]).await;
+        let error = discover(&[url], &tls, &unit()).await.unwrap_err();
+        assert!(matches!(error, Error::Status { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_asked_in_plain_text() {
+        let (_, tls) = serve(vec![]).await;
+        let urls = ["http://localhost:9000/sd/v7/".to_owned()];
+        let error = discover(&urls, &tls, &unit()).await.unwrap_err();
+        assert!(matches!(error, Error::NotHttps { .. }), "{error}");
     }
 }

@@ -69,3 +69,92 @@ fn changed<T: Clone + PartialEq>(
         .collect();
     Some((!news.is_empty()).then_some(news))
 }
+
+#[cfg(test)]
+mod tests {
+    use aos_cloud_protocol::{InstanceStatus, InstancesStatus, ItemIdentity, ItemStatus};
+    use aos_types::{InstanceState, ItemId, ItemState, NodeId, RuntimeId, SubjectId};
+
+    use super::*;
+
+    fn item(name: &str, state: ItemState) -> ItemStatus {
+        ItemStatus {
+            item: ItemIdentity::service(ItemId::new(name).unwrap()),
+            version: "1".into(),
+            state,
+            error: None,
+        }
+    }
+
+    fn group(name: &str, states: &[InstanceState]) -> InstancesStatus {
+        let instance = |(index, state): (usize, &InstanceState)| InstanceStatus {
+            node: NodeId::new("main").unwrap(),
+            runtime: RuntimeId::new("crun").unwrap(),
+            index: index as u64,
+            state: *state,
+            state_checksum: None,
+            error: None,
+        };
+        InstancesStatus {
+            item: ItemIdentity::service(ItemId::new(name).unwrap()),
+            subject: SubjectId::new("s").unwrap(),
+            version: "1".into(),
+            instances: states.iter().enumerate().map(instance).collect(),
+        }
+    }
+
+    fn status(items: Vec<ItemStatus>, instances: Vec<InstancesStatus>) -> UnitStatus {
+        UnitStatus {
+            is_delta: false,
+            unit_config: Some(vec![]),
+            nodes: Some(vec![]),
+            items: Some(items),
+            instances: Some(instances),
+            subjects: Some(vec![]),
+        }
+    }
+
+    #[test]
+    fn only_what_changed_is_told() {
+        use InstanceState::{Activating, Active};
+        let before = status(
+            vec![
+                item("a", ItemState::Installed),
+                item("b", ItemState::Pending),
+            ],
+            vec![group("a", &[Active]), group("b", &[Activating, Active])],
+        );
+        let now = status(
+            vec![
+                item("a", ItemState::Installed),
+                item("b", ItemState::Installed),
+            ],
+            vec![group("a", &[Active]), group("b", &[Active, Active])],
+        );
+        let told = delta(&before, &now).unwrap();
+        assert!(told.is_delta);
+        assert_eq!(told.items, Some(vec![item("b", ItemState::Installed)]));
+        assert_eq!(told.instances, Some(vec![group("b", &[Active, Active])]));
+        assert_eq!(
+            (told.nodes, told.unit_config, told.subjects),
+            (None, None, None)
+        );
+        assert!(is_empty(&delta(&now, &now).unwrap()));
+    }
+
+    #[test]
+    fn what_is_gone_needs_a_full_status() {
+        use InstanceState::Active;
+        let two = status(
+            vec![item("a", ItemState::Installed)],
+            vec![group("a", &[Active, Active])],
+        );
+        let one = status(
+            vec![item("a", ItemState::Installed)],
+            vec![group("a", &[Active])],
+        );
+        assert_eq!(delta(&two, &one), None);
+        assert_eq!(delta(&two, &status(vec![], vec![])), None);
+        assert!(delta(&one, &two).is_some());
+    }
+}
