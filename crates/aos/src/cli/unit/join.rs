@@ -122,10 +122,11 @@ pub async fn run(command: Join) -> Result<(), Failure> {
         provisioning_software: concat!("aos:", env!("CARGO_PKG_VERSION")).to_owned(),
         ..RegisterUnit::default()
     };
+    // Newer IAMs give the model's version apart, older ones behind a semicolon.
     let (name, version) = system
         .unit_model
         .split_once(';')
-        .unwrap_or((&system.unit_model, ""));
+        .unwrap_or((&system.unit_model, &system.version));
     body.model_name = name.to_owned();
     body.model_version = version.to_owned();
     for node in &mut nodes {
