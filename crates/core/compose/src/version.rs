@@ -35,8 +35,8 @@ pub(crate) fn choose<'a>(
         report.rule(
             RuleName::PlatformFits,
             Outcome::Waiting,
-            "the Unit has not reported its runtimes yet; it decides itself",
-            Some("bring the Unit online"),
+            "no Node of the Unit has reported its runtimes yet; it decides itself",
+            Some("bring the Unit online, with SM running on its Nodes"),
         );
         return Some(newest);
     }
