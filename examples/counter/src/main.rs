@@ -35,7 +35,10 @@ fn main() -> io::Result<()> {
 }
 
 fn read(path: &str) -> u64 {
-    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    fs::read_to_string(path)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 /// Writes so that a sudden end leaves either the old number or the new one.

@@ -1,5 +1,8 @@
 //! Stopping when asked. As process 1 of its container a program is sent SIGTERM but the kernel does nothing by default.
-#![allow(unsafe_code, reason = "the standard library has no signals, and an example should need no other library")]
+#![allow(
+    unsafe_code,
+    reason = "the standard library has no signals, and an example should need no other library"
+)]
 
 use std::ffi::c_int;
 

@@ -26,7 +26,10 @@ fn main() -> io::Result<()> {
     stop::on_sigterm();
     let port = variable("PORT", "80");
     let listener = TcpListener::bind(format!("0.0.0.0:{port}"))?;
-    println!("hello {} listens on port {port}", variable("APP_VERSION", "?"));
+    println!(
+        "hello {} listens on port {port}",
+        variable("APP_VERSION", "?")
+    );
     for client in listener.incoming() {
         match client {
             Ok(client) => {
@@ -64,12 +67,19 @@ fn answer(mut client: TcpStream) -> io::Result<()> {
     let (status, kind, body) = match path {
         "/" => ("200 OK", "text/html; charset=utf-8", page(hit())),
         "/json" => ("200 OK", "application/json", json(hit())),
-        _ => match path.strip_prefix("/quit?code=").and_then(|code| code.parse::<i32>().ok()) {
+        _ => match path
+            .strip_prefix("/quit?code=")
+            .and_then(|code| code.parse::<i32>().ok())
+        {
             Some(code) => {
                 println!("asked to end with code {code}");
                 process::exit(code)
             }
-            None => ("404 Not Found", "text/plain", "There is / and /json.\n".to_owned()),
+            None => (
+                "404 Not Found",
+                "text/plain",
+                "There is / and /json.\n".to_owned(),
+            ),
         },
     };
     println!("{request} -> {status}");
@@ -115,5 +125,7 @@ fn page(hits: u64) -> String {
 
 /// Drops what would have a meaning in JSON or HTML; none of it belongs in these values.
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() && !"\"\\<>&".contains(*c)).collect()
+    text.chars()
+        .filter(|c| !c.is_control() && !"\"\\<>&".contains(*c))
+        .collect()
 }
