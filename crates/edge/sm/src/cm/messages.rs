@@ -125,11 +125,14 @@ pub(super) fn changed(
         .filter(|(ident, report)| before.get(ident) != Some(report))
         .map(|(ident, report)| status(ident, report))
         .collect();
-    (!instances.is_empty()).then(|| {
+    if instances.is_empty() {
+        return None;
+    }
+    Some(
         pb::sm_outgoing_messages::SmOutgoingMessage::UpdateInstancesStatus(
             pb::UpdateInstancesStatus { instances },
-        )
-    })
+        ),
+    )
 }
 
 pub(super) fn config_status(status: ConfigStatus) -> pb::sm_outgoing_messages::SmOutgoingMessage {
