@@ -27,7 +27,7 @@ fn main() -> io::Result<()> {
         replace(STORAGE, count)?;
         // The state is one mounted file, so it is written in place.
         fs::write(STATE, format!("{count}\n"))?;
-        if count % 60 == 0 {
+        if count.is_multiple_of(60) {
             println!("counted to {count}");
         }
         thread::sleep(Duration::from_secs(1));
