@@ -1,0 +1,342 @@
+//! SM on one Node with the real `crun`, `nft` and keeper, and a CM that the test plays over real TLS.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests may fail loudly"
+)]
+
+mod unit;
+
+use std::{
+    fs,
+    io::Read,
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use aos_ipc::proto::servicemanager::v5::{self as pb, sm_incoming_messages::SmIncomingMessage};
+use aos_types::{ItemConfig, Protocol, PublishedPort, Quotas};
+use unit::{Unit, alive, item, keeper_pid, run, signal, until};
+
+/// What a published port answers.
+fn ask(port: u16) -> Option<String> {
+    let address: SocketAddr = ([127, 0, 0, 1], port).into();
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned())
+}
+
+fn published(port: u16) -> impl FnOnce(&mut ItemConfig) {
+    move |item| {
+        item.published_ports = vec![PublishedPort {
+            host_port: port,
+            port: 80,
+            protocol: Protocol::Tcp,
+        }];
+        item.quotas = Quotas {
+            ram_limit: Some(64 << 20),
+            pids_limit: Some(16),
+            cpu_dmips_limit: Some(5_000),
+            ..Quotas::default()
+        };
+    }
+}
+
+/// The first process of the only instance, as `crun` knows it.
+fn pids(unit: &Unit) -> Vec<u32> {
+    let mut pids: Vec<u32> = fs::read_dir(unit.path("run/instances"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path().join("pid")).ok())
+        .filter_map(|text| text.trim().parse().ok())
+        .filter(|&pid| alive(pid))
+        .collect();
+    pids.sort_unstable();
+    pids
+}
+
+#[test]
+fn an_instance_is_installed_started_updated_and_removed() {
+    run(
+        "an_instance_is_installed_started_updated_and_removed",
+        async |unit: Unit| {
+            let (store, folder) = (&unit.images, unit.folder.path());
+            let one = item::publish(store, folder, &["one"], published(8080));
+            let two = item::publish(store, folder, &["two"], published(8080));
+            let sm = unit.start_sm();
+            let cm = &unit.cm;
+            cm.until("introduced", |seen| seen.complete > 0).await;
+            {
+                let seen = cm.seen.lock().unwrap();
+                let info = seen.info.as_ref().unwrap();
+                assert_eq!(
+                    (info.node_id.as_str(), info.runtimes[0].r#type.as_str()),
+                    ("node-1", "crun")
+                );
+            }
+            let mut wanted = cm.instance("web", 0, "1.0.0", one);
+            wanted.storage_path = "web/subject/0".into();
+            wanted.state_path = "web/subject/0/state.dat".into();
+            let began = Instant::now();
+            cm.list(vec![wanted.clone()]).await;
+            eprintln!("first start, with download: {:?}", began.elapsed());
+            assert_eq!(cm.state("web"), ("active".into(), "1.0.0".into()));
+            until("it answers", || ask(8080).as_deref() == Some("one")).await;
+            use std::os::unix::fs::MetadataExt;
+            let storage = fs::metadata(unit.path("sm/storages/web/subject/0")).unwrap();
+            assert_eq!((storage.uid(), storage.mode() & 0o777), (5_000, 0o700));
+            assert!(unit.path("sm/states/web/subject/0/state.dat").is_file());
+            let first = pids(&unit);
+
+            // The same list again changes nothing and is answered.
+            cm.list(vec![wanted.clone()]).await;
+            assert_eq!(pids(&unit), first);
+
+            // An image that cannot be had does not stop what runs.
+            let mut broken = wanted.clone();
+            broken.version = "1.5.0".into();
+            broken.manifest_digest = format!("sha256:{}", "5".repeat(64));
+            cm.list(vec![broken.clone()]).await;
+            assert_eq!(cm.state("web"), ("failed".into(), "1.5.0".into()));
+            assert_eq!(pids(&unit), first, "the old version runs on");
+            cm.install("i1", vec![broken]).await;
+            cm.until("told", |seen| seen.installs.contains_key("i1"))
+                .await;
+            let error = cm.seen.lock().unwrap().installs["i1"][0]
+                .error
+                .clone()
+                .unwrap();
+            assert!(error.message.contains("555555"), "{}", error.message);
+
+            // The update: everything is there before the old one is stopped.
+            let mut next = wanted.clone();
+            next.version = "2.0.0".into();
+            next.manifest_digest = two.to_string();
+            cm.install("i2", vec![next.clone()]).await;
+            cm.until("installed", |seen| seen.installs.contains_key("i2"))
+                .await;
+            assert_eq!(cm.seen.lock().unwrap().installs["i2"][0].error, None);
+            assert_eq!(
+                ask(8080).as_deref(),
+                Some("one"),
+                "installing starts nothing"
+            );
+            let began = Instant::now();
+            cm.list(vec![next]).await;
+            eprintln!("update, installed before: {:?}", began.elapsed());
+            assert_eq!(cm.state("web"), ("active".into(), "2.0.0".into()));
+            until("it answers", || ask(8080).as_deref() == Some("two")).await;
+
+            cm.list(vec![]).await;
+            assert_eq!(cm.seen.lock().unwrap().instances.len(), 0);
+            assert_eq!(pids(&unit), Vec::<u32>::new());
+            assert_eq!(ask(8080), None);
+            cm.until("released", |seen| seen.released.contains(&"web".to_owned()))
+                .await;
+            assert!(
+                unit.path("sm/storages/web/subject/0").is_dir(),
+                "storage outlives the instance"
+            );
+            sm.end().await;
+        },
+    );
+}
+
+#[test]
+fn instances_outlive_sm_and_their_ends_are_told() {
+    run(
+        "instances_outlive_sm_and_their_ends_are_told",
+        async |unit: Unit| {
+            let (store, folder) = (&unit.images, unit.folder.path());
+            let web = item::publish(store, folder, &["web"], published(8080));
+            let job = item::publish(store, folder, &["exit", "7"], |item| {
+                item.run_parameters.restart_interval = Duration::from_secs(100);
+            });
+            let sm = unit.start_sm();
+            let cm = &unit.cm;
+            cm.until("introduced", |seen| seen.complete > 0).await;
+            cm.list(vec![cm.instance("web", 0, "1.0.0", web)]).await;
+            let before = pids(&unit);
+            let keeper = keeper_pid(folder).unwrap();
+
+            // Killed, as by SIGKILL, and back: the same process goes on.
+            sm.kill().await;
+            assert!(alive(before[0]));
+            assert_eq!(ask(8080).as_deref(), Some("web"));
+            let sm = unit.start_sm();
+            cm.until("introduced again", |seen| seen.complete > 0).await;
+            cm.until_state("web", "1.0.0", "active").await;
+            assert_eq!(
+                (pids(&unit), keeper_pid(folder)),
+                (before.clone(), Some(keeper))
+            );
+
+            // An instance that ends by itself: state, code, and later a new start.
+            let list = vec![
+                cm.instance("web", 0, "1.0.0", web),
+                cm.instance("job", 0, "1.0.0", job),
+            ];
+            cm.list(list.clone()).await;
+            cm.until_state("job", "1.0.0", "failed").await;
+            cm.until("told", |seen| !seen.exits.is_empty()).await;
+            {
+                let seen = cm.seen.lock().unwrap();
+                assert_eq!(
+                    (seen.exits[0].exit_code, seen.exits[0].signal),
+                    (Some(7), None)
+                );
+                let error = seen.instances[&("job".into(), 0)].error.clone().unwrap();
+                assert!(error.message.contains("exit code 7"), "{}", error.message);
+            }
+
+            // It dies while SM is away: told afterwards, with the signal, and started again.
+            sm.end().await;
+            signal(before[0], "-KILL");
+            until("it is dead", || !alive(before[0])).await;
+            let sm = unit.start_sm();
+            cm.until("the end is told", |seen| {
+                seen.exits.iter().any(|exit| exit.signal == Some(9))
+            })
+            .await;
+            cm.until_state("web", "1.0.0", "active").await;
+            until("it answers", || ask(8080).as_deref() == Some("web")).await;
+            assert_ne!(pids(&unit), before);
+
+            // The keeper dies: nobody notices but its successor.
+            let web_pid = pids(&unit);
+            signal(keeper, "-KILL");
+            until("there is a new keeper", || {
+                keeper_pid(folder).is_some_and(|pid| pid != keeper)
+            })
+            .await;
+            assert_eq!(pids(&unit), web_pid);
+            cm.list(vec![]).await;
+            assert_eq!(pids(&unit), Vec::<u32>::new());
+            sm.end().await;
+        },
+    );
+}
+
+#[test]
+fn a_node_starts_its_set_without_cm() {
+    run("a_node_starts_its_set_without_cm", async |unit: Unit| {
+        let (store, folder) = (&unit.images, unit.folder.path());
+        let web = item::publish(store, folder, &["web"], published(8080));
+        let sm = unit.start_sm();
+        let cm = &unit.cm;
+        cm.until("introduced", |seen| seen.complete > 0).await;
+        cm.list(vec![cm.instance("web", 0, "1.0.0", web)]).await;
+        sm.end().await;
+
+        // A reboot without network: containers, namespaces, the runtime folder and CM are gone.
+        cm.down().await;
+        let keeper = keeper_pid(folder).unwrap();
+        signal(keeper, "-KILL");
+        until("no keeper", || !alive(keeper)).await;
+        for pid in pids(&unit) {
+            signal(pid, "-KILL");
+            until("dead", || !alive(pid)).await;
+        }
+        for entry in fs::read_dir(unit.path("run/instances")).unwrap().flatten() {
+            let root = entry.path().join("rootfs");
+            nix::mount::umount2(&root, nix::mount::MntFlags::MNT_DETACH).unwrap();
+        }
+        fs::remove_dir_all(unit.path("run")).unwrap();
+        for entry in fs::read_dir(unit.path("netns")).unwrap().flatten() {
+            nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+        }
+        fs::remove_dir_all(unit.path("netns")).unwrap();
+
+        let sm = unit.start_sm();
+        until("it runs by itself", || ask(8080).as_deref() == Some("web")).await;
+        cm.up().await;
+        cm.until_state("web", "1.0.0", "active").await;
+        let running = pids(&unit);
+        cm.list(vec![cm.instance("web", 0, "1.0.0", web)]).await;
+        assert_eq!(pids(&unit), running);
+        cm.list(vec![]).await;
+        sm.end().await;
+    });
+}
+
+#[test]
+fn a_newer_list_supersedes_the_one_in_hand() {
+    run(
+        "a_newer_list_supersedes_the_one_in_hand",
+        async |unit: Unit| {
+            let (store, folder) = (&unit.images, unit.folder.path());
+            let one = item::publish(store, folder, &["one"], published(8080));
+            let two = item::publish(store, folder, &["two"], published(8080));
+            let three = item::publish(store, folder, &["three"], published(8080));
+            let sm = unit.start_sm();
+            let cm = &unit.cm;
+            cm.until("introduced", |seen| seen.complete > 0).await;
+            cm.list(vec![cm.instance("web", 0, "1.0.0", one)]).await;
+            let running = pids(&unit);
+            // Version 2 hangs in its download; version 3 is ordered meanwhile and is the one that runs.
+            cm.hold_blobs();
+            let before = cm.seen.lock().unwrap().complete;
+            cm.send_list(vec![cm.instance("web", 0, "2.0.0", two)])
+                .await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(
+                pids(&unit),
+                running,
+                "nothing is stopped before its replacement is here"
+            );
+            cm.send_list(vec![cm.instance("web", 0, "3.0.0", three)])
+                .await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            cm.release_blobs();
+            cm.until("carried out", |seen| seen.complete > before).await;
+            cm.until_state("web", "3.0.0", "active").await;
+            until("it answers", || ask(8080).as_deref() == Some("three")).await;
+
+            // Questions about the configuration and logs are always answered, also while a list hangs.
+            cm.hold_blobs();
+            let four = item::publish(store, folder, &["four"], published(8080));
+            cm.send_list(vec![cm.instance("web", 0, "4.0.0", four)])
+                .await;
+            cm.order(SmIncomingMessage::SetNodeConfig(pb::SetNodeConfig {
+                node_config: "not json".into(),
+                version: "2.0.0".into(),
+            }))
+            .await;
+            cm.order(SmIncomingMessage::InstanceLogRequest(
+                pb::InstanceLogRequest {
+                    correlation_id: "log-1".into(),
+                    ..Default::default()
+                },
+            ))
+            .await;
+            cm.until("answered", |seen| {
+                !seen.config.is_empty() && !seen.logs.is_empty()
+            })
+            .await;
+            {
+                let seen = cm.seen.lock().unwrap();
+                assert_eq!(seen.config[0].state, "failed");
+                assert_eq!(seen.config[0].version, "2.0.0");
+                assert_eq!(seen.logs[0].correlation_id, "log-1");
+            }
+            // The cloud changes its mind: back to what runs.
+            let running = pids(&unit);
+            let before = cm.seen.lock().unwrap().complete;
+            cm.send_list(vec![cm.instance("web", 0, "3.0.0", three)])
+                .await;
+            cm.release_blobs();
+            cm.until("carried out", |seen| seen.complete > before).await;
+            assert_eq!(cm.state("web"), ("active".into(), "3.0.0".into()));
+            assert_eq!(pids(&unit), running);
+            cm.list(vec![]).await;
+            sm.end().await;
+        },
+    );
+}

@@ -1,0 +1,470 @@
+//! CM as a Node sees it: it records what it is told and says what the test wants.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use aos_image::BlobStore;
+use aos_ipc::proto::{
+    aos::node::v1::{self as node_pb, node_report::Report, node_service_server as node_service},
+    servicemanager::v5::{
+        self as pb, network_service_server as network, sm_incoming_messages::SmIncomingMessage,
+        sm_outgoing_messages::SmOutgoingMessage, sm_service_server as sm,
+    },
+};
+use aos_pki::{ALPN_GRPC, Authority, CertKind, Expect, Trust, mutual_server};
+use aos_types::Digest;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::{Notify, mpsc, watch},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, service::RoutesBuilder};
+
+use super::{PATIENCE, source};
+
+type Orders = mpsc::Sender<Result<pb::SmIncomingMessages, Status>>;
+type NodeOrders = mpsc::Sender<Result<node_pb::NodeOrder, Status>>;
+
+/// What the test has seen and may change.
+#[derive(Default)]
+pub struct Seen {
+    pub info: Option<pb::SmInfo>,
+    /// By item and index.
+    pub instances: BTreeMap<(String, u64), pb::InstanceStatus>,
+    /// Complete lists told on the present connection.
+    pub complete: u64,
+    pub connections: u64,
+    pub config: Vec<pb::NodeConfigStatus>,
+    pub logs: Vec<pb::LogData>,
+    pub exits: Vec<node_pb::InstanceExit>,
+    pub installs: BTreeMap<String, Vec<node_pb::InstanceInstalled>>,
+    pub released: Vec<String>,
+    addresses: BTreeMap<String, String>,
+    orders: Option<Orders>,
+    node_orders: Option<NodeOrders>,
+    /// Blobs that are not handed out before the gate is opened.
+    pub held: bool,
+    pub served: Vec<String>,
+}
+
+impl Seen {
+    /// Whether no SM is connected.
+    pub fn orders_gone(&self) -> bool {
+        self.orders.is_none()
+    }
+}
+
+#[derive(Clone)]
+pub struct FakeCm {
+    pub address: String,
+    pub seen: Arc<Mutex<Seen>>,
+    changed: Arc<watch::Sender<u64>>,
+    gate: Arc<Notify>,
+    blob_url: String,
+    stop: Arc<Mutex<CancellationToken>>,
+    pki: Arc<(aos_pki::CertSource, Trust)>,
+    blobs: BlobStore,
+    /// Whether it knows `aos.node.v1`.
+    pub modern: bool,
+}
+
+impl FakeCm {
+    pub async fn start(root: &Authority, blobs: BlobStore) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let blob_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let cm = Self {
+            address: listener.local_addr().unwrap().to_string(),
+            seen: Arc::default(),
+            changed: Arc::new(watch::Sender::new(0)),
+            gate: Arc::default(),
+            blob_url: format!("https://{}", blob_listener.local_addr().unwrap()),
+            stop: Arc::default(),
+            pki: Arc::new((source(root, CertKind::Cm), Trust::new(root.roots()))),
+            blobs,
+            modern: true,
+        };
+        cm.serve(listener);
+        tokio::spawn(cm.clone().serve_blobs(blob_listener));
+        cm
+    }
+
+    fn serve(&self, listener: TcpListener) {
+        let tls = mutual_server(
+            &self.pki.0,
+            &self.pki.1,
+            Expect::kinds([CertKind::Sm]),
+            ALPN_GRPC,
+        );
+        let mut routes = RoutesBuilder::default();
+        routes
+            .add_service(sm::SmServiceServer::new(self.clone()))
+            .add_service(network::NetworkServiceServer::new(self.clone()));
+        if self.modern {
+            routes.add_service(node_service::NodeServiceServer::new(self.clone()));
+        }
+        let stop = self.stop.lock().unwrap().clone();
+        tokio::spawn(aos_ipc::serve(listener, tls, routes.routes(), stop));
+    }
+
+    /// CM is gone: connections break, nobody listens.
+    pub async fn down(&self) {
+        let old = std::mem::take(&mut *self.stop.lock().unwrap());
+        old.cancel();
+        let mut seen = self.seen.lock().unwrap();
+        seen.orders = None;
+        seen.node_orders = None;
+    }
+
+    /// CM is back at the same address.
+    pub async fn up(&self) {
+        for _ in 0..200 {
+            if let Ok(listener) = TcpListener::bind(&self.address).await {
+                self.serve(listener);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the port of CM stays taken");
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.lock().unwrap());
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until what was seen is as wanted.
+    pub async fn until(&self, what: &str, mut wanted: impl FnMut(&Seen) -> bool) {
+        let mut changed = self.changed.subscribe();
+        let reached = timeout(PATIENCE, async {
+            while !wanted(&self.seen.lock().unwrap()) {
+                changed.changed().await.unwrap();
+            }
+        });
+        if reached.await.is_err() {
+            let seen = self.seen.lock().unwrap();
+            panic!("never {what}; instances: {:#?}", seen.instances);
+        }
+    }
+
+    pub async fn order(&self, order: SmIncomingMessage) {
+        self.until("connected", |seen| seen.orders.is_some()).await;
+        let orders = self.seen.lock().unwrap().orders.clone().unwrap();
+        orders
+            .send(Ok(pb::SmIncomingMessages {
+                sm_incoming_message: Some(order),
+            }))
+            .await
+            .unwrap();
+    }
+
+    /// Orders a list and waits for its end.
+    pub async fn list(&self, instances: Vec<pb::InstanceInfo>) {
+        self.until("introduced", |seen| seen.complete > 0).await;
+        let before = self.seen.lock().unwrap().complete;
+        self.send_list(instances).await;
+        self.until("carried out", |seen| seen.complete > before)
+            .await;
+    }
+
+    pub async fn send_list(&self, instances: Vec<pb::InstanceInfo>) {
+        self.order(SmIncomingMessage::UpdateInstances(pb::UpdateInstances {
+            start_instances: instances,
+            stop_instances: Vec::new(),
+        }))
+        .await;
+    }
+
+    pub async fn install(&self, id: &str, instances: Vec<pb::InstanceInfo>) {
+        self.until("attached", |seen| seen.node_orders.is_some())
+            .await;
+        let orders = self.seen.lock().unwrap().node_orders.clone().unwrap();
+        let order = node_pb::NodeOrder {
+            order: Some(node_pb::node_order::Order::Install(node_pb::Install {
+                request_id: id.into(),
+                instances,
+            })),
+        };
+        orders.send(Ok(order)).await.unwrap();
+    }
+
+    /// An element of a list.
+    pub fn instance(
+        &self,
+        item: &str,
+        index: u64,
+        version: &str,
+        manifest: Digest,
+    ) -> pb::InstanceInfo {
+        let runtime = self
+            .seen
+            .lock()
+            .unwrap()
+            .info
+            .as_ref()
+            .map_or_else(String::new, |info| info.runtimes[0].runtime_id.clone());
+        pb::InstanceInfo {
+            instance: Some(aos_ipc::proto::common::v2::InstanceIdent {
+                item_id: item.into(),
+                subject_id: "subject".into(),
+                instance: index,
+                ..Default::default()
+            }),
+            version: version.into(),
+            manifest_digest: manifest.to_string(),
+            owner_id: "owner".into(),
+            runtime_id: runtime,
+            uid: 5_000 + u32::try_from(index).unwrap(),
+            gid: 5_000,
+            ..Default::default()
+        }
+    }
+
+    pub fn state(&self, item: &str) -> (String, String) {
+        let seen = self.seen.lock().unwrap();
+        seen.instances
+            .get(&(item.to_owned(), 0))
+            .map(|status| (status.state.clone(), status.version.clone()))
+            .unwrap_or_default()
+    }
+
+    /// Waits until an instance is in a state.
+    pub async fn until_state(&self, item: &str, version: &str, state: &str) {
+        let what = format!("{item} {version} {state}");
+        self.until(&what, |seen| {
+            seen.instances
+                .get(&(item.to_owned(), 0))
+                .is_some_and(|status| status.state == state && status.version == version)
+        })
+        .await;
+    }
+
+    pub fn hold_blobs(&self) {
+        self.seen.lock().unwrap().held = true;
+    }
+
+    pub fn release_blobs(&self) {
+        self.seen.lock().unwrap().held = false;
+        self.gate.notify_waiters();
+    }
+
+    async fn serve_blobs(self, listener: TcpListener) {
+        let tls = mutual_server(
+            &self.pki.0,
+            &self.pki.1,
+            Expect::kinds([CertKind::Sm]),
+            &["http/1.1"],
+        );
+        let acceptor = TlsAcceptor::from(tls.config);
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (cm, acceptor) = (self.clone(), acceptor.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = stream.read_u8().await else {
+                        return;
+                    };
+                    head.push(byte);
+                }
+                let head = String::from_utf8(head).unwrap();
+                let path = head.split(' ').nth(1).unwrap().to_owned();
+                let waiting = cm.gate.notified();
+                if cm.seen.lock().unwrap().held {
+                    waiting.await;
+                }
+                let digest: Digest = format!("sha256:{}", path.rsplit('/').next().unwrap())
+                    .parse()
+                    .unwrap();
+                let answer = match cm.blobs.read(&digest, 1 << 30) {
+                    Ok(body) => {
+                        let head = format!(
+                            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                            body.len()
+                        );
+                        [head.into_bytes(), body].concat()
+                    }
+                    Err(_) => {
+                        b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                            .to_vec()
+                    }
+                };
+                cm.note(|seen| seen.served.push(digest.to_string()));
+                let _ = stream.write_all(&answer).await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    }
+
+    fn take(&self, message: SmOutgoingMessage) {
+        let key = |status: &pb::InstanceStatus| {
+            let ident = status.instance.as_ref().unwrap();
+            (ident.item_id.clone(), ident.instance)
+        };
+        self.note(|seen| match message {
+            SmOutgoingMessage::SmInfo(info) => seen.info = Some(info),
+            SmOutgoingMessage::NodeInstancesStatus(status) => {
+                seen.instances = status.instances.into_iter().map(|s| (key(&s), s)).collect();
+                seen.complete += 1;
+            }
+            SmOutgoingMessage::UpdateInstancesStatus(status) => {
+                seen.instances
+                    .extend(status.instances.into_iter().map(|s| (key(&s), s)));
+            }
+            SmOutgoingMessage::NodeConfigStatus(status) => seen.config.push(status),
+            SmOutgoingMessage::Log(log) => seen.logs.push(log),
+            _ => {}
+        });
+    }
+}
+
+#[tonic::async_trait]
+impl sm::SmService for FakeCm {
+    type RegisterSMStream = ReceiverStream<Result<pb::SmIncomingMessages, Status>>;
+
+    async fn register_sm(
+        &self,
+        request: Request<Streaming<pb::SmOutgoingMessages>>,
+    ) -> Result<Response<Self::RegisterSMStream>, Status> {
+        let (orders, stream) = mpsc::channel(16);
+        let mut connection = 0;
+        self.note(|seen| {
+            seen.connections += 1;
+            connection = seen.connections;
+            seen.complete = 0;
+            seen.orders = Some(orders);
+        });
+        let (cm, mut messages) = (self.clone(), request.into_inner());
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = messages.message().await {
+                cm.take(message.sm_outgoing_message.unwrap());
+            }
+            cm.note(|seen| {
+                if seen.connections == connection {
+                    seen.complete = 0;
+                    seen.orders = None;
+                }
+            });
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn get_blobs_infos(
+        &self,
+        request: Request<pb::BlobsInfosRequest>,
+    ) -> Result<Response<pb::BlobsInfos>, Status> {
+        let urls = request
+            .into_inner()
+            .digests
+            .iter()
+            .map(|digest| {
+                let hex = digest.strip_prefix("sha256:").unwrap();
+                format!("{}/blobs/sha256/{hex}", self.blob_url)
+            })
+            .collect();
+        Ok(Response::new(pb::BlobsInfos { urls }))
+    }
+}
+
+#[tonic::async_trait]
+impl node_service::NodeService for FakeCm {
+    type AttachStream = ReceiverStream<Result<node_pb::NodeOrder, Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<node_pb::NodeReport>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let (orders, stream) = mpsc::channel(16);
+        let (cm, mut reports) = (self.clone(), request.into_inner());
+        tokio::spawn(async move {
+            while let Ok(Some(report)) = reports.message().await {
+                cm.note(|seen| match report.report.unwrap() {
+                    Report::Hello(_) => seen.node_orders = Some(orders.clone()),
+                    Report::InstallResult(result) => {
+                        seen.installs.insert(result.request_id, result.instances);
+                    }
+                    Report::InstanceExit(exit) => seen.exits.push(exit),
+                });
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+#[tonic::async_trait]
+impl network::NetworkService for FakeCm {
+    type SubscribeInstanceNetworkUpdatesStream =
+        ReceiverStream<Result<pb::InstanceNetworkUpdateNotification, Status>>;
+
+    async fn get_node_network_params(
+        &self,
+        _: Request<pb::GetNodeNetworkParamsRequest>,
+    ) -> Result<Response<pb::GetNodeNetworkParamsResponse>, Status> {
+        Ok(Response::new(pb::GetNodeNetworkParamsResponse {
+            subnet: "172.31.0.0/16".into(),
+            ip: "172.31.0.1".into(),
+            ..Default::default()
+        }))
+    }
+
+    async fn allocate_instance_network(
+        &self,
+        request: Request<pb::AllocateInstanceNetworkRequest>,
+    ) -> Result<Response<pb::AllocateInstanceNetworkResponse>, Status> {
+        let ident = request.into_inner().instance.unwrap();
+        let mut seen = self.seen.lock().unwrap();
+        let next = format!("172.31.0.{}", seen.addresses.len() + 2);
+        let key = format!("{}:{}", ident.item_id, ident.instance);
+        let ip = seen.addresses.entry(key).or_insert(next).clone();
+        Ok(Response::new(pb::AllocateInstanceNetworkResponse {
+            subnet: "172.31.0.0/16".into(),
+            ip,
+            ..Default::default()
+        }))
+    }
+
+    async fn release_instance_network(
+        &self,
+        request: Request<pb::ReleaseInstanceNetworkRequest>,
+    ) -> Result<Response<pb::ReleaseInstanceNetworkResponse>, Status> {
+        let ident = request.into_inner().instance.unwrap();
+        self.note(|seen| seen.released.push(ident.item_id));
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn release_node_network(
+        &self,
+        _: Request<pb::ReleaseNodeNetworkRequest>,
+    ) -> Result<Response<pb::ReleaseNodeNetworkResponse>, Status> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn subscribe_instance_network_updates(
+        &self,
+        _: Request<pb::SubscribeInstanceNetworkUpdatesRequest>,
+    ) -> Result<Response<Self::SubscribeInstanceNetworkUpdatesStream>, Status> {
+        let (sender, stream) = mpsc::channel(1);
+        let stop = self.stop.lock().unwrap().clone();
+        tokio::spawn(async move {
+            stop.cancelled().await;
+            drop(sender);
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn sync_network_state(
+        &self,
+        _: Request<pb::SyncNetworkStateRequest>,
+    ) -> Result<Response<pb::SyncNetworkStateResponse>, Status> {
+        Ok(Response::new(Default::default()))
+    }
+}

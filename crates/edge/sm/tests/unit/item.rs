@@ -1,0 +1,94 @@
+//! Items with real content: a static program that needs nothing, or a script for the Node's own shell.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use aos_image::{
+    BlobStore, ImageConfig, Platform,
+    build::{self, Image},
+    graph::load_index,
+};
+use aos_types::{Digest, ItemConfig};
+
+/// A web server and a few bad habits, all in one static program.
+const PROGRAM: &str = r#"
+#include <arpa/inet.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+static void bye(int s) { (void)s; _exit(0); }
+int main(int argc, char **argv) {
+    signal(SIGTERM, bye);
+    printf("up %s\n", argv[1]); fflush(stdout);
+    if (!strcmp(argv[1], "exit")) { usleep(100000); return atoi(argv[2]); }
+    int one = 1, s = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(80), .sin_addr.s_addr = INADDR_ANY };
+    setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(s, (void *)&a, sizeof a) || listen(s, 8)) { perror("listen"); return 9; }
+    for (;;) {
+        int c = accept(s, 0, 0);
+        char text[256];
+        int n = snprintf(text, sizeof text, "%s\n", argv[1]);
+        if (write(c, text, n) < 0) perror("write");
+        close(c);
+    }
+}
+"#;
+
+/// Compiles the program once a test.
+pub fn program(folder: &Path) -> PathBuf {
+    let program = folder.join("program");
+    if !program.exists() {
+        let code = folder.join("program.c");
+        fs::write(&code, PROGRAM).unwrap();
+        let built = Command::new("cc")
+            .args(["-static", "-O1", "-o"])
+            .arg(&program)
+            .arg(&code)
+            .status()
+            .unwrap();
+        assert!(built.success(), "cc");
+    }
+    program
+}
+
+/// An image whose only file is the program; gives its manifest.
+pub fn publish(
+    store: &BlobStore,
+    folder: &Path,
+    args: &[&str],
+    change: impl FnOnce(&mut ItemConfig),
+) -> Digest {
+    let content = tempfile::tempdir_in(folder).unwrap();
+    fs::copy(program(folder), content.path().join("program")).unwrap();
+    let mut item = ItemConfig {
+        base_layer_is_node_rootfs: false,
+        ..ItemConfig::default()
+    };
+    change(&mut item);
+    let layer = build::layer(store, content.path()).unwrap();
+    let image = Image {
+        config: ImageConfig {
+            platform: Platform {
+                architecture: "amd64".into(),
+                os: "linux".into(),
+                ..Platform::default()
+            },
+            entrypoint: vec!["/program".into()],
+            cmd: args.iter().map(|&arg| arg.to_owned()).collect(),
+            exposed_ports: vec!["80/tcp".into()],
+            ..ImageConfig::default()
+        },
+        item_config: Some(item),
+        layers: vec![layer],
+    };
+    let built = build::item(store, &[image]).unwrap();
+    let index = load_index(store, &built.index.digest, &Default::default()).unwrap();
+    index.manifests[0].descriptor.digest
+}

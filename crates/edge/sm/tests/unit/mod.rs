@@ -1,0 +1,260 @@
+//! A Unit around one SM: IAM, CM and the blobs are played by the test over real TLS; containers, networks and the keeper
+//! are real. All of it lives in network and mount namespaces of the test's own.
+
+pub mod cm;
+pub mod iam;
+pub mod item;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use aos_image::BlobStore;
+use aos_pki::{
+    Authority, CertKind, CertProfile, CertSource, KeyAlgorithm, certificates_from_pem,
+    certified_key,
+};
+use aos_sm::Options;
+use aos_time::{Clock, SystemClock};
+use aos_types::{NodeId, SystemId};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const NODE: &str = "node-1";
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Takes the calling thread into namespaces of its own, or says why not.
+fn own_world(test: &str) -> bool {
+    let skipped = |reason: String| {
+        eprintln!("SKIPPED {test}: {reason}");
+        false
+    };
+    if !rustix::process::geteuid().is_root() {
+        return skipped("needs root".into());
+    }
+    for tool in ["crun", "nft", "ip", "cc"] {
+        if Command::new(tool).arg("--help").output().is_err() {
+            return skipped(format!("needs {tool}"));
+        }
+    }
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    let up = Command::new("ip")
+        .args(["link", "set", "lo", "up"])
+        .status();
+    assert!(up.unwrap().success());
+    true
+}
+
+/// Runs a test in its own world.
+pub fn run<F: Future<Output = ()>>(test: &str, work: impl FnOnce(Unit) -> F) {
+    if !own_world(test) {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let unit = Unit::new().await;
+        let folder = unit.folder.path().to_path_buf();
+        let cgroup = unit.options.cgroup_parent.clone();
+        let _cleanup = Cleanup { folder, cgroup };
+        work(unit).await;
+    });
+}
+
+/// Ends what a test has started, also when it panics.
+struct Cleanup {
+    folder: PathBuf,
+    cgroup: String,
+}
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        if let Some(pid) = keeper_pid(&self.folder) {
+            signal(pid, "-KILL");
+            while alive(pid) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let root = self.folder.join("run/crun");
+        for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
+            let _ = Command::new("crun")
+                .arg("--root")
+                .arg(&root)
+                .args(["delete", "--force"])
+                .arg(entry.file_name())
+                .output();
+        }
+        for entry in fs::read_dir(self.folder.join("run/instances"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let _ = Command::new("umount")
+                .arg("--lazy")
+                .arg(entry.path().join("rootfs"))
+                .output();
+        }
+        let tops = fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten();
+        for top in tops {
+            let path = top.path().join(self.cgroup.trim_start_matches('/'));
+            for child in fs::read_dir(&path).into_iter().flatten().flatten() {
+                let _ = fs::remove_dir(child.path());
+            }
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+pub struct Unit {
+    pub folder: tempfile::TempDir,
+    pub root: Authority,
+    pub cm: cm::FakeCm,
+    pub options: Options,
+    pub images: BlobStore,
+}
+
+impl Unit {
+    async fn new() -> Self {
+        aos_pki::install_provider();
+        let folder = tempfile::Builder::new()
+            .prefix("aos-sm-")
+            .tempdir()
+            .unwrap();
+        let name = folder.path().file_name().unwrap().to_string_lossy();
+        let root = Authority::in_memory("root", SystemClock.now()).unwrap();
+        fs::write(folder.path().join("ca.pem"), root.root_pem()).unwrap();
+        let images = BlobStore::open(folder.path().join("cm-images")).unwrap();
+        let iam = iam::serve(&root, folder.path()).await;
+        let cm = cm::FakeCm::start(&root, images.clone()).await;
+        let text = format!(
+            "state_dir = '{0}/sm'\nruntime_dir = '{0}/run'\nca_cert = '{0}/ca.pem'\niam_public = '{iam}'\n\
+             iam_protected = '{iam}'\ncm = '{1}'\ncgroup_parent = '/{name}'\nnetns_dir = '{0}/netns'\n\
+             keeper_program = '{2}'\nstop_grace_secs = 3\nreconnect_max_secs = 1\n",
+            folder.path().display(),
+            cm.address,
+            keeper_program().display(),
+        );
+        let options = toml::from_str(&text).unwrap();
+        Self {
+            folder,
+            root,
+            cm,
+            options,
+            images,
+        }
+    }
+
+    pub fn start_sm(&self) -> RunningSm {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(aos_sm::run(self.options.clone(), stop.clone()));
+        RunningSm { stop, task }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What an instance has written to its output.
+    pub fn log(&self) -> String {
+        let logs = self.path("sm/keeper/logs");
+        fs::read_dir(logs)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+            .collect()
+    }
+}
+
+pub struct RunningSm {
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), aos_sm::Error>>,
+}
+
+impl RunningSm {
+    /// An orderly end.
+    pub async fn end(self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("SM ends in time")
+            .unwrap()
+            .unwrap();
+    }
+
+    /// As if the process had been killed: no task gets another turn.
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+        self.stop.cancel();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn keeper_program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.parent().and_then(Path::parent).unwrap();
+    folder.join("examples/sm-keeper")
+}
+
+pub fn keeper_pid(folder: &Path) -> Option<u32> {
+    let wanted = folder.join("sm/keeper").to_string_lossy().into_owned();
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let words: Vec<&[u8]> = line.split(|&byte| byte == 0).collect();
+        (words.contains(&wanted.as_bytes()) && words.contains(&b"--foreground".as_slice()))
+            .then_some(pid)
+    })
+}
+
+/// A certificate of this Unit.
+pub fn source(root: &Authority, kind: CertKind) -> CertSource {
+    let (chain, key) = certificate(root, kind);
+    let chain = certificates_from_pem(chain.as_bytes()).unwrap();
+    CertSource::with(certified_key(chain, &key).unwrap())
+}
+
+pub fn certificate(root: &Authority, kind: CertKind) -> (String, aos_pki::KeyPair) {
+    let unit = SystemId::new("unit-1").unwrap();
+    let node = NodeId::new(NODE).unwrap();
+    let profile = CertProfile::unit(kind, &unit, Some(&node));
+    let pair = root
+        .issue_pair(KeyAlgorithm::EcP256, &profile, SystemClock.now())
+        .unwrap();
+    (pair.issued.chain_pem, pair.key)
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let _ = Command::new("kill").arg(name).arg(pid.to_string()).status();
+}
+
+pub fn alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    })
+}
+
+pub async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !reached() {
+        assert!(Instant::now() < deadline, "not reached: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
