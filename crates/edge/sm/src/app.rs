@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use aos_netstack::{KernelOptions, KernelStack, NetworkStack};
 use aos_pki::{CertKind, CertSource, ClientTls, Expect, Roots, Trust, unit_client};
@@ -228,10 +228,7 @@ async fn containers(
 ) -> Result<(Arc<dyn Runtime>, mpsc::Receiver<Exit>), Error> {
     let program = match &options.keeper_program {
         Some(program) => program.clone(),
-        None => std::env::current_exe().map_err(|error| Error::Option {
-            field: "keeper_program",
-            why: format!("is not set and the running program cannot be found: {error}"),
-        })?,
+        None => keeper_program()?,
     };
     let crun = CrunOptions {
         program: options.runtime.executable.clone(),
@@ -250,4 +247,14 @@ async fn containers(
     };
     let (runtime, exits) = CrunRuntime::open(crun, stop.child_token()).await?;
     Ok((Arc::new(runtime), exits))
+}
+
+/// The small program beside the running one, or the running one itself, which is the same keeper with more memory.
+fn keeper_program() -> Result<PathBuf, Error> {
+    let own = std::env::current_exe().map_err(|error| Error::Option {
+        field: "keeper_program",
+        why: format!("is not set and the running program cannot be found: {error}"),
+    })?;
+    let beside = own.with_file_name("aos-keeper");
+    Ok(if beside.is_file() { beside } else { own })
 }

@@ -46,7 +46,7 @@ pub struct Options {
     /// The keeper's socket; `<runtime_dir>/keeper.sock` by default.
     #[serde(default)]
     pub keeper_socket: Option<PathBuf>,
-    /// The program that understands `keeper`; the running program by default.
+    /// The program that understands `keeper`; by default `aos-keeper` beside the running program, or that itself.
     #[serde(default)]
     pub keeper_program: Option<PathBuf>,
     /// The Node's resources (`docs/protocol/items.md`, Node resources); none by default.

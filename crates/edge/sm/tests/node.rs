@@ -18,7 +18,7 @@ use std::{
 
 use aos_ipc::proto::servicemanager::v5::{self as pb, sm_incoming_messages::SmIncomingMessage};
 use aos_types::{ItemConfig, Protocol, PublishedPort, Quotas};
-use unit::{Unit, alive, item, keeper_pid, run, signal, until};
+use unit::{Unit, alive, item, keeper_pid, run, run_with_plain_v5, signal, until};
 
 /// What a published port answers.
 fn ask(port: u16) -> Option<String> {
@@ -170,6 +170,7 @@ fn instances_outlive_sm_and_their_ends_are_told() {
             sm.kill().await;
             assert!(alive(before[0]));
             assert_eq!(ask(8080).as_deref(), Some("web"));
+            cm.until("left", |seen| seen.orders_gone()).await;
             let sm = unit.start_sm();
             cm.until("introduced again", |seen| seen.complete > 0).await;
             cm.until_state("web", "1.0.0", "active").await;
@@ -339,4 +340,46 @@ fn a_newer_list_supersedes_the_one_in_hand() {
             sm.end().await;
         },
     );
+}
+
+#[test]
+fn a_cm_of_plain_v5_is_served_too() {
+    let test = "a_cm_of_plain_v5_is_served_too";
+    run_with_plain_v5(test, async |unit: Unit| {
+        let (store, folder) = (&unit.images, unit.folder.path());
+        let one = item::publish(store, folder, &["one"], published(8080));
+        let crash = item::publish(store, folder, &["exit", "3"], |_| {});
+        let sm = unit.start_sm();
+        let cm = &unit.cm;
+        cm.until("introduced", |seen| seen.complete > 0).await;
+        let list = vec![
+            cm.instance("web", 0, "1.0.0", one),
+            cm.instance("crash", 0, "1.0.0", crash),
+        ];
+        cm.list(list).await;
+        cm.until_state("web", "1.0.0", "active").await;
+        // Without the second stream the status says how it ended, and it is started again and again.
+        for _ in 0..2 {
+            cm.until_state("crash", "1.0.0", "failed").await;
+            cm.until_state("crash", "1.0.0", "active").await;
+        }
+        cm.until("why", |seen| {
+            seen.instances
+                .get(&("crash".into(), 0))
+                .and_then(|status| status.error.as_ref())
+                .is_some_and(|error| error.message.contains("exit code 3"))
+        })
+        .await;
+        assert_eq!(cm.seen.lock().unwrap().connections, 1);
+        // An element that cannot be read never means that something is removed.
+        let mut nameless = cm.instance("web", 0, "1.0.0", one);
+        nameless.instance = None;
+        let running = pids(&unit);
+        cm.list(vec![nameless]).await;
+        assert!(running.iter().any(|pid| alive(*pid)));
+        until("it answers", || ask(8080).as_deref() == Some("one")).await;
+        cm.list(vec![]).await;
+        assert_eq!(ask(8080), None);
+        sm.end().await;
+    });
 }

@@ -72,11 +72,11 @@ pub struct FakeCm {
     pki: Arc<(aos_pki::CertSource, Trust)>,
     blobs: BlobStore,
     /// Whether it knows `aos.node.v1`.
-    pub modern: bool,
+    modern: bool,
 }
 
 impl FakeCm {
-    pub async fn start(root: &Authority, blobs: BlobStore) -> Self {
+    pub async fn start(root: &Authority, blobs: BlobStore, modern: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let blob_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let cm = Self {
@@ -88,7 +88,7 @@ impl FakeCm {
             stop: Arc::default(),
             pki: Arc::new((source(root, CertKind::Cm), Trust::new(root.roots()))),
             blobs,
-            modern: true,
+            modern,
         };
         cm.serve(listener);
         tokio::spawn(cm.clone().serve_blobs(blob_listener));

@@ -56,6 +56,15 @@ fn own_world(test: &str) -> bool {
 
 /// Runs a test in its own world.
 pub fn run<F: Future<Output = ()>>(test: &str, work: impl FnOnce(Unit) -> F) {
+    run_beside(test, true, work);
+}
+
+/// Runs a test whose CM does not know `aos.node.v1`.
+pub fn run_with_plain_v5<F: Future<Output = ()>>(test: &str, work: impl FnOnce(Unit) -> F) {
+    run_beside(test, false, work);
+}
+
+fn run_beside<F: Future<Output = ()>>(test: &str, modern: bool, work: impl FnOnce(Unit) -> F) {
     if !own_world(test) {
         return;
     }
@@ -65,7 +74,7 @@ pub fn run<F: Future<Output = ()>>(test: &str, work: impl FnOnce(Unit) -> F) {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let unit = Unit::new().await;
+        let unit = Unit::new(modern).await;
         let folder = unit.folder.path().to_path_buf();
         let cgroup = unit.options.cgroup_parent.clone();
         let _cleanup = Cleanup { folder, cgroup };
@@ -122,14 +131,13 @@ impl Drop for Cleanup {
 
 pub struct Unit {
     pub folder: tempfile::TempDir,
-    pub root: Authority,
     pub cm: cm::FakeCm,
     pub options: Options,
     pub images: BlobStore,
 }
 
 impl Unit {
-    async fn new() -> Self {
+    async fn new(modern: bool) -> Self {
         aos_pki::install_provider();
         let folder = tempfile::Builder::new()
             .prefix("aos-sm-")
@@ -140,7 +148,7 @@ impl Unit {
         fs::write(folder.path().join("ca.pem"), root.root_pem()).unwrap();
         let images = BlobStore::open(folder.path().join("cm-images")).unwrap();
         let iam = iam::serve(&root, folder.path()).await;
-        let cm = cm::FakeCm::start(&root, images.clone()).await;
+        let cm = cm::FakeCm::start(&root, images.clone(), modern).await;
         let text = format!(
             "state_dir = '{0}/sm'\nruntime_dir = '{0}/run'\nca_cert = '{0}/ca.pem'\niam_public = '{iam}'\n\
              iam_protected = '{iam}'\ncm = '{1}'\ncgroup_parent = '/{name}'\nnetns_dir = '{0}/netns'\n\
@@ -152,7 +160,6 @@ impl Unit {
         let options = toml::from_str(&text).unwrap();
         Self {
             folder,
-            root,
             cm,
             options,
             images,
@@ -167,17 +174,6 @@ impl Unit {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
-    }
-
-    /// What an instance has written to its output.
-    pub fn log(&self) -> String {
-        let logs = self.path("sm/keeper/logs");
-        fs::read_dir(logs)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| fs::read_to_string(entry.path()).ok())
-            .collect()
     }
 }
 

@@ -12,13 +12,9 @@ use std::{
 use aos_runtime::keeper::{Client, Events, Starter};
 use tempfile::TempDir;
 
-/// The keeper program of this crate, built beside its tests.
+/// The keeper program of this crate.
 pub fn keeper_program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let folder = test.parent().and_then(Path::parent).unwrap();
-    let program = folder.join("examples/runtime-keeper");
-    assert!(program.exists(), "{} is not built", program.display());
-    program
+    env!("CARGO_BIN_EXE_aos-keeper").into()
 }
 
 pub struct TestNode {

@@ -1,5 +1,0 @@
-//! The keeper alone, for this crate's tests: `runtime-keeper keeper --socket PATH --state-dir DIR`.
-
-fn main() -> std::process::ExitCode {
-    aos_runtime::keeper::run(std::env::args_os().skip(2))
-}
