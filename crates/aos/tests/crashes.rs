@@ -10,11 +10,20 @@
 
 use std::path::{Path, PathBuf};
 
-use aos_demo::{Options, Plot};
+use aos_demo::{Options, Plot, When};
 
 #[test]
 fn services_outlive_every_component() {
-    let skip = |reason: &str| eprintln!("SKIPPED services_outlive_every_component: {reason}");
+    tell("services_outlive_every_component", When::AtRest);
+}
+
+#[test]
+fn an_update_outlives_every_component() {
+    tell("an_update_outlives_every_component", When::OnTheWay);
+}
+
+fn tell(test: &str, when: When) {
+    let skip = |reason: &str| eprintln!("SKIPPED {test}: {reason}");
     if let Some(reason) = aos_demo::stage::missing() {
         return skip(&reason);
     }
@@ -39,8 +48,8 @@ fn services_outlive_every_component() {
         aos: aos.to_path_buf(),
         examples,
         check: true,
-        keep_logs: Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("crashes")),
-        plot: Plot::Crashes,
+        keep_logs: Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test)),
+        plot: Plot::Crashes(when),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -56,11 +56,20 @@ pub enum Plot {
     /// Deploy, update, scale, place, remove.
     Loop,
     /// The same loop while cloud, IAM, CM and SM are killed one after the other.
-    Crashes,
+    Crashes(When),
     /// Deployments measured beside their floor.
     Bench,
     /// One deployment, watched by this shell command; [`audience`] says what it is told.
     Audience(String),
+}
+
+/// When components are killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// While nothing changes.
+    AtRest,
+    /// While an update is on its way, each at another step of it.
+    OnTheWay,
 }
 
 /// Tells the story and takes everything down again, also after a failure or Ctrl-C.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::cast::{Cast, PEOPLE};
 use crate::narrator::Narrator;
-use crate::stage::{Place, Stage};
+use crate::stage::{Place, Stage, network};
 use crate::user::User;
 use crate::waiting::wait_for;
 use crate::{Options, Plot, audience, bench, crashes, story};
@@ -104,7 +104,7 @@ fn tell(
     };
     match &options.plot {
         Plot::Loop => story::tell(&mut play, narrator)?,
-        Plot::Crashes => crashes::tell(&mut play, narrator)?,
+        Plot::Crashes(when) => crashes::tell(&mut play, narrator, *when)?,
         Plot::Bench => bench::tell(&mut play, narrator)?,
         Plot::Audience(command) => audience::tell(&mut play, narrator, command)?,
     }
@@ -128,6 +128,12 @@ fn tell(
 
 fn keep_logs(stage: &Stage, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for place in Place::ALL {
+        fs::write(
+            folder.join(format!("{}-network.txt", place.name())),
+            network::describe(stage, place),
+        )?;
+    }
     for entry in fs::read_dir(stage.logs()).context("there are no logs")? {
         let entry = entry?;
         fs::copy(entry.path(), folder.join(entry.file_name()))

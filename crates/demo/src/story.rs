@@ -414,9 +414,16 @@ pub fn encore(play: &mut Play<'_>, narrator: &mut Narrator) -> Result<()> {
 
 /// `aos assign … --wait` for the demo's Unit.
 pub fn assign(play: &Play<'_>, what: &[&str]) -> Result<()> {
+    let mut arguments = what.to_vec();
+    arguments.extend(["--wait", "--timeout", "60"]);
+    order(play, &arguments)
+}
+
+/// `aos assign …` for the demo's Unit, without waiting for what becomes of it.
+pub fn order(play: &Play<'_>, what: &[&str]) -> Result<()> {
     let mut arguments = vec!["assign"];
     arguments.extend(what);
-    arguments.extend(["--unit", &play.unit, "--wait", "--timeout", "60"]);
+    arguments.extend(["--unit", &play.unit]);
     play.user.aos(&arguments).map(|_| ())
 }
 

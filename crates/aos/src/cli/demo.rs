@@ -22,8 +22,8 @@ pub struct Demo {
     #[arg(long, value_name = "DIR", default_value = "examples/bundles")]
     examples: PathBuf,
     /// Tell the other story: components are killed on the way and started again.
-    #[arg(long, hide = true)]
-    crashes: bool,
+    #[arg(long, hide = true, value_name = "WHEN", value_parser = ["at-rest", "on-the-way"])]
+    crashes: Option<String>,
     /// Measure deployments and memory; prints a line of JSON for each figure.
     #[arg(long, hide = true, conflicts_with = "crashes")]
     bench: bool,
@@ -46,13 +46,17 @@ pub fn run(command: Demo) -> Result<(), Failure> {
     let options = aos_demo::Options {
         aos,
         examples: command.examples,
-        check: command.check || command.crashes || command.bench || command.audience.is_some(),
+        check: command.check
+            || command.crashes.is_some()
+            || command.bench
+            || command.audience.is_some(),
         keep_logs: command.keep_logs,
-        plot: match command.audience {
-            Some(line) => aos_demo::Plot::Audience(line),
-            None if command.crashes => aos_demo::Plot::Crashes,
-            None if command.bench => aos_demo::Plot::Bench,
-            None => aos_demo::Plot::Loop,
+        plot: match (command.audience, command.crashes.as_deref()) {
+            (Some(line), _) => aos_demo::Plot::Audience(line),
+            (None, Some("at-rest")) => aos_demo::Plot::Crashes(aos_demo::When::AtRest),
+            (None, Some(_)) => aos_demo::Plot::Crashes(aos_demo::When::OnTheWay),
+            (None, None) if command.bench => aos_demo::Plot::Bench,
+            (None, None) => aos_demo::Plot::Loop,
         },
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

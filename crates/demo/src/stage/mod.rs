@@ -6,7 +6,7 @@
 //! next one that gets its number.
 
 mod clear;
-mod network;
+pub(crate) mod network;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::net::Ipv4Addr;

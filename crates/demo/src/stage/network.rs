@@ -77,3 +77,47 @@ fn plug(switch: &str, name: &str, port: &str, namespace: Option<&str>) -> Result
     ip(&["-n", switch, "link", "set", port, "master", "bridge", "up"])?;
     Ok(())
 }
+
+/// Interfaces, routes and rules of a place, for whoever looks for what went wrong.
+pub fn describe(stage: &Stage, place: Place) -> String {
+    let inside = format!("--net=/run/netns/{}", stage.namespace(place));
+    let mut text = String::new();
+    for command in [
+        &["ip", "-brief", "address"][..],
+        &["ip", "route"],
+        &["nft", "--numeric", "list", "ruleset"],
+    ] {
+        let mut arguments = vec![inside.as_str(), "--"];
+        arguments.extend(command);
+        let answer = run("nsenter", &arguments).unwrap_or_else(|error| format!("{error:#}\n"));
+        text.push_str(&format!("$ {}\n{answer}\n", command.join(" ")));
+    }
+    for (name, address) in instance_addresses(stage, place) {
+        text.push_str(&format!("instance {name} {address}\n"));
+    }
+    text
+}
+
+/// The network namespaces of a Node's instances, each with the addresses of its `eth0`.
+pub fn instance_addresses(stage: &Stage, place: Place) -> Vec<(String, String)> {
+    let folder = stage.run_folder().join(place.name()).join("netns");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let inside = format!("--net={}", entry.path().display());
+        let text = run(
+            "nsenter",
+            &[
+                &inside, "--", "ip", "-brief", "-4", "address", "show", "eth0",
+            ],
+        )
+        .unwrap_or_default();
+        let address = text
+            .split_whitespace()
+            .nth(2)
+            .unwrap_or_default()
+            .to_owned();
+        found.push((entry.file_name().to_string_lossy().into_owned(), address));
+    }
+    found.sort();
+    found
+}
