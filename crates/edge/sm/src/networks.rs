@@ -15,6 +15,11 @@ use aos_launch::Instance;
 use aos_netstack::{AllowedFlow, Endpoint, EndpointId, Network, NetworkStack, Wanted};
 use aos_runtime::InstanceId;
 use aos_types::{AosCode, ErrorInfo, InstanceIdent, OwnerId, PublishedPort};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, ready},
+    stream,
+};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -45,6 +50,17 @@ struct State {
     wanted: BTreeSet<InstanceIdent>,
     /// Not all of that could be made.
     broken: bool,
+}
+
+impl State {
+    /// Whether an instance has addresses from an earlier time.
+    fn knows(&self, instance: &Instance) -> bool {
+        self.networks.contains_key(&instance.owner)
+            && self
+                .endpoints
+                .get(&instance.ident)
+                .is_some_and(|known| known.endpoint.network == instance.owner)
+    }
 }
 
 /// An instance's place in the network.
@@ -95,51 +111,81 @@ impl Networks {
         Ok(())
     }
 
-    /// Gets the addresses of an instance: from CM, or the kept ones if CM cannot be reached.
+    /// Gets the addresses of instances: from CM, or the kept ones if CM cannot be reached. Says which got none.
     pub(crate) async fn allocate(
         &self,
-        instance: &Instance,
-        image: &ItemImage,
-    ) -> Result<(), ErrorInfo> {
-        let published = image
-            .item_config
-            .as_ref()
-            .map(|item| item.published_ports.clone())
-            .unwrap_or_default();
-        let asked = match self.network(&instance.owner).await {
-            Ok(network) => self
-                .endpoint(instance, image)
-                .await
-                .map(|endpoint| (network, endpoint)),
-            Err(error) => Err(error),
-        };
+        instances: &[(&Instance, &ItemImage)],
+        parallel: usize,
+    ) -> BTreeMap<InstanceIdent, ErrorInfo> {
+        let owners: BTreeSet<&OwnerId> = instances.iter().map(|(i, _)| &i.owner).collect();
+        let mut networks: BTreeMap<&OwnerId, Result<Network, ErrorInfo>> = BTreeMap::new();
+        for owner in owners {
+            networks.insert(owner, self.network(owner).await);
+        }
+        let asked: Vec<BoxFuture<'_, Result<StoredEndpoint, ErrorInfo>>> = instances
+            .iter()
+            .map(|(instance, image)| match networks.get(&instance.owner) {
+                Some(Ok(_)) => self.endpoint(instance, image).boxed(),
+                Some(Err(error)) => ready(Err(error.clone())).boxed(),
+                None => ready(Err(unasked())).boxed(),
+            })
+            .collect();
+        let answers: Vec<_> = stream::iter(asked).buffered(parallel).collect().await;
         let mut state = self.state.lock().await;
-        state.published.insert(instance.ident.clone(), published);
-        match asked {
-            Ok((network, endpoint)) => {
-                let stored = async {
-                    let key = Kept::owner_key(&network.id);
-                    self.kept.networks.put(key, &network).await?;
-                    let key = Kept::key(&instance.ident);
-                    self.kept.endpoints.put(key, &endpoint).await
-                };
-                stored
-                    .await
-                    .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
-                state.networks.insert(network.id.clone(), network);
-                state.endpoints.insert(instance.ident.clone(), endpoint);
-                Ok(())
-            }
-            Err(error) => {
+        let mut failed = BTreeMap::new();
+        let mut endpoints = Vec::new();
+        for ((instance, image), answer) in instances.iter().zip(answers) {
+            let ident = &instance.ident;
+            let published = image
+                .item_config
+                .as_ref()
+                .map(|item| item.published_ports.clone())
+                .unwrap_or_default();
+            state.published.insert(ident.clone(), published);
+            match answer {
+                Ok(endpoint) => endpoints.push((ident.clone(), endpoint)),
                 // Offline is normal: the addresses of an instance stay the same.
-                let known = state.networks.contains_key(&instance.owner)
-                    && state
-                        .endpoints
-                        .get(&instance.ident)
-                        .is_some_and(|known| known.endpoint.network == instance.owner);
-                if known { Ok(()) } else { Err(error) }
+                Err(error) if !state.knows(instance) => {
+                    failed.insert(ident.clone(), error);
+                }
+                Err(_) => {}
             }
         }
+        let networks: Vec<Network> = networks.into_values().filter_map(Result::ok).collect();
+        if let Err(error) = self.store(&networks, &endpoints).await {
+            // An address that is not stored would be another one after the next restart.
+            let error = ErrorInfo::from_error(AosCode::Failed, &error);
+            failed.extend(
+                endpoints
+                    .into_iter()
+                    .map(|(ident, _)| (ident, error.clone())),
+            );
+            return failed;
+        }
+        let named = networks
+            .into_iter()
+            .map(|network| (network.id.clone(), network));
+        state.networks.extend(named);
+        state.endpoints.extend(endpoints);
+        failed
+    }
+
+    async fn store(
+        &self,
+        networks: &[Network],
+        endpoints: &[(InstanceIdent, StoredEndpoint)],
+    ) -> Result<(), aos_store::Error> {
+        let changes = networks
+            .iter()
+            .map(|network| (Kept::owner_key(&network.id), Some(network.clone())));
+        self.kept
+            .networks
+            .apply(changes.collect::<Vec<_>>())
+            .await?;
+        let changes = endpoints
+            .iter()
+            .map(|(ident, endpoint)| (Kept::key(ident), Some(endpoint.clone())));
+        self.kept.endpoints.apply(changes.collect::<Vec<_>>()).await
     }
 
     async fn network(&self, owner: &OwnerId) -> Result<Network, ErrorInfo> {
@@ -242,7 +288,8 @@ impl Networks {
             .endpoints
             .contains_key(&instance.ident);
         if !known {
-            self.allocate(instance, image).await?;
+            let mut failed = self.allocate(&[(instance, image)], 1).await;
+            failed.remove(&instance.ident).map_or(Ok(()), Err)?;
         }
         let mut state = self.state.lock().await;
         if known && !state.broken {
@@ -437,6 +484,10 @@ impl Networks {
         }
         Ok(())
     }
+}
+
+fn unasked() -> ErrorInfo {
+    ErrorInfo::new(AosCode::NotFound, "its network was not asked for")
 }
 
 fn endpoint_id(ident: &InstanceIdent) -> Result<EndpointId, ErrorInfo> {

@@ -383,3 +383,35 @@ fn a_cm_of_plain_v5_is_served_too() {
         sm.end().await;
     });
 }
+
+#[test]
+fn fifty_instances_start_and_stop() {
+    run("fifty_instances_start_and_stop", async |unit: Unit| {
+        let (store, folder) = (&unit.images, unit.folder.path());
+        let web = item::publish(store, folder, &["web"], |_| {});
+        let sm = unit.start_sm();
+        let cm = &unit.cm;
+        cm.until("introduced", |seen| seen.complete > 0).await;
+        let list = (0..50)
+            .map(|index| cm.instance("web", index, "1.0.0", web))
+            .collect();
+        cm.install("all", vec![cm.instance("web", 0, "1.0.0", web)])
+            .await;
+        cm.until("installed", |seen| seen.installs.contains_key("all"))
+            .await;
+        let began = Instant::now();
+        cm.list(list).await;
+        eprintln!("50 instances active in {:?}", began.elapsed());
+        {
+            let seen = cm.seen.lock().unwrap();
+            assert_eq!(seen.instances.len(), 50);
+            assert!(seen.instances.values().all(|one| one.state == "active"));
+        }
+        assert_eq!(pids(&unit).len(), 50);
+        let began = Instant::now();
+        cm.list(vec![]).await;
+        eprintln!("and gone in {:?}", began.elapsed());
+        assert_eq!(pids(&unit), Vec::<u32>::new());
+        sm.end().await;
+    });
+}

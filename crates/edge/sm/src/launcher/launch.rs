@@ -155,30 +155,19 @@ impl Launcher {
         start: &[Start],
         installed: &BTreeMap<Digest, Installed>,
         superseded: &CancellationToken,
-    ) -> Vec<(InstanceIdent, ErrorInfo)> {
+    ) -> BTreeMap<InstanceIdent, ErrorInfo> {
         let work: Vec<_> = start
             .iter()
             .filter_map(|start| {
-                let image = installed.get(&start.instance.manifest)?;
-                Some((&start.instance, image))
-            })
-            .map(|(instance, installed)| async move {
-                if superseded.is_cancelled() {
-                    return None;
-                }
-                let result = self
-                    .setup
-                    .networks
-                    .allocate(instance, &installed.image)
-                    .await;
-                result.err().map(|error| (instance.ident.clone(), error))
+                let installed = installed.get(&start.instance.manifest)?;
+                Some((&start.instance, &*installed.image))
             })
             .collect();
-        stream::iter(work)
-            .buffer_unordered(self.parallel())
-            .filter_map(|failed| async { failed })
-            .collect()
-            .await
+        // Nothing was exchanged yet, and addresses that were given are given again.
+        tokio::select! {
+            failed = self.setup.networks.allocate(&work, self.parallel()) => failed,
+            () = superseded.cancelled() => BTreeMap::new(),
+        }
     }
 
     /// Exchanges instances: stored first, then stop, network, start.

@@ -90,6 +90,10 @@ struct Cleanup {
 
 impl Drop for Cleanup {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // SM was told to end; until it has, it would start another keeper.
+            std::thread::sleep(Duration::from_millis(500));
+        }
         if let Some(pid) = keeper_pid(&self.folder) {
             signal(pid, "-KILL");
             while alive(pid) {
@@ -182,11 +186,18 @@ pub struct RunningSm {
     task: JoinHandle<Result<(), aos_sm::Error>>,
 }
 
+impl Drop for RunningSm {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.task.abort();
+    }
+}
+
 impl RunningSm {
     /// An orderly end.
-    pub async fn end(self) {
+    pub async fn end(mut self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.task)
+        tokio::time::timeout(PATIENCE, &mut self.task)
             .await
             .expect("SM ends in time")
             .unwrap()
@@ -194,9 +205,9 @@ impl RunningSm {
     }
 
     /// As if the process had been killed: no task gets another turn.
-    pub async fn kill(self) {
+    pub async fn kill(mut self) {
         self.task.abort();
-        let _ = self.task.await;
+        let _ = (&mut self.task).await;
         self.stop.cancel();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
