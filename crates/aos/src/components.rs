@@ -142,7 +142,8 @@ pub fn serve_cloud(
 
 /// Prints the OpenAPI document.
 pub fn openapi() -> Result<(), Failure> {
-    table::say(aos_server::openapi());
+    // `say` ends the line; the document has its own end.
+    table::say(aos_server::openapi().trim_end());
     Ok(())
 }
 
