@@ -247,11 +247,20 @@ impl KernelStack {
         keep: &HashSet<String>,
         endpoints: &BTreeSet<&EndpointId>,
     ) -> Result<(), Error> {
-        for (name, link) in self.links().await? {
-            if self.prefix().owns_link(&name) && !keep.contains(&name) {
-                self.remove_link(&name, link.index).await?;
-            }
-        }
+        let others: Vec<u32> = self
+            .links()
+            .await?
+            .into_iter()
+            .filter(|(name, _)| self.prefix().owns_link(name) && !keep.contains(name))
+            .map(|(_, link)| link.index)
+            .collect();
+        links::remove_all(&self.netlink, &others)
+            .await
+            .map_err(|failure| Error::Link {
+                what: "remove",
+                name: format!("{} interfaces", others.len()),
+                source: failure.into(),
+            })?;
         let entries = fs::read_dir(&self.options.netns_dir).into_iter().flatten();
         for entry in entries.flatten() {
             let Some(id) = entry
