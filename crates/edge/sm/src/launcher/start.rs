@@ -107,33 +107,40 @@ impl Launcher {
         pause: Duration,
         token: tokio_util::sync::CancellationToken,
     ) {
-        // Nothing has happened yet when either wait is dropped.
+        // Nothing has happened yet when the wait is dropped.
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = token.cancelled() => return,
         }
+        let manifest = self.entries().get(&ident).map(|e| e.instance.manifest);
+        let Some(manifest) = manifest else {
+            return;
+        };
+        // Usually it is here; a damaged one is fetched again, which may take long and must hold up no launch.
+        let installed = tokio::select! {
+            installed = self.setup.images.install(manifest, &token) => installed,
+            () = token.cancelled() => return,
+        };
         let _turn = tokio::select! {
             turn = self.switching.read() => turn,
             () = token.cancelled() => return,
         };
-        // From here on no launch exchanges instances, and only a launch cancels a planned start.
-        if token.is_cancelled() {
-            return;
-        }
-        let Some(instance) = self
-            .entries()
-            .get(&ident)
-            .map(|entry| entry.instance.clone())
-        else {
-            return;
-        };
-        self.change(|entries| {
-            if let Some(entry) = entries.get_mut(&ident) {
+        // From here on no launch exchanges instances, and only a launch takes a planned start back.
+        let instance = self.change(|entries| {
+            let entry = entries.get_mut(&ident)?;
+            let planned = !token.is_cancelled()
+                && entry.retry.is_some()
+                && entry.instance.manifest == manifest;
+            if planned {
                 entry.state = InstanceState::Activating;
             }
+            planned.then(|| entry.instance.clone())
         });
+        let Some(instance) = instance else {
+            return;
+        };
         let result = async {
-            let installed = self.setup.images.install(instance.manifest, &token).await?;
+            let installed = installed?;
             self.setup
                 .networks
                 .mend(&instance, &installed.image)

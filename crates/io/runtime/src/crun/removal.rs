@@ -1,7 +1,10 @@
-use std::{collections::HashSet, fs, sync::Arc};
+use std::{collections::HashSet, fs, sync::Arc, time::Duration};
 
 use super::{Shared, blocking, command::Listed};
 use crate::{Error, InstanceId, StopPolicy, rootfs};
+
+/// How long the output of a removed instance is kept.
+const KEEP_LOGS: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 impl Shared {
     /// Removes all that was made for an instance: container, cgroup, root, bundle. What is not there is fine.
@@ -49,11 +52,31 @@ impl Shared {
                 );
             }
         }
+        self.remove_old_logs(&known);
         for id in unknown.difference(&known) {
             tracing::info!(%id, "removed: nobody knows this instance any more");
             self.end(*id, StopPolicy::KILL).await?;
             self.remove(*id).await?;
         }
         Ok(())
+    }
+
+    /// Removes the output of instances that are gone for long. Whoever asks why one was removed asks soon.
+    fn remove_old_logs(&self, known: &HashSet<InstanceId>) {
+        let folder = self.options.keeper.state_dir.join("logs");
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let id = name
+                .to_str()
+                .and_then(|name| name.split('.').next()?.parse::<InstanceId>().ok());
+            let old = entry
+                .metadata()
+                .and_then(|facts| facts.modified())
+                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEEP_LOGS));
+            if old && id.is_some_and(|id| !known.contains(&id)) {
+                // Tried again at the next start.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 }
