@@ -209,7 +209,9 @@ impl Floor {
     /// Copies the bundles of what runs now, with their roots. To be done while the instances run.
     fn prepare(play: &Play<'_>, size: usize) -> Result<Self> {
         let run = play.stage.run_folder().join(Place::Main.name());
-        let bundles: Vec<PathBuf> = outside::find_files(&run, "config.json");
+        // The OCI runtime keeps a copy of each in its own folder, without a root beside it.
+        let mut bundles = outside::find_files(&run, "config.json");
+        bundles.retain(|config| config.with_file_name("rootfs").is_dir());
         ensure!(
             bundles.len() == size,
             "{} bundles of {size} instances in {}",
@@ -274,7 +276,12 @@ impl Floor {
     /// Starts all, one after the other; gives the seconds that took.
     fn run(&self) -> Result<f64> {
         let mut script = String::from("umount /sys/fs/cgroup/unified 2>/dev/null\n");
-        script.push_str("exec </dev/null >/dev/null\n");
+        // What runs on must not hold our pipes open.
+        let errors = self.folder.path().join("errors");
+        script.push_str(&format!(
+            "exec </dev/null >/dev/null 2>{}\n",
+            errors.display()
+        ));
         for n in 0..self.namespaces.len() {
             script.push_str(&format!(
                 "crun --root {root} --cgroup-manager=cgroupfs run -d --bundle {folder}/{n} floor-{n} || exit 1\n",
@@ -287,13 +294,11 @@ impl Floor {
             .args(["--mount", "--propagation", "private", "sh", "-c", &script])
             .stdin(Stdio::null());
         let begin = Instant::now();
-        let output = command.output().context("cannot start unshare")?;
+        let status = command.status().context("cannot start unshare")?;
         let time = begin.elapsed();
-        if !output.status.success() {
-            bail!(
-                "the floor cannot be measured: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+        if !status.success() {
+            let why = fs::read_to_string(&errors).unwrap_or_default();
+            bail!("the floor cannot be measured: {}", why.trim());
         }
         Ok(time.as_secs_f64())
     }
