@@ -1,6 +1,6 @@
 //! What CM asks of Nodes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aos_ipc::{
     convert::ident_to_proto,
@@ -33,11 +33,77 @@ fn late(node: &NodeId, what: &str) -> ErrorInfo {
     )
 }
 
+/// How long a Node that left in the middle of an order may take to be back: its SM may only have been started again.
+const BACK: Duration = Duration::from_secs(30);
+
+fn has_left(error: &ErrorInfo) -> bool {
+    error.aos_code == AosCode::NotFound as i32
+}
+
 fn canceled() -> ErrorInfo {
     ErrorInfo::new(AosCode::Canceled, "it was given up for something newer")
 }
 
 impl Server {
+    /// Which stream a Node has now.
+    fn stream_of(&self, node: &NodeId) -> Option<u64> {
+        self.shared
+            .view
+            .borrow()
+            .get(node)
+            .map(|known| known.connection)
+    }
+
+    /// Whether a Node that left in the middle of an order is back in time, on another stream than `before`: then what was
+    /// ordered can be repeated.
+    async fn is_back(&self, node: &NodeId, before: Option<u64>) -> bool {
+        let mut view = self.shared.view.subscribe();
+        let back = view.wait_for(|view| {
+            view.get(node)
+                .is_some_and(|known| known.instances.is_some() && Some(known.connection) != before)
+        });
+        // Half of what a launch may take at the most, so that the caller still hears of it in time.
+        let limit = BACK.min(self.shared.launch / 2);
+        let back = timeout(limit, back).await.is_ok_and(|seen| seen.is_ok());
+        if back {
+            tracing::info!(%node, "a Node is back and is told again what was ordered");
+        }
+        back
+    }
+
+    /// Orders an installation, again whenever the Node has left in the middle of it and is back in time.
+    async fn install_through_restarts(
+        &self,
+        node: &NodeId,
+        instances: Vec<InstanceOrder>,
+        request_id: &str,
+        deadline: Instant,
+    ) -> Result<BTreeMap<InstanceIdent, ErrorInfo>, ErrorInfo> {
+        loop {
+            let before = self.stream_of(node);
+            let result = self
+                .install_by(node, instances.clone(), request_id, deadline)
+                .await;
+            if !result.as_ref().is_err_and(has_left) || !self.is_back(node, before).await {
+                return result;
+            }
+        }
+    }
+
+    async fn update_once(
+        &self,
+        node: &NodeId,
+        order: sm::UpdateInstances,
+    ) -> Result<(), ErrorInfo> {
+        let ended = self.shared.links().expect_launch(node)?;
+        self.send(node, SmIncomingMessage::UpdateInstances(order))
+            .await?;
+        timeout(self.shared.launch, ended)
+            .await
+            .map_err(|_| late(node, "to carry out its list of instances"))?
+            .map_err(|_| not_connected(node))
+    }
+
     async fn send(&self, node: &NodeId, order: SmIncomingMessage) -> Result<(), ErrorInfo> {
         let orders = self.shared.links().orders(node)?;
         let order = sm::SmIncomingMessages {
@@ -136,7 +202,7 @@ impl Nodes for Server {
         let deadline = Instant::now() + self.shared.launch;
         // Dropping the wait loses nothing: the Node goes on, and an answer to a forgotten request is ignored.
         let result = tokio::select! {
-            result = self.install_by(node, instances, &request_id, deadline) => result,
+            result = self.install_through_restarts(node, instances, &request_id, deadline) => result,
             () = cancel.cancelled() => Err(canceled()),
         };
         self.shared.links().forget_install(node, &request_id);
@@ -149,17 +215,17 @@ impl Nodes for Server {
         start: Vec<InstanceOrder>,
         stop: Vec<InstanceIdent>,
     ) -> Result<(), ErrorInfo> {
-        let ended = self.shared.links().expect_launch(node)?;
         let order = sm::UpdateInstances {
             start_instances: start.into_iter().map(messages::order).collect(),
             stop_instances: stop.iter().map(ident_to_proto).collect(),
         };
-        self.send(node, SmIncomingMessage::UpdateInstances(order))
-            .await?;
-        timeout(self.shared.launch, ended)
-            .await
-            .map_err(|_| late(node, "to carry out its list of instances"))?
-            .map_err(|_| not_connected(node))
+        loop {
+            let before = self.stream_of(node);
+            let result = self.update_once(node, order.clone()).await;
+            if !result.as_ref().is_err_and(has_left) || !self.is_back(node, before).await {
+                return result;
+            }
+        }
     }
 
     async fn check_config(&self, node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo> {
