@@ -101,6 +101,15 @@ impl Link {
 
     /// Follows the firewall rules for as long as the session lasts.
     async fn rules(&self) -> String {
+        // CM frees every address that is not reported. Until the stored set is restored we do not know ours.
+        let mut snapshots = self.launcher.snapshots();
+        if snapshots
+            .wait_for(|snapshot| snapshot.launches > 0)
+            .await
+            .is_err()
+        {
+            return "SM stops".into();
+        }
         loop {
             self.networks.sync().await;
             if let Err(status) = self.networks.follow_rules().await {
