@@ -1,5 +1,5 @@
 use aos_types::{
-    Digest, ItemId, ItemType, NodeId, OwnerId, SubjectId, SubjectType, UnitConfig,
+    Digest, ItemId, ItemType, NodeId, OwnerId, Schedule, SubjectId, SubjectType, UnitConfig,
     tolerant::{FieldError, Fields, FromJson},
 };
 use serde_json::Value;
@@ -109,6 +109,10 @@ pub struct DesiredStatus {
     pub certificates: Option<Vec<Certificate>>,
     /// Chains.
     pub certificate_chains: Option<Vec<CertificateChain>>,
+    /// When services, configurations and node states may be changed; `None`: at once.
+    pub sota_schedule: Option<Schedule>,
+    /// When components may be changed; `None`: at once.
+    pub fota_schedule: Option<Schedule>,
 }
 
 impl DesiredStatus {
@@ -337,6 +341,8 @@ impl Data for DesiredStatus {
             subjects: reader.list(&fields, "subjects"),
             certificates: reader.list(&fields, "certificates"),
             certificate_chains: reader.list(&fields, "certificateChains"),
+            sota_schedule: reader.schedule(&fields, "sotaSchedule"),
+            fota_schedule: reader.schedule(&fields, "fotaSchedule"),
         })
     }
 
@@ -353,5 +359,13 @@ impl Data for DesiredStatus {
             .opt_list("subjects", self.subjects.as_ref())
             .opt_list("certificates", self.certificates.as_ref())
             .opt_list("certificateChains", self.certificate_chains.as_ref())
+            .opt(
+                "sotaSchedule",
+                self.sota_schedule.as_ref().map(Schedule::to_json),
+            )
+            .opt(
+                "fotaSchedule",
+                self.fota_schedule.as_ref().map(Schedule::to_json),
+            )
     }
 }

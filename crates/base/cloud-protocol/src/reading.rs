@@ -1,7 +1,7 @@
 //! Reading lists element by element, so that one bad element does not spoil the others.
 
 use aos_types::{
-    ItemId, NodeId, SubjectId,
+    ItemId, NodeId, Schedule, SubjectId,
     tolerant::{FieldError, Fields, FromJson},
 };
 use serde_json::Value;
@@ -154,6 +154,15 @@ impl<'c> Reader<'c> {
     /// A list whose absence is the same as an empty one.
     pub(crate) fn list_or_empty<T: Element>(&mut self, fields: &Fields<'_>, key: &str) -> Vec<T> {
         self.list(fields, key).unwrap_or_default()
+    }
+
+    /// A schedule. What of it cannot be read is reported; the rest counts, and never as "at once".
+    pub(crate) fn schedule(&mut self, fields: &Fields<'_>, key: &str) -> Option<Schedule> {
+        let (schedule, errors) = Schedule::read(fields.get(key)?);
+        for error in errors {
+            self.report(key, None, None, error);
+        }
+        Some(schedule)
     }
 
     /// A part that can be left out without loss to the rest: unreadable is reported and counts as absent.

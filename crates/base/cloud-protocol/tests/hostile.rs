@@ -9,7 +9,7 @@
 use aos_cloud_protocol::{
     Body, Caps, Decoded, DesiredStatus, MessageType, Named, Reason, Unreadable, decode,
 };
-use aos_types::{ItemId, NodeId, SubjectId};
+use aos_types::{ItemId, NodeId, Schedule, ScheduleRule, SubjectId};
 use proptest::{collection, prelude::*};
 use serde_json::{Map, Value, json};
 
@@ -271,4 +271,30 @@ proptest! {
     fn no_bytes_panic(bytes in collection::vec(any::<u8>(), 0..200)) {
         let _ = decode(&bytes, &Caps::default());
     }
+}
+
+#[test]
+fn an_unreadable_schedule_is_reported_and_opens_nothing() {
+    let (desired, unreadable) = desired(json!({
+        "sotaSchedule": "now",
+        "fotaSchedule": {"type": "timetable", "timetable": [
+            {"dayOfWeek": 8, "timeSlots": []},
+            {"dayOfWeek": 5, "timeSlots": [{"start": "03:00", "end": "02:00"}, {"start": "04:00", "end": "05:00"}]},
+        ]},
+    }));
+    assert_eq!(desired.sota_schedule, Some(Schedule::closed(None)));
+    let Some(Schedule {
+        rule: ScheduleRule::Timetable(timetable),
+        ..
+    }) = desired.fota_schedule
+    else {
+        panic!("not a timetable");
+    };
+    assert_eq!(timetable.of_day(5).len(), 1, "what can be read counts");
+    let found: Vec<_> = unreadable.iter().map(|it| it.list.as_str()).collect();
+    assert_eq!(found, ["sotaSchedule", "fotaSchedule", "fotaSchedule"]);
+    assert_eq!(
+        unreadable[1].to_string(),
+        "`fotaSchedule.timetable[0].dayOfWeek`: 8 is no day; 1 is Monday, 7 is Sunday"
+    );
 }

@@ -22,6 +22,7 @@ mod id;
 mod instance;
 mod item_config;
 mod node;
+mod schedule;
 mod state;
 pub mod tolerant;
 mod unit_config;
@@ -36,5 +37,8 @@ pub use item_config::{
     Protocol, PublishedPort, Quotas, RequestedResources, RunParameters,
 };
 pub use node::{ArchInfo, CpuInfo, NodeInfo, NodeResource, OsInfo, PartitionInfo, RuntimeInfo};
+pub use schedule::{
+    MAX_SLOTS, Schedule, ScheduleRule, TimeOfDay, TimeSlot, Timetable, TimetableEntry,
+};
 pub use state::{InstanceState, ItemState, NodeState, SubjectType, UnitConfigState, UnknownState};
 pub use unit_config::{NodeConfig, ResourceRatios, UnitConfig};

@@ -89,6 +89,8 @@ pub fn compose(unit: &Unit) -> Composed {
         ),
         certificates: Some(unit.trust.certificates.clone()),
         certificate_chains: Some(unit.trust.chains.clone()),
+        sota_schedule: None,
+        fota_schedule: None,
     };
     Composed { desired, reports }
 }

@@ -1,5 +1,6 @@
 use aos_types::{
-    Digest, InstanceIdent, ItemId, ItemType, NodeId, OwnerId, SubjectId, SubjectType, UnitConfig,
+    Digest, InstanceIdent, ItemId, ItemType, NodeId, OwnerId, Schedule, SubjectId, SubjectType,
+    UnitConfig,
 };
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +92,8 @@ pub enum Part {
     Subjects,
     Certificates,
     CertificateChains,
+    SotaSchedule,
+    FotaSchedule,
 }
 
 /// Something in the desired state that could not be read. It never removes anything.
@@ -121,6 +124,10 @@ pub struct Desired {
     pub certificates: Option<Vec<Certificate>>,
     /// Their chains.
     pub certificate_chains: Option<Vec<CertificateChain>>,
+    /// When the software part may be carried out; absent: at once, whatever was asked for before.
+    pub sota_schedule: Option<Schedule>,
+    /// When the firmware part may be carried out.
+    pub fota_schedule: Option<Schedule>,
     /// What could not be read.
     pub unreadable: Vec<Unreadable>,
 }
@@ -143,6 +150,10 @@ pub struct Target {
     pub certificates: Vec<Certificate>,
     /// Their chains.
     pub certificate_chains: Vec<CertificateChain>,
+    /// When the software part may be carried out; absent: at once.
+    pub sota_schedule: Option<Schedule>,
+    /// When the firmware part may be carried out.
+    pub fota_schedule: Option<Schedule>,
 }
 
 /// One instance that a [`Target`] asks for.
@@ -180,7 +191,7 @@ impl Target {
         })
     }
 
-    /// Whether both ask for the same; certificates are means, not ends, and are not compared.
+    /// Whether both ask for the same; certificates are means, not ends, and are not compared, nor is when it shall happen.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         self.nodes == other.nodes
             && self.unit_config == other.unit_config

@@ -178,6 +178,10 @@ pub struct InstanceView {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one exists at a time; a box would burden whoever makes a desired state"
+)]
 pub enum Input {
     /// The cloud sent a desired state.
     Desired {

@@ -26,6 +26,9 @@ pub fn resolve(desired: Desired, in_force: &Target) -> (Target, Vec<Note>) {
         .map(|unreadable| Note {
             part: unreadable.part,
             text: match &unreadable.name {
+                _ if matches!(unreadable.part, Part::SotaSchedule | Part::FotaSchedule) => {
+                    format!("what cannot be read opens no gate: {}", unreadable.error)
+                }
                 Some(name) => format!("`{name}` stays as it is: {}", unreadable.error),
                 None => format!("the whole list stays as it is: {}", unreadable.error),
             },
@@ -73,6 +76,8 @@ pub fn resolve(desired: Desired, in_force: &Target) -> (Target, Vec<Note>) {
             &in_force.certificate_chains,
             |chain| (chain.name.clone(), chain.name.clone()),
         ),
+        sota_schedule: desired.sota_schedule,
+        fota_schedule: desired.fota_schedule,
     };
     leave_out_orphans(&mut target, &mut notes);
     (target, notes)

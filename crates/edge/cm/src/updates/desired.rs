@@ -80,6 +80,8 @@ pub(crate) fn readable(
                 })
                 .collect()
         }),
+        sota_schedule: status.sota_schedule,
+        fota_schedule: status.fota_schedule,
         unreadable: notes,
     }
 }
@@ -105,6 +107,8 @@ fn note(unreadable: &wire::Unreadable) -> Option<Unreadable> {
         "subjects" => Part::Subjects,
         "certificates" => Part::Certificates,
         "certificatechains" => Part::CertificateChains,
+        "sotaschedule" => Part::SotaSchedule,
+        "fotaschedule" => Part::FotaSchedule,
         _ => return None,
     };
     let name = unreadable.named.as_ref().map(|named| match named {
