@@ -17,7 +17,9 @@
 mod chance;
 mod clock;
 mod timestamp;
+mod zone;
 
 pub use chance::{Chance, SeededChance, SystemChance};
 pub use clock::{Clock, SimClock, SystemClock};
 pub use timestamp::{ParseTimestampError, Timestamp};
+pub use zone::{LocalDate, LocalTime, ParseZoneError, Zone};

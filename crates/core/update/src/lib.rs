@@ -29,6 +29,7 @@
 mod compare;
 mod desired;
 mod engine;
+mod gate;
 mod io;
 mod record;
 mod resolve;
@@ -40,6 +41,10 @@ pub use desired::{
     DesiredNodeState, DesiredSubject, Part, Target, Unreadable, WantedInstance,
 };
 pub use engine::Engine;
+pub use gate::{
+    Consent, Gate, GatePolicy, Gates, PartChanges, Readiness, ReadinessPolicy, Stand, UpdatePart,
+    Verdict, WaitReason, changes_of, evaluate, expiry, is_open, next_close, next_open, only,
+};
 pub use io::{Config, Deadlines, Effect, EffectId, Failures, Input, InstanceView, Output, Report};
 pub use record::{Cycle, Direction, Failure, Record, UpdateState};
 pub use resolve::{Note, resolve};
