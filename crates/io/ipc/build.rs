@@ -3,7 +3,9 @@
 use std::{env, fs, path::PathBuf};
 
 const PROTOS: &[&str] = &[
+    "common/v1/common.proto",
     "common/v2/common.proto",
+    "communicationmanager/v3/updatescheduler.proto",
     "servicemanager/v5/servicemanager.proto",
     "servicemanager/v5/networkservice.proto",
     "iamanager/version.proto",

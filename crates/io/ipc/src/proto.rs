@@ -8,8 +8,19 @@
 
 /// Types shared by all services.
 pub mod common {
+    pub mod v1 {
+        tonic::include_proto!("common.v1");
+    }
+
     pub mod v2 {
         tonic::include_proto!("common.v2");
+    }
+}
+
+/// Programs on the Unit and CM.
+pub mod communicationmanager {
+    pub mod v3 {
+        tonic::include_proto!("communicationmanager.v3");
     }
 }
 
