@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Actual, Certificate, CertificateChain, Desired, DesiredItem, DesiredNode, Note, Record, Target,
+    policy::{Policy, Rules},
 };
 
 /// Names one effect; a result that carries another id is late and ignored.
@@ -26,12 +27,14 @@ pub struct Deadlines {
 }
 
 /// What the engine is set up with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The longest each stage may take.
     pub deadlines: Deadlines,
     /// The pause before a commit that failed is tried again.
     pub commit_retry: Duration,
+    /// How it decides: [`Rules`], unless faults are planted.
+    pub policy: &'static dyn Policy,
 }
 
 impl Default for Config {
@@ -44,6 +47,7 @@ impl Default for Config {
                 waiting_active: Duration::from_secs(600),
             },
             commit_retry: Duration::from_secs(10),
+            policy: &Rules,
         }
     }
 }

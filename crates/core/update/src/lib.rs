@@ -31,6 +31,7 @@ mod desired;
 mod engine;
 mod gate;
 mod io;
+pub mod policy;
 mod record;
 mod resolve;
 mod status;

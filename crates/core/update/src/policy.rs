@@ -1,0 +1,86 @@
+//! The engine's decisions as named points, each answered rightly by default.
+//!
+//! The product uses [`Rules`] and nothing else. A simulator answers one of them wrongly on purpose and checks that it
+//! notices: what never finds a planted fault proves nothing when it finds none. The wrong answers live there, not here.
+
+use std::fmt;
+
+use crate::{
+    Actual, Desired, Difference, Failures, InstanceView, Note, Record, Target, UpdateState,
+    differences, resolve,
+};
+
+/// What the engine decides. Every method's own body is the rule; override only to plant a fault.
+pub trait Policy: fmt::Debug + Send + Sync {
+    /// The whole set that a desired state asks for, on top of the newest one known.
+    fn resolve(&self, desired: Desired, newest: &Target) -> (Target, Vec<Note>) {
+        resolve(desired, newest)
+    }
+
+    /// What an update to `target` would change.
+    fn differences(&self, target: &Target, committed: &Target, actual: &Actual) -> Vec<Difference> {
+        differences(target, committed, actual)
+    }
+
+    /// Whether the record is stored before what it leads to is done.
+    fn stores(&self, _record: &Record) -> bool {
+        true
+    }
+
+    /// Whether an update in this state gives way at once to a newer desired state; otherwise when its step has ended.
+    fn gives_way(&self, state: UpdateState) -> bool {
+        !matches!(state, UpdateState::Launching | UpdateState::Finalizing)
+    }
+
+    /// Whether the step in hand is stopped when it is no longer wanted.
+    fn cancels(&self) -> bool {
+        true
+    }
+
+    /// Whether what the present stage began with is asked for again after a restart.
+    fn resumes(&self) -> bool {
+        true
+    }
+
+    /// Whether a stage in this state that has a deadline keeps it whatever happens meanwhile.
+    fn keeps_deadline(&self, _state: UpdateState) -> bool {
+        true
+    }
+
+    /// Whether what went wrong in this state ends the update; `relevant` says that it concerns what the update changes.
+    fn ends_update(&self, _state: UpdateState, _failures: &Failures, relevant: bool) -> bool {
+        relevant
+    }
+
+    /// Whether this instance is as a commit needs it. An inactive one rests by a rule of its item.
+    fn is_up(&self, view: &InstanceView) -> bool {
+        use aos_types::InstanceState::{Active, Inactive};
+        matches!(view.state, Active | Inactive)
+    }
+
+    /// Whether what the Nodes said before a launch is forgotten when it begins.
+    fn forgets_views(&self) -> bool {
+        true
+    }
+
+    /// Whether a failed update that has touched the Nodes is undone.
+    fn undoes(&self) -> bool {
+        true
+    }
+
+    /// The set that an undone update leads back to.
+    fn way_back(&self, record: &Record) -> Target {
+        record.committed.clone()
+    }
+
+    /// Whether the cause of a failed update is kept.
+    fn keeps_cause(&self) -> bool {
+        true
+    }
+}
+
+/// The rules, unchanged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rules;
+
+impl Policy for Rules {}
