@@ -19,6 +19,7 @@ mod components;
 mod failure;
 mod home;
 mod keeper;
+mod local;
 mod logging;
 mod progress;
 mod table;

@@ -67,6 +67,7 @@ fn help_of_each_command() {
         &["unit"],
         &["unit", "claim"],
         &["unit", "join"],
+        &["unit", "why"],
         &["unit", "show"],
         &["unit", "desired"],
         &["model"],

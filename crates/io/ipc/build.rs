@@ -11,6 +11,7 @@ const PROTOS: &[&str] = &[
     "iamanager/version.proto",
     "iamanager/v6/iamanager.proto",
     "aos/node/v1/node.proto",
+    "aos/unit/v1/unit.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

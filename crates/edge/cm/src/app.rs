@@ -15,6 +15,7 @@ use crate::{
     Error, Options,
     cloud::{Connector, Driver, Endpoints, Incoming, Link, Outbox, Outgoing, Setup, gather_alerts},
     contract::{AlertSink, Iam, Images, NodeEvent, Nodes},
+    local::{Explainer, Local},
     placing::Placing,
     status::{EngineStatus, Keeper, Sources},
     unit_config::UnitConfigs,
@@ -85,6 +86,7 @@ pub(crate) struct Parts {
     pub(crate) iam: Arc<dyn Iam>,
     pub(crate) events: mpsc::Receiver<NodeEvent>,
     pub(crate) node: NodeId,
+    pub(crate) local: Local,
 }
 
 /// Runs everything between the cloud link and the Nodes until `stop`, or until the database fails.
@@ -101,6 +103,7 @@ pub(crate) async fn run(
         iam,
         events,
         node,
+        local,
     } = parts;
     let world = Arc::new(World::new(iam.clone(), nodes.clone(), options.node_lost()));
     let configs = UnitConfigs::open(
@@ -126,6 +129,13 @@ pub(crate) async fn run(
     });
     let (to_updates, desired) = mpsc::channel(4);
     let full = Arc::new(Notify::new());
+    local.open(Explainer {
+        world: world.clone(),
+        lists: placing.lists(),
+        engine: engine_status.clone(),
+        in_force: target.clone(),
+        connected: cloud.link.connected.clone(),
+    });
     let link = cloud.link.clone();
     let updates = Updates {
         engine,

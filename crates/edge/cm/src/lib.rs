@@ -21,6 +21,7 @@
 //! | `status` | what the cloud is told, in full or as a delta |
 //! | `identity` | IAM's client: system id, certificates, Nodes, pausing |
 //! | `nodes` | serves the SMs (implements [`contract::Nodes`]) |
+//! | `local` | answers tools on the Unit itself (`aos.unit.v1`) |
 //! | `images` | fetches, verifies, keeps and serves blobs (implements [`contract::Images`]) |
 //!
 //! `run` opens one [`aos_store::Store`] for all (`<state_dir>/cm.db`, records by kind) and builds, in this order, the cloud
@@ -29,9 +30,9 @@
 //! `images::Setup { dir, listen, public_url, keep, source, trust, online, store, cloud, alerts }`: `source`/`trust` serve the
 //! Nodes (certificate `cm`, clients `sm`), `online`/`trust` fetch from the cloud; `cloud` is a [`contract::BlobSource`],
 //! `alerts` a [`contract::AlertSink`].
-//! `nodes::Setup { listen, network, source, trust, store, images, events, launch }`: `network` is [`NetworkOptions`],
+//! `nodes::Setup { listen, network, source, trust, store, images, events, launch, local }`: `network` is [`NetworkOptions`],
 //! `images` a [`contract::Images`] for blob addresses, `events` an `mpsc::Sender<NodeEvent>`, `launch` the longest a Node may
-//! take for its list.
+//! take for its list, `local` the services for tools on the Unit.
 
 #![cfg_attr(
     test,
@@ -49,6 +50,7 @@ pub mod contract;
 mod error;
 mod identity;
 pub mod images;
+mod local;
 pub mod nodes;
 mod options;
 mod placing;

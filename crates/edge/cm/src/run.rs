@@ -11,7 +11,9 @@ use crate::{
     cloud::shared,
     contract::Iam,
     identity::{Credentials, IamClient},
-    images, nodes,
+    images,
+    local::Local,
+    nodes,
 };
 
 /// Events of Nodes that may wait.
@@ -79,6 +81,7 @@ async fn serve(
     })
     .await?;
     let (tell, events) = mpsc::channel(EVENTS);
+    let local = Local::new(own.node.clone());
     let server = nodes::Server::new(nodes::Setup {
         listen: options.listen,
         network: options.network.clone(),
@@ -88,6 +91,7 @@ async fn serve(
         images: Arc::new(library.clone()),
         events: tell,
         launch: options.launch(),
+        local: local.routes(),
     })
     .await?;
     let server = Arc::new(server);
@@ -105,6 +109,7 @@ async fn serve(
         iam,
         events,
         node: own.node,
+        local,
     };
     // Both end with `inner`; if one ends by itself the other one is ended with it.
     let inner = stop.child_token();

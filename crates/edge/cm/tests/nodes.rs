@@ -109,6 +109,7 @@ impl Unit {
             images: Arc::new(Blobs),
             events,
             launch: PATIENCE,
+            local: Default::default(),
         })
         .await
         .unwrap();

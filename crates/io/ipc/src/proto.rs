@@ -40,11 +40,17 @@ pub mod iamanager {
     }
 }
 
-/// Ours, beside servicemanager.v5.
+/// Ours: beside servicemanager.v5, and for tools on the Unit.
 pub mod aos {
     pub mod node {
         pub mod v1 {
             tonic::include_proto!("aos.node.v1");
+        }
+    }
+
+    pub mod unit {
+        pub mod v1 {
+            tonic::include_proto!("aos.unit.v1");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `aos unit`: enrol Units and look at them.
 
 mod join;
+mod why;
 
 use aos_api::{
     DesiredState, IssuedClaimCode, NewClaimCode, Node, TimelineEvent, Unit as Row, UnitItem, paths,
@@ -33,6 +34,8 @@ pub enum Unit {
     Claim(Claim),
     /// Enrol this Unit in a cloud with a claim code. Run it on the main Node.
     Join(join::Join),
+    /// Say why services run, or do not run, on this Unit. Run it on the main Node; it needs no cloud.
+    Why(why::Why),
 }
 
 /// Which Unit.
@@ -67,9 +70,10 @@ pub struct Claim {
 
 /// `aos unit …`.
 pub async fn run(command: Unit) -> Result<(), Failure> {
-    // Joining is done on the Unit, where nobody is signed in.
+    // What is done on the Unit itself, where nobody is signed in.
     let command = match command {
         Unit::Join(command) => return join::run(command).await,
+        Unit::Why(command) => return why::run(command).await,
         other => other,
     };
     let client = super::cloud()?;
@@ -79,7 +83,7 @@ pub async fn run(command: Unit) -> Result<(), Failure> {
         Unit::Nodes(named) => nodes(&client, &named).await,
         Unit::Desired(named) => desired(&client, &named).await,
         Unit::Claim(claim) => self::claim(&client, claim).await,
-        Unit::Join(_) => Ok(()),
+        Unit::Join(_) | Unit::Why(_) => Ok(()),
     }
 }
 

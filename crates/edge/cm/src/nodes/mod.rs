@@ -35,12 +35,13 @@ use aos_pki::{ALPN_GRPC, CertKind, CertSource, Expect, Trust};
 use aos_store::{Records, Store};
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::service::RoutesBuilder;
+use tonic::service::Routes;
 
 use self::{link::Links, networks::NetworkKeeper};
 use crate::{
     NetworkOptions,
     contract::{Images, NodeEvent, NodesView},
+    local,
 };
 
 /// Orders that may wait for a Node's stream.
@@ -91,6 +92,8 @@ pub struct Setup {
     pub events: mpsc::Sender<NodeEvent>,
     /// How long a Node may take to install, and to carry out its list.
     pub launch: Duration,
+    /// Services for tools on the Unit itself, on the same port. Each checks by itself who calls.
+    pub local: Routes,
 }
 
 /// What all streams and callers share.
@@ -131,6 +134,7 @@ pub struct Server {
     listen: SocketAddr,
     source: CertSource,
     trust: Trust,
+    local: Routes,
 }
 
 impl Server {
@@ -152,6 +156,7 @@ impl Server {
             listen: setup.listen,
             source: setup.source,
             trust: setup.trust,
+            local: setup.local,
         })
     }
 
@@ -176,12 +181,14 @@ impl Server {
         let tls = aos_pki::mutual_server(
             &self.source,
             &self.trust,
-            Expect::kinds([CertKind::Sm]).same_unit(),
+            // Who may call what is checked again by each service.
+            Expect::kinds([CertKind::Sm].into_iter().chain(local::CALLERS)).same_unit(),
             ALPN_GRPC,
         );
         let limit = aos_ipc::MAX_MESSAGE;
-        let mut routes = RoutesBuilder::default();
-        routes
+        let routes = self
+            .local
+            .clone()
             .add_service(
                 SmServiceServer::new(register::Service::new(shared.clone()))
                     .max_decoding_message_size(limit),
@@ -194,7 +201,6 @@ impl Server {
                 NodeServiceServer::new(attach::Service::new(shared.clone()))
                     .max_decoding_message_size(limit),
             );
-        let routes = routes.routes();
         // The streams end first: an open stream would hold the server up.
         let ended = shared.stop.clone();
         let streams = async {

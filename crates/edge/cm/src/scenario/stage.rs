@@ -24,6 +24,7 @@ use crate::{
     Error, Options,
     app::{self, CloudSide, Own, Parts, SCHEMA},
     contract::NodeEvent,
+    local::Local,
 };
 
 /// CM with its database on a disk that outlives it, and everything around it.
@@ -107,6 +108,7 @@ impl Stage {
             images: self.images.clone(),
             iam: self.iam.clone(),
             events,
+            local: Local::new(node.clone()),
             node,
         };
         let stop = CancellationToken::new();

@@ -208,6 +208,7 @@ impl Updates {
             items: self.engine.items(),
             failed_config: self.engine.failed_unit_config(),
             failure: self.engine.record().failure.clone(),
+            cycle: self.engine.record().cycle.clone(),
         };
         self.status.send_if_modified(|current| {
             let differs = **current != status;

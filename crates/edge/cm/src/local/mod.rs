@@ -1,0 +1,104 @@
+//! What tools on the Unit itself ask of CM: `aos.unit.v1`, on the port of the Nodes.
+//!
+//! A tool shows the `cm` or the `iam` certificate of the main Node: whoever can read its key is root there. The services are
+//! there from the start; until CM has read what it stored they answer `UNAVAILABLE`.
+
+mod chain;
+mod unit_service;
+
+use std::sync::{Arc, OnceLock};
+
+use aos_ipc::proto::aos::unit::v1::unit_service_server::UnitServiceServer;
+use aos_pki::{CertKind, Expect};
+use aos_types::NodeId;
+use tonic::{Request, Status, service::Routes};
+
+pub(crate) use chain::Explainer;
+
+/// Certificate types that tools on the Unit may show.
+pub(crate) const CALLERS: [CertKind; 2] = [CertKind::Cm, CertKind::Iam];
+
+/// The services for tools, and what they ask once it is there. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Local {
+    node: NodeId,
+    explainer: Arc<OnceLock<Explainer>>,
+}
+
+impl Local {
+    /// `node` is the main Node: this one.
+    pub(crate) fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            explainer: Arc::default(),
+        }
+    }
+
+    /// All of them, to be served.
+    pub(crate) fn routes(&self) -> Routes {
+        Routes::default().add_service(UnitServiceServer::new(unit_service::Service::new(
+            self.clone(),
+        )))
+    }
+
+    /// From now on questions are answered.
+    pub(crate) fn open(&self, explainer: Explainer) {
+        // CM starts once; a second start would find the first one's answers, which are as good.
+        let _ = self.explainer.set(explainer);
+    }
+
+    fn explainer(&self) -> Result<&Explainer, Status> {
+        self.explainer
+            .get()
+            .ok_or_else(|| Status::unavailable("CM starts; ask again in a moment"))
+    }
+
+    /// Lets a tool of the main Node pass and nobody else.
+    fn allow<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let expect = Expect::kinds(CALLERS).node(self.node.clone());
+        aos_ipc::allow(request, &expect).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aos_ipc::Peer;
+    use aos_pki::{Authority, CertProfile, KeyAlgorithm, PeerIdentity, certificates_from_pem};
+    use aos_time::{Clock, SystemClock};
+    use aos_types::SystemId;
+
+    use super::*;
+
+    #[test]
+    fn only_a_tool_of_the_main_node_may_ask() {
+        let root = Authority::in_memory("root", SystemClock.now()).unwrap();
+        let unit = SystemId::new("u1").unwrap();
+        let local = Local::new(NodeId::new("main").unwrap());
+        let asks = |kind, node: &str| {
+            let node = NodeId::new(node).unwrap();
+            let profile = CertProfile::unit(kind, &unit, Some(&node));
+            let pair = root
+                .issue_pair(KeyAlgorithm::EcP256, &profile, SystemClock.now())
+                .unwrap();
+            let chain = certificates_from_pem(pair.issued.chain_pem.as_bytes()).unwrap();
+            let mut request = Request::new(());
+            request.extensions_mut().insert(Peer {
+                identity: Some(PeerIdentity::from_der(&chain[0]).unwrap()),
+                address: None,
+            });
+            local.allow(&request).map_err(|status| status.code())
+        };
+        assert_eq!(asks(CertKind::Cm, "main"), Ok(()));
+        assert_eq!(asks(CertKind::Iam, "main"), Ok(()));
+        let denied = Err(tonic::Code::PermissionDenied);
+        assert_eq!(asks(CertKind::Iam, "second"), denied);
+        assert_eq!(asks(CertKind::Sm, "main"), denied);
+        assert_eq!(asks(CertKind::Online, "main"), denied);
+        assert_eq!(
+            local
+                .allow(&Request::new(()))
+                .map_err(|status| status.code()),
+            Err(tonic::Code::Unauthenticated)
+        );
+    }
+}
