@@ -58,6 +58,9 @@ pub enum Direction {
 pub struct Cycle {
     /// The set it leads to.
     pub target: Target,
+    /// The whole set that was asked for, if `target` is only a part of it: the rest follows.
+    #[serde(default)]
+    pub asked: Option<Target>,
     /// To something new, or back.
     pub direction: Direction,
     /// Where it stands.
@@ -72,6 +75,13 @@ pub struct Cycle {
     /// A newer set that waits for the step in hand.
     #[serde(default)]
     pub next: Option<Target>,
+}
+
+impl Cycle {
+    /// The whole set that was asked for.
+    pub fn asked(&self) -> &Target {
+        self.asked.as_ref().unwrap_or(&self.target)
+    }
 }
 
 /// Why the last update did not happen. Kept until one succeeds.

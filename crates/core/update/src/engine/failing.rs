@@ -15,7 +15,7 @@ impl Engine {
         self.record.failure = Some(Failure {
             state: cycle.state,
             at: now,
-            target: cycle.target,
+            target: cycle.asked.unwrap_or(cycle.target),
             failures,
         });
         if let Some(next) = next {
@@ -23,6 +23,7 @@ impl Engine {
         } else if touched {
             self.record.cycle = Some(Cycle {
                 target: self.config.policy.way_back(&self.record),
+                asked: None,
                 direction: Direction::Back,
                 state: UpdateState::Installing,
                 deadline: None,
@@ -38,7 +39,8 @@ impl Engine {
 
     pub(super) fn committed(&mut self, now: Timestamp) {
         if let Some(cycle) = self.record.cycle.take() {
-            match cycle.next {
+            // What was asked for last comes next: something newer, or the rest of this.
+            match cycle.next.or(cycle.asked) {
                 Some(next) => self.start(now, next, false),
                 None => self.end(),
             }

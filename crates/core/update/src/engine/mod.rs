@@ -39,6 +39,8 @@ pub struct Engine {
     asked: u64,
     instances: BTreeMap<InstanceIdent, InstanceView>,
     retry_commit_at: Option<Timestamp>,
+    /// When a gate may open by itself.
+    gate_at: Option<Timestamp>,
     outputs: VecDeque<Output>,
     wake: Option<Timestamp>,
 }
@@ -53,6 +55,7 @@ impl Engine {
             asked: 0,
             instances: BTreeMap::new(),
             retry_commit_at: None,
+            gate_at: None,
             outputs: VecDeque::new(),
             wake: None,
         };
@@ -90,6 +93,9 @@ impl Engine {
                 self.wake = None;
                 self.time_passed(now);
             }
+        }
+        if self.state() == UpdateState::Pending {
+            self.ask_gates(now);
         }
         self.watch_time(now);
     }

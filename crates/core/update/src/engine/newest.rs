@@ -14,7 +14,7 @@ impl Engine {
             .or_else(|| {
                 cycle
                     .filter(|cycle| cycle.direction == Direction::Forward)
-                    .map(|cycle| &cycle.target)
+                    .map(Cycle::asked)
             })
             .unwrap_or(&self.record.committed)
     }
@@ -35,7 +35,7 @@ impl Engine {
             }
             return;
         };
-        let same = cycle.direction == Direction::Forward && cycle.target.asks_the_same(&target);
+        let same = cycle.direction == Direction::Forward && cycle.asked().asks_the_same(&target);
         if same && cycle.next.is_none() {
             return;
         }
@@ -67,6 +67,7 @@ impl Engine {
     pub(super) fn start(&mut self, now: Timestamp, target: Target, touched: bool) {
         self.record.cycle = Some(Cycle {
             target,
+            asked: None,
             direction: Direction::Forward,
             state: UpdateState::Downloading,
             deadline: None,

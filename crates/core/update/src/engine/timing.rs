@@ -52,10 +52,11 @@ impl Engine {
 
     pub(super) fn watch_time(&mut self, now: Timestamp) {
         let deadline = self.record.cycle.as_ref().and_then(|cycle| cycle.deadline);
-        let wake = match (deadline, self.retry_commit_at) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
+        let gate = self
+            .gate_at
+            .filter(|_| self.state() == UpdateState::Pending);
+        let wake = [deadline, self.retry_commit_at, gate].into_iter();
+        let wake = wake.flatten().min();
         if wake != self.wake {
             self.wake = wake;
             if let Some(at) = wake {
