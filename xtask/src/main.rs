@@ -31,6 +31,7 @@ mod results;
 mod setup;
 mod steps;
 mod test;
+mod torture;
 mod ui;
 
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ enum Task {
     Demo(demo::Options),
     /// Measure the release build beside floors of the same run.
     Bench(bench::Options),
+    /// Kill the real processes at random while desired states keep arriving, and check the promises from outside.
+    Torture(torture::Options),
     /// Check that every crate uses only the layers it may use.
     Layers,
     /// Write the OpenAPI document of the REST API to `docs/openapi.json`.
@@ -86,6 +89,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test => test::run(&root),
         Task::Demo(options) => demo::run(&root, &options),
         Task::Bench(options) => bench::run(&root, &options),
+        Task::Torture(options) => torture::run(&root, &options),
         Task::Layers => layers::run(&root),
         Task::Openapi { check } => {
             process::cargo_build(&root)?;

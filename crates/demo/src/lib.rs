@@ -5,7 +5,7 @@
 //! user would start ([`cast`]), does everything by the `aos` command line ([`user`]), and looks at
 //! the outcome from outside ([`outside`]): HTTP answers, processes, files. It uses nothing of the
 //! product but the types of the REST API. [`story`] is the order of events, [`crashes`] the variant
-//! in which components are killed on the way.
+//! in which components are killed on the way, [`torture`] the one in which that has no end.
 #![allow(clippy::print_stdout, reason = "the demo narrates to its terminal")]
 #![cfg_attr(
     test,
@@ -26,6 +26,7 @@ pub mod outside;
 pub mod play;
 pub mod stage;
 pub mod story;
+pub mod torture;
 pub mod user;
 pub mod waiting;
 
@@ -59,6 +60,8 @@ pub enum Plot {
     Crashes(When),
     /// Deployments measured beside their floor.
     Bench,
+    /// Processes killed at random while desired states keep arriving.
+    Torture(torture::Dose),
     /// One deployment, watched by this shell command; [`audience`] says what it is told.
     Audience(String),
 }

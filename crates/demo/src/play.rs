@@ -12,7 +12,7 @@ use crate::narrator::Narrator;
 use crate::stage::{Place, Stage, network};
 use crate::user::User;
 use crate::waiting::wait_for;
-use crate::{Options, Plot, audience, bench, crashes, story};
+use crate::{Options, Plot, audience, bench, crashes, story, torture};
 
 /// What the scenes of a story work with.
 pub struct Play<'a> {
@@ -105,6 +105,7 @@ fn tell(
     match &options.plot {
         Plot::Loop => story::tell(&mut play, narrator)?,
         Plot::Crashes(when) => crashes::tell(&mut play, narrator, *when)?,
+        Plot::Torture(dose) => torture::tell(&mut play, narrator, *dose)?,
         Plot::Bench => bench::tell(&mut play, narrator)?,
         Plot::Audience(command) => audience::tell(&mut play, narrator, command)?,
     }

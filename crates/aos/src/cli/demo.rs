@@ -27,6 +27,12 @@ pub struct Demo {
     /// Measure deployments and memory; prints a line of JSON for each figure.
     #[arg(long, hide = true, conflicts_with = "crashes")]
     bench: bool,
+    /// Kill so many processes at random while desired states keep arriving; check the promises from outside.
+    #[arg(long, hide = true, value_name = "KILLS", conflicts_with_all = ["crashes", "bench"])]
+    torture: Option<u32>,
+    /// Repeat the choices of an earlier torture.
+    #[arg(long, hide = true, requires = "torture", default_value_t = 1)]
+    seed: u64,
     /// One deployment while this shell command looks on; `AOS_URL`, `AOS_USER`, … tell it where.
     #[arg(long, hide = true, value_name = "COMMAND", conflicts_with = "crashes")]
     audience: Option<String>,
@@ -49,6 +55,7 @@ pub fn run(command: Demo) -> Result<(), Failure> {
         check: command.check
             || command.crashes.is_some()
             || command.bench
+            || command.torture.is_some()
             || command.audience.is_some(),
         keep_logs: command.keep_logs,
         plot: match (command.audience, command.crashes.as_deref()) {
@@ -56,7 +63,13 @@ pub fn run(command: Demo) -> Result<(), Failure> {
             (None, Some("at-rest")) => aos_demo::Plot::Crashes(aos_demo::When::AtRest),
             (None, Some(_)) => aos_demo::Plot::Crashes(aos_demo::When::OnTheWay),
             (None, None) if command.bench => aos_demo::Plot::Bench,
-            (None, None) => aos_demo::Plot::Loop,
+            (None, None) => match command.torture {
+                Some(kills) => aos_demo::Plot::Torture(aos_demo::torture::Dose {
+                    kills,
+                    seed: command.seed,
+                }),
+                None => aos_demo::Plot::Loop,
+            },
         },
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

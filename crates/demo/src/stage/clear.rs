@@ -23,7 +23,7 @@ const DEATH: Duration = Duration::from_secs(10);
 
 /// Removes everything of the run.
 pub fn clear(stage: &Stage) -> Result<()> {
-    end_processes(stage)?;
+    end(|| processes(stage))?;
     remove_cgroups(&stage.cgroup())?;
     for folder in [stage.folder(), stage.run_folder()] {
         unmount_below(&folder)?;
@@ -42,26 +42,31 @@ pub fn clear(stage: &Stage) -> Result<()> {
 
 /// Everything in the run's namespaces and cgroups is of the run.
 fn processes(stage: &Stage) -> BTreeSet<i32> {
-    let mut found: BTreeSet<i32> = outside::cgroup_processes(&stage.cgroup())
+    let all = Place::ALL
         .into_iter()
-        .collect();
-    for place in Place::ALL {
-        let inside = ip(&["netns", "pids", &stage.namespace(place)]).unwrap_or_default();
-        found.extend(
-            inside
-                .lines()
-                .filter_map(|line| line.trim().parse::<i32>().ok()),
-        );
-    }
+        .flat_map(|place| processes_of(stage, place, &stage.cgroup()));
+    all.collect()
+}
+
+/// The processes in the namespace of a place and in a cgroup.
+pub(super) fn processes_of(stage: &Stage, place: Place, cgroup: &str) -> BTreeSet<i32> {
+    let mut found: BTreeSet<i32> = outside::cgroup_processes(cgroup).into_iter().collect();
+    let inside = ip(&["netns", "pids", &stage.namespace(place)]).unwrap_or_default();
+    found.extend(
+        inside
+            .lines()
+            .filter_map(|line| line.trim().parse::<i32>().ok()),
+    );
     found.remove(&(std::process::id() as i32));
     found
 }
 
-fn end_processes(stage: &Stage) -> Result<()> {
+/// Kills what `processes` finds until it finds nothing.
+pub(super) fn end(processes: impl Fn() -> BTreeSet<i32>) -> Result<()> {
     let until = Instant::now() + DEATH;
     loop {
         // Looked up anew each time: a supervisor may have started one more before it died.
-        let left = processes(stage);
+        let left = processes();
         if left.is_empty() {
             return Ok(());
         }
@@ -75,7 +80,8 @@ fn end_processes(stage: &Stage) -> Result<()> {
     }
 }
 
-fn remove_cgroups(name: &str) -> Result<()> {
+/// Removes a cgroup with all below it.
+pub(super) fn remove_cgroups(name: &str) -> Result<()> {
     for root in outside::cgroup_folders(name) {
         let mut folders = Vec::new();
         let mut next = vec![root];
@@ -109,7 +115,7 @@ fn remove_cgroups(name: &str) -> Result<()> {
 }
 
 /// Unmounts all that is mounted below a folder, the newest first.
-fn unmount_below(folder: &Path) -> Result<()> {
+pub(super) fn unmount_below(folder: &Path) -> Result<()> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
     let mut points: Vec<PathBuf> = table
         .lines()

@@ -7,6 +7,7 @@
 
 mod clear;
 pub(crate) mod network;
+pub(crate) mod power;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::net::Ipv4Addr;
