@@ -5,7 +5,8 @@ use aos_types::{ErrorInfo, InstanceIdent, InstanceState, ItemId, NodeId, UnitCon
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actual, Certificate, CertificateChain, Desired, DesiredItem, DesiredNode, Note, Record, Target,
+    Actual, Certificate, CertificateChain, Desired, DesiredItem, DesiredNode, GatePolicy, Note,
+    Readiness, Record, Target, UpdatePart, WaitReason,
     policy::{Policy, Rules},
 };
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// The pause before a commit that failed is tried again.
     pub commit_retry: Duration,
+    /// How updates are gated on this Unit.
+    pub gates: GatePolicy,
     /// How it decides: [`Rules`], unless faults are planted.
     pub policy: &'static dyn Policy,
 }
@@ -47,6 +50,7 @@ impl Default for Config {
                 waiting_active: Duration::from_secs(600),
             },
             commit_retry: Duration::from_secs(10),
+            gates: GatePolicy::default(),
             policy: &Rules,
         }
     }
@@ -92,7 +96,10 @@ pub enum Effect {
         /// The set that is in force from now on.
         target: Target,
     },
-    /// Stop what an earlier [`Effect::Download`] or [`Effect::InstallOnNodes`] still does. Not answered.
+    /// Ask whether the Unit may be changed now. Answer: [`Input::Readiness`].
+    AskReadiness,
+    /// Stop what an earlier [`Effect::Download`], [`Effect::InstallOnNodes`] or [`Effect::AskReadiness`] still does. Not
+    /// answered.
     Cancel {
         /// The effect to stop.
         effect: EffectId,
@@ -220,6 +227,16 @@ pub enum Input {
     /// What all Nodes say of all instances. Given whenever it changes, and right before [`Effect::Launch`] is answered:
     /// what was said before that effect was asked for is forgotten.
     Instances(BTreeMap<InstanceIdent, InstanceView>),
+    /// Whether the Unit may be changed now.
+    Readiness {
+        /// The [`Effect::AskReadiness`] it answers.
+        effect: EffectId,
+        /// What the Unit says.
+        readiness: Readiness,
+    },
+    /// Something that holds a gate shut may have changed: the rules of local time, the Unit's readiness. Harmless at any
+    /// time.
+    LookAgain,
     /// The time asked for by [`Output::WakeAt`] has come. Harmless at any time.
     Wake,
 }
@@ -233,6 +250,13 @@ pub enum Report {
     Changed,
     /// Things people should read.
     Notes(Vec<Note>),
+    /// A part of the update waits at its gate, for something else than before.
+    Waits {
+        /// Which part.
+        part: UpdatePart,
+        /// For what.
+        reason: WaitReason,
+    },
 }
 
 /// What is to be done, in this order.

@@ -41,7 +41,7 @@ pub use desired::{
     Certificate, CertificateChain, Desired, DesiredInstances, DesiredItem, DesiredNode,
     DesiredNodeState, DesiredSubject, Part, Target, Unreadable, WantedInstance,
 };
-pub use engine::Engine;
+pub use engine::{Engine, Order, PartState, PartStatus, Refused};
 pub use gate::{
     Consent, Gate, GatePolicy, Gates, PartChanges, Readiness, ReadinessPolicy, Stand, UpdatePart,
     Verdict, WaitReason, changes_of, evaluate, expiry, is_open, next_close, next_open, only,

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::{
-    Actual, Desired, Difference, Failures, InstanceView, Note, Record, Target, UpdateState,
+    Actual, Desired, Difference, Failures, InstanceView, Note, Record, Stand, Target, UpdateState,
     differences, resolve,
 };
 
@@ -45,6 +45,11 @@ pub trait Policy: fmt::Debug + Send + Sync {
     /// Whether a stage in this state that has a deadline keeps it whatever happens meanwhile.
     fn keeps_deadline(&self, _state: UpdateState) -> bool {
         true
+    }
+
+    /// Whether a part of an update whose gate stands so may go on.
+    fn lets_through(&self, stand: &Stand) -> bool {
+        *stand == Stand::Open
     }
 
     /// Whether what went wrong in this state ends the update; `relevant` says that it concerns what the update changes.

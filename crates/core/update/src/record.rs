@@ -4,7 +4,7 @@ use aos_time::Timestamp;
 use aos_types::{ErrorInfo, ItemId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Failures, Target};
+use crate::{Failures, Gates, Target};
 
 /// Where an update stands (seed 003). [`UpdateState::None`] is never stored: then there is no cycle.
 #[derive(
@@ -58,7 +58,8 @@ pub enum Direction {
 pub struct Cycle {
     /// The set it leads to.
     pub target: Target,
-    /// The whole set that was asked for, if `target` is only a part of it: the rest follows.
+    /// The whole set that was asked for, if `target` is only a part of it or the way back before it: the rest follows when
+    /// this cycle has ended well, unless there is something newer.
     #[serde(default)]
     pub asked: Option<Target>,
     /// To something new, or back.
@@ -78,6 +79,12 @@ pub struct Cycle {
 }
 
 impl Cycle {
+    /// The set this update leads to in the end; none on the way back, unless an update waits for it.
+    pub fn whole(&self) -> Option<&Target> {
+        let forward = (self.direction == Direction::Forward).then_some(&self.target);
+        self.asked.as_ref().or(forward)
+    }
+
     /// The whole set that was asked for.
     pub fn asked(&self) -> &Target {
         self.asked.as_ref().unwrap_or(&self.target)
@@ -95,6 +102,9 @@ pub struct Failure {
     pub target: Target,
     /// What went wrong, by what it belongs to.
     pub failures: Failures,
+    /// Its gate stayed shut too long: it is tried again only by something newer, or when somebody starts it.
+    #[serde(default)]
+    pub expired: bool,
 }
 
 /// All that the engine keeps, as one record: it is replaced whole, so it is never half.
@@ -111,4 +121,6 @@ pub struct Record {
     pub cycle: Option<Cycle>,
     /// Why the last update did not happen.
     pub failure: Option<Failure>,
+    /// The gates of the newest update.
+    pub gates: Option<Gates>,
 }

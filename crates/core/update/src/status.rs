@@ -63,6 +63,19 @@ impl Engine {
                     }),
             );
         }
+        // What waits at its gate while the other part is being updated.
+        let rest = record.cycle.as_ref().and_then(|cycle| cycle.asked.as_ref());
+        let mut waiting: Vec<ItemStatus> = rest
+            .iter()
+            .flat_map(|rest| &rest.items)
+            .filter(|item| !is_committed(item))
+            .filter(|item| {
+                let on_its_way = forward.and_then(|cycle| cycle.target.item(&item.id));
+                on_its_way != Some(item)
+            })
+            .map(|item| status(item, ItemState::Pending, None))
+            .collect();
+        items.append(&mut waiting);
         if let Some(failure) = &record.failure {
             let shown = |item: &DesiredItem| {
                 items

@@ -15,6 +15,7 @@ use crate::{
     Error, Options,
     cloud::{Connector, Driver, Endpoints, Incoming, Link, Outbox, Outgoing, Setup, gather_alerts},
     contract::{AlertSink, Iam, Images, NodeEvent, Nodes},
+    gates::{self, Desk, UnitReadiness, ZoneSource},
     local::{Explainer, Local},
     placing::Placing,
     status::{EngineStatus, Keeper, Sources},
@@ -121,7 +122,8 @@ pub(crate) async fn run(
     );
     let placing = Arc::new(placing.await?);
     let records = Records::new(store, "update");
-    let engine = Updates::restore(&records, update_config(options)).await?;
+    let zone = ZoneSource::open(options.gates.time_zone.as_deref())?;
+    let engine = Updates::restore(&records, update_config(options, &zone)).await?;
     let (status, engine_status) = watch::channel(Arc::new(EngineStatus::default()));
     let (in_force, target) = watch::channel(InForce {
         target: Arc::new(engine.in_force().clone()),
@@ -129,13 +131,21 @@ pub(crate) async fn run(
     });
     let (to_updates, desired) = mpsc::channel(4);
     let full = Arc::new(Notify::new());
-    local.open(Explainer {
+    let readiness = Arc::new(UnitReadiness::new(options.gates.readiness.clone()));
+    let (to_engine, orders) = mpsc::channel(4);
+    let explainer = Explainer {
         world: world.clone(),
         lists: placing.lists(),
         engine: engine_status.clone(),
         in_force: target.clone(),
         connected: cloud.link.connected.clone(),
-    });
+    };
+    let desk = Desk {
+        orders: to_engine,
+        status: engine_status.clone(),
+        readiness: readiness.clone(),
+    };
+    local.open(explainer, desk);
     let link = cloud.link.clone();
     let updates = Updates {
         engine,
@@ -146,6 +156,7 @@ pub(crate) async fn run(
             world: world.clone(),
             placing: placing.clone(),
             configs: configs.clone(),
+            readiness,
         }),
         world: world.clone(),
         placing: placing.clone(),
@@ -154,6 +165,8 @@ pub(crate) async fn run(
         node: node.clone(),
         max_instances: options.max_instances,
         desired,
+        orders,
+        zone,
         status,
         in_force,
         full: full.clone(),
@@ -218,7 +231,7 @@ async fn plain(task: impl Future<Output = ()>) -> Result<(), Error> {
     Ok(())
 }
 
-fn update_config(options: &Options) -> UpdateConfig {
+fn update_config(options: &Options, zone: &ZoneSource) -> UpdateConfig {
     let default = UpdateConfig::default();
     UpdateConfig {
         deadlines: Deadlines {
@@ -228,6 +241,7 @@ fn update_config(options: &Options) -> UpdateConfig {
             installing: options.launch() * 2 + options.node_lost() + Duration::from_secs(60),
             ..default.deadlines
         },
+        gates: gates::policy(&options.gates, zone),
         ..default
     }
 }

@@ -10,6 +10,17 @@ pub enum Error {
     /// The images cannot be kept or served.
     #[error("CM cannot keep or serve images")]
     Images(#[from] crate::images::Error),
+    /// The place whose local time counts is not known.
+    #[error(
+        "`{name}` is not a time zone of this machine: check `gates.time_zone` in the configuration of CM"
+    )]
+    TimeZone {
+        /// The name that is configured.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: jiff::Error,
+    },
     /// A task ended that should not.
     #[error("a part of CM ended without a reason")]
     Ended,

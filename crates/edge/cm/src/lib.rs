@@ -21,6 +21,7 @@
 //! | `status` | what the cloud is told, in full or as a delta |
 //! | `identity` | IAM's client: system id, certificates, Nodes, pausing |
 //! | `nodes` | serves the SMs (implements [`contract::Nodes`]) |
+//! | `gates` | what holds an update back on this Unit: readiness, orders of people, `communicationmanager.v3` |
 //! | `local` | answers tools on the Unit itself (`aos.unit.v1`) |
 //! | `images` | fetches, verifies, keeps and serves blobs (implements [`contract::Images`]) |
 //!
@@ -48,6 +49,7 @@ mod app;
 mod cloud;
 pub mod contract;
 mod error;
+mod gates;
 mod identity;
 pub mod images;
 mod local;
@@ -63,5 +65,6 @@ mod updates;
 mod world;
 
 pub use error::Error;
+pub use gates::{GateOptions, ReadinessOptions};
 pub use options::{NetworkOptions, Options};
 pub use run::run;

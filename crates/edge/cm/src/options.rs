@@ -2,6 +2,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
+use crate::GateOptions;
+
 /// How CM is set up: the table `[cm]` of `node.toml`, or the whole of `cm.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,6 +57,9 @@ pub struct Options {
     /// Most instances a desired state may ask for in one entry.
     #[serde(default = "max_instances")]
     pub max_instances: u64,
+    /// What holds updates back on this Unit.
+    #[serde(default)]
+    pub gates: GateOptions,
 }
 
 /// Networks of the instances.

@@ -7,6 +7,11 @@ use crate::{Cycle, Direction, Failure, Failures, Report, UpdateState};
 
 impl Engine {
     pub(super) fn fail(&mut self, now: Timestamp, failures: Failures) {
+        self.give_up(now, failures, false);
+    }
+
+    /// `expired`: it waited too long at its gate, so it is not tried again by itself.
+    pub(super) fn give_up(&mut self, now: Timestamp, failures: Failures, expired: bool) {
         let Some(cycle) = self.record.cycle.take() else {
             return;
         };
@@ -17,6 +22,7 @@ impl Engine {
             at: now,
             target: cycle.asked.unwrap_or(cycle.target),
             failures,
+            expired,
         });
         if let Some(next) = next {
             self.start(now, next, touched);
@@ -33,7 +39,7 @@ impl Engine {
             });
             self.enter(now, UpdateState::Installing);
         } else {
-            self.end();
+            self.end(now);
         }
     }
 
@@ -42,7 +48,7 @@ impl Engine {
             // What was asked for last comes next: something newer, or the rest of this.
             match cycle.next.or(cycle.asked) {
                 Some(next) => self.start(now, next, false),
-                None => self.end(),
+                None => self.end(now),
             }
         }
     }
@@ -55,9 +61,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn end(&mut self) {
-        self.record.cycle = None;
+    pub(super) fn end(&mut self, now: Timestamp) {
+        let cycle = self.record.cycle.take();
         self.awaited = None;
+        if let Some(rest) = cycle.and_then(|cycle| cycle.asked) {
+            self.start(now, rest, false);
+            return;
+        }
+        if self.record.failure.is_none() {
+            self.record.gates = None;
+        }
         self.persist();
         self.report(Report::Full);
     }

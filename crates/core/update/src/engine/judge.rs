@@ -80,7 +80,7 @@ impl Engine {
         } else if !waiting && forward {
             self.enter(now, UpdateState::Finalizing);
         } else if !waiting {
-            self.end();
+            self.end(now);
         }
     }
 }

@@ -5,6 +5,7 @@
 mod failing;
 mod judge;
 mod newest;
+mod part_status;
 mod pending;
 mod stages;
 mod timing;
@@ -23,6 +24,7 @@ use crate::{
 enum Step {
     Download,
     NodeStates,
+    Readiness,
     UnitConfig,
     Images,
     Launch,
@@ -39,11 +41,13 @@ pub struct Engine {
     asked: u64,
     instances: BTreeMap<InstanceIdent, InstanceView>,
     retry_commit_at: Option<Timestamp>,
-    /// When a gate may open by itself.
-    gate_at: Option<Timestamp>,
+    waiting: pending::Waiting,
     outputs: VecDeque<Output>,
     wake: Option<Timestamp>,
 }
+
+pub use part_status::{PartState, PartStatus};
+pub use pending::{Order, Refused};
 
 impl Engine {
     /// Goes on from the stored record, or from nothing. What was under way is asked for again.
@@ -55,10 +59,11 @@ impl Engine {
             asked: 0,
             instances: BTreeMap::new(),
             retry_commit_at: None,
-            gate_at: None,
+            waiting: pending::Waiting::default(),
             outputs: VecDeque::new(),
             wake: None,
         };
+        engine.look_at_parts();
         if engine.config.policy.resumes() {
             engine.act(now);
         }
@@ -89,6 +94,8 @@ impl Engine {
                 self.instances = instances;
                 self.judge(now);
             }
+            Input::Readiness { effect, readiness } => self.readiness(now, effect, readiness),
+            Input::LookAgain => self.look_again(now),
             Input::Wake => {
                 self.wake = None;
                 self.time_passed(now);
@@ -140,6 +147,7 @@ impl Engine {
 
     fn persist(&mut self) {
         self.record.generation += 1;
+        self.look_at_parts();
         if self.config.policy.stores(&self.record) {
             let record = Box::new(self.record.clone());
             self.outputs.push_back(Output::Persist(record));

@@ -11,11 +11,7 @@ impl Engine {
         let cycle = self.record.cycle.as_ref();
         cycle
             .and_then(|cycle| cycle.next.as_ref())
-            .or_else(|| {
-                cycle
-                    .filter(|cycle| cycle.direction == Direction::Forward)
-                    .map(Cycle::asked)
-            })
+            .or_else(|| cycle.and_then(Cycle::whole))
             .unwrap_or(&self.record.committed)
     }
 
@@ -27,16 +23,22 @@ impl Engine {
         }
         let committed = &self.record.committed;
         let differs = !policy.differences(&target, committed, actual).is_empty();
+        let again = self.gates_for(now, &target);
         let Some(cycle) = &mut self.record.cycle else {
-            if differs {
+            if differs && again && self.record.failure.as_ref().is_some_and(|it| it.expired) {
+                self.report(Report::Full);
+            } else if differs {
                 self.start(now, target, false);
             } else {
                 self.nothing_to_do(target);
             }
             return;
         };
-        let same = cycle.direction == Direction::Forward && cycle.asked().asks_the_same(&target);
+        let same = cycle
+            .whole()
+            .is_some_and(|whole| whole.asks_the_same(&target));
         if same && cycle.next.is_none() {
+            self.reschedule(now, target);
             return;
         }
         if !policy.gives_way(cycle.state) {

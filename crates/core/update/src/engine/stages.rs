@@ -103,7 +103,7 @@ impl Engine {
                 let target = target.clone();
                 self.ask(Step::Images, Effect::InstallOnNodes { target });
             }
-            Step::Download | Step::Launch | Step::Commit => {
+            Step::Download | Step::Readiness | Step::Launch | Step::Commit => {
                 self.enter(now, UpdateState::Launching);
             }
         }
@@ -143,7 +143,7 @@ impl Engine {
             Step::UnitConfig => self.install_from(now, Step::Images),
             Step::Images => self.enter(now, UpdateState::Launching),
             Step::Launch => self.enter(now, UpdateState::WaitingActive),
-            Step::Commit => {}
+            Step::Readiness | Step::Commit => {}
         }
     }
 }

@@ -14,6 +14,10 @@ impl Engine {
         let Some(cycle) = &self.record.cycle else {
             return;
         };
+        if cycle.state == UpdateState::Pending {
+            self.ask_gates(now);
+            return;
+        }
         if cycle.deadline.is_none_or(|at| at > now) {
             return;
         }
@@ -41,7 +45,7 @@ impl Engine {
     }
 
     pub(super) fn cancel(&mut self) {
-        if let Some((effect, Step::Download | Step::Images)) = self.awaited.take()
+        if let Some((effect, Step::Download | Step::Readiness | Step::Images)) = self.awaited.take()
             && self.config.policy.cancels()
         {
             let id = self.next_id();
@@ -52,11 +56,11 @@ impl Engine {
 
     pub(super) fn watch_time(&mut self, now: Timestamp) {
         let deadline = self.record.cycle.as_ref().and_then(|cycle| cycle.deadline);
-        let gate = self
-            .gate_at
-            .filter(|_| self.state() == UpdateState::Pending);
-        let wake = [deadline, self.retry_commit_at, gate].into_iter();
-        let wake = wake.flatten().min();
+        let gates = (self.state() == UpdateState::Pending)
+            .then(|| self.gates_wake())
+            .flatten();
+        let times = [deadline, self.retry_commit_at, gates];
+        let wake = times.into_iter().flatten().min();
         if wake != self.wake {
             self.wake = wake;
             if let Some(at) = wake {

@@ -148,7 +148,10 @@ pub enum Stand {
         until: Option<Timestamp>,
     },
     /// It waited as long as it may.
-    Expired,
+    Expired {
+        /// For what, at the end; `None`: it would be open by now.
+        reason: Option<WaitReason>,
+    },
 }
 
 impl Gate {
@@ -162,6 +165,9 @@ impl Gate {
     }
 
     /// How it stands at `now`. Deterministic, so asking again is free.
+    ///
+    /// A TTL that the schedule names ends the update even if its gate is open by then; the Unit's own one only ends waiting,
+    /// so that an update without a schedule still happens on a Unit that was switched off for months.
     pub fn stand(
         &self,
         part: UpdatePart,
@@ -169,33 +175,47 @@ impl Gate {
         policy: &GatePolicy,
         now: Timestamp,
     ) -> Stand {
+        let shut = self.shut(part, schedule, policy, now);
+        let strict = schedule.is_some_and(|schedule| schedule.ttl.is_some());
+        if now >= expiry(schedule, self.since, policy.ttl) && (strict || shut.is_some()) {
+            let reason = shut.map(|(reason, _)| reason);
+            return Stand::Expired { reason };
+        }
+        match shut {
+            Some((reason, until)) => Stand::Waits { reason, until },
+            None => Stand::Open,
+        }
+    }
+
+    /// What holds it shut, and until when if that is known.
+    fn shut(
+        &self,
+        part: UpdatePart,
+        schedule: Option<&Schedule>,
+        policy: &GatePolicy,
+        now: Timestamp,
+    ) -> Option<(WaitReason, Option<Timestamp>)> {
         let timed =
             schedule.is_some_and(|schedule| matches!(schedule.rule, ScheduleRule::Timetable(_)));
         if timed && !self.triggered && now < self.since {
-            return Stand::Waits {
-                reason: WaitReason::Clock,
-                until: Some(self.since),
-            };
+            return Some((WaitReason::Clock, Some(self.since)));
         }
-        let expires_at = expiry(schedule, self.since, policy.ttl);
-        let waits = |reason, until| Stand::Waits { reason, until };
-        match evaluate(schedule, self.triggered, expires_at, now, &policy.zone) {
-            Verdict::Expired => return Stand::Expired,
-            Verdict::NeedsTrigger => return waits(WaitReason::Trigger, None),
+        match evaluate(schedule, self.triggered, None, now, &policy.zone) {
+            Verdict::NeedsTrigger => return Some((WaitReason::Trigger, None)),
             Verdict::ClosedUntil(at) => {
                 let local = policy.zone.local(at).to_string();
-                return waits(WaitReason::Slot { at, local }, Some(at));
+                return Some((WaitReason::Slot { at, local }, Some(at)));
             }
-            Verdict::Open => {}
+            Verdict::Open | Verdict::Expired => {}
         }
         match &self.consent {
-            _ if !policy.consent.contains(&part) => Stand::Open,
-            Some(consent) if consent.given => Stand::Open,
+            _ if !policy.consent.contains(&part) => None,
+            Some(consent) if consent.given => None,
             Some(consent) => {
                 let reason = consent.reason.clone();
-                waits(WaitReason::Refused { reason }, None)
+                Some((WaitReason::Refused { reason }, None))
             }
-            None => waits(WaitReason::Consent, None),
+            None => Some((WaitReason::Consent, None)),
         }
     }
 }

@@ -1,9 +1,12 @@
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use aos_types::{ItemId, ItemType};
 use serde::{Deserialize, Serialize};
 
-use crate::{DesiredItem, Target};
+use crate::{DesiredInstances, DesiredItem, Target};
 
 /// A part of an update that has a gate of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,46 +62,47 @@ impl PartChanges {
 
 /// What `target` changes in this part of `committed`.
 pub fn changes_of(part: UpdatePart, target: &Target, committed: &Target) -> PartChanges {
-    let new_in = |these: &Target, those: &Target| -> Vec<DesiredItem> {
-        let known: BTreeSet<(&ItemId, &str, ItemType)> = those
-            .items
-            .iter()
-            .map(|item| (&item.id, item.version.as_str(), item.item_type))
-            .collect();
-        these
-            .items
-            .iter()
-            .filter(|item| UpdatePart::of(item.item_type) == part)
-            .filter(|item| !known.contains(&(&item.id, item.version.as_str(), item.item_type)))
-            .cloned()
+    let (new, old) = (by_id(target), by_id(committed));
+    let missing = |these: &Items<'_>, those: &Items<'_>| -> Vec<DesiredItem> {
+        let of_part = these
+            .values()
+            .filter(|item| UpdatePart::of(item.item_type) == part);
+        of_part
+            .filter(|item| those.get(&item.id) != Some(*item))
+            .map(|item| (*item).clone())
             .collect()
     };
     let (mut unit_config, mut rearranged) = (None, false);
     if part == UpdatePart::Software {
+        let config = target.unit_config.as_ref();
         if target.unit_config != committed.unit_config {
-            unit_config = target
-                .unit_config
-                .as_ref()
-                .map(|config| config.version.clone());
+            unit_config = config.map(|config| config.version.clone());
         }
         rearranged = target.nodes != committed.nodes || target.subjects != committed.subjects;
     }
-    let of_part = |set: &Target| -> Vec<_> {
+    let instances = |set: &Target, items: &Items<'_>| -> Vec<DesiredInstances> {
         let all = set.instances.iter();
-        all.filter(|entry| part_of(set, &entry.item) == part)
+        all.filter(|entry| part_of(items, &entry.item) == part)
             .cloned()
             .collect()
     };
     PartChanges {
-        install: new_in(target, committed),
-        remove: new_in(committed, target),
+        install: missing(&new, &old),
+        remove: missing(&old, &new),
         unit_config,
-        rearranged: rearranged || of_part(target) != of_part(committed),
+        rearranged: rearranged || instances(target, &new) != instances(committed, &old),
     }
 }
 
-fn part_of(set: &Target, item: &ItemId) -> UpdatePart {
-    set.item(item)
+type Items<'a> = BTreeMap<&'a ItemId, &'a DesiredItem>;
+
+fn by_id(set: &Target) -> Items<'_> {
+    set.items.iter().map(|item| (&item.id, item)).collect()
+}
+
+fn part_of(items: &Items<'_>, item: &ItemId) -> UpdatePart {
+    items
+        .get(item)
         .map_or(UpdatePart::Software, |item| UpdatePart::of(item.item_type))
 }
 
@@ -108,16 +112,17 @@ pub fn only(parts: &BTreeSet<UpdatePart>, target: &Target, committed: &Target) -
     if UpdatePart::ALL.iter().all(|part| parts.contains(part)) {
         return target.clone();
     }
-    let comes = |set: &Target, item: &ItemId| parts.contains(&part_of(set, item));
+    let (new, old) = (by_id(target), by_id(committed));
+    let comes = |set: &Items<'_>, item: &ItemId| parts.contains(&part_of(set, item));
     let mut items: Vec<DesiredItem> = target
         .items
         .iter()
-        .filter(|item| comes(target, &item.id))
+        .filter(|item| comes(&new, &item.id))
         .cloned()
         .collect();
     let taken: BTreeSet<ItemId> = items.iter().map(|item| item.id.clone()).collect();
     // An item that changed its kind is in both; the one that comes counts.
-    let stays = |item: &ItemId| !comes(committed, item) && !taken.contains(item);
+    let stays = |item: &ItemId| !comes(&old, item) && !taken.contains(item);
     items.extend(
         committed
             .items
@@ -128,7 +133,7 @@ pub fn only(parts: &BTreeSet<UpdatePart>, target: &Target, committed: &Target) -
     let instances = target
         .instances
         .iter()
-        .filter(|entry| comes(target, &entry.item))
+        .filter(|entry| comes(&new, &entry.item))
         .chain(
             committed
                 .instances

@@ -15,6 +15,7 @@ fn names(effects: &[Effect]) -> Vec<&'static str> {
             Effect::InstallOnNodes { .. } => "install",
             Effect::Launch { .. } => "launch",
             Effect::Commit { .. } => "commit",
+            Effect::AskReadiness => "ask readiness",
             Effect::Cancel { .. } => "cancel",
         })
         .collect()

@@ -8,6 +8,7 @@
 
 mod behaviour;
 mod cuts;
+mod gates;
 mod given;
 mod resolving;
 mod table;

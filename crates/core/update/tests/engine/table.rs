@@ -18,6 +18,7 @@ fn brief(outputs: &[Output]) -> String {
                     Effect::InstallOnNodes { .. } => "InstallOnNodes",
                     Effect::Launch { .. } => "Launch",
                     Effect::Commit { .. } => "Commit",
+                    Effect::AskReadiness => "AskReadiness",
                     Effect::Cancel { .. } => "Cancel",
                 }
                 .into(),
@@ -25,6 +26,9 @@ fn brief(outputs: &[Output]) -> String {
             Output::WakeAt(_) | Output::Report(Report::Changed) => None,
             Output::Report(Report::Full) => Some("full status".into()),
             Output::Report(Report::Notes(_)) => Some("notes".into()),
+            Output::Report(Report::Waits { part, reason }) => {
+                Some(format!("{part} waits: {reason}"))
+            }
         })
         .collect();
     words.join(", ")

@@ -112,7 +112,7 @@ proptest! {
         let zone = Zone::posix(place).unwrap();
         let schedule = aos_types::Schedule { ttl: None, rule: ScheduleRule::Timetable(timetable.clone()) };
         let expires_at = now - Duration::from_secs(waited) + Duration::from_secs(ttl);
-        let verdict = evaluate(Some(&schedule), triggered, expires_at, now, &zone);
+        let verdict = evaluate(Some(&schedule), triggered, Some(expires_at), now, &zone);
         let expected = if ttl <= waited {
             Verdict::Expired
         } else if triggered || shown(&timetable, &zone, now) {

@@ -33,7 +33,17 @@ fn without_a_schedule_the_gate_is_open_and_the_default_ttl_bounds_other_waits() 
     assert_eq!(why, "the user has to consent: `aos unit consent give`");
     assert_eq!(until, None);
     let late = at(MONDAY) + Duration::from_secs(30 * 86_400);
-    assert_eq!(stand(UpdatePart::Firmware, late), Stand::Expired);
+    assert_eq!(
+        stand(UpdatePart::Firmware, late),
+        Stand::Expired {
+            reason: Some(WaitReason::Consent)
+        }
+    );
+    assert_eq!(
+        stand(UpdatePart::Software, late),
+        Stand::Open,
+        "the Unit's own TTL ends waiting only"
+    );
 }
 
 #[test]
@@ -70,7 +80,7 @@ fn a_start_by_hand_opens_any_schedule_but_gives_no_consent() {
     let late = at(MONDAY) + Duration::from_secs(3600);
     assert_eq!(
         gate.stand(UpdatePart::Software, Some(&trigger), &policy(), late),
-        Stand::Expired
+        Stand::Expired { reason: None }
     );
 }
 

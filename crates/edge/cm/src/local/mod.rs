@@ -1,4 +1,4 @@
-//! What tools on the Unit itself ask of CM: `aos.unit.v1`, on the port of the Nodes.
+//! What tools on the Unit itself ask of CM: `aos.unit.v1` and `communicationmanager.v3`, on the port of the Nodes.
 //!
 //! A tool shows the `cm` or the `iam` certificate of the main Node: whoever can read its key is root there. The services are
 //! there from the start; until CM has read what it stored they answer `UNAVAILABLE`.
@@ -8,12 +8,17 @@ mod unit_service;
 
 use std::sync::{Arc, OnceLock};
 
-use aos_ipc::proto::aos::unit::v1::unit_service_server::UnitServiceServer;
+use aos_ipc::proto::{
+    aos::unit::v1::unit_service_server::UnitServiceServer,
+    communicationmanager::v3::update_scheduler_service_server::UpdateSchedulerServiceServer,
+};
 use aos_pki::{CertKind, Expect};
 use aos_types::NodeId;
 use tonic::{Request, Status, service::Routes};
 
 pub(crate) use chain::Explainer;
+
+use crate::gates::{Desk, Scheduler};
 
 /// Certificate types that tools on the Unit may show.
 pub(crate) const CALLERS: [CertKind; 2] = [CertKind::Cm, CertKind::Iam];
@@ -23,6 +28,7 @@ pub(crate) const CALLERS: [CertKind; 2] = [CertKind::Cm, CertKind::Iam];
 pub(crate) struct Local {
     node: NodeId,
     explainer: Arc<OnceLock<Explainer>>,
+    desk: Arc<OnceLock<Desk>>,
 }
 
 impl Local {
@@ -31,33 +37,46 @@ impl Local {
         Self {
             node,
             explainer: Arc::default(),
+            desk: Arc::default(),
         }
     }
 
     /// All of them, to be served.
     pub(crate) fn routes(&self) -> Routes {
-        Routes::default().add_service(UnitServiceServer::new(unit_service::Service::new(
-            self.clone(),
-        )))
+        Routes::default()
+            .add_service(UnitServiceServer::new(unit_service::Service::new(
+                self.clone(),
+            )))
+            .add_service(UpdateSchedulerServiceServer::new(Scheduler::new(
+                self.clone(),
+            )))
     }
 
     /// From now on questions are answered.
-    pub(crate) fn open(&self, explainer: Explainer) {
+    pub(crate) fn open(&self, explainer: Explainer, desk: Desk) {
         // CM starts once; a second start would find the first one's answers, which are as good.
         let _ = self.explainer.set(explainer);
+        let _ = self.desk.set(desk);
+    }
+
+    /// Where updates that wait are dealt with.
+    pub(crate) fn desk(&self) -> Result<&Desk, Status> {
+        self.desk.get().ok_or_else(starting)
     }
 
     fn explainer(&self) -> Result<&Explainer, Status> {
-        self.explainer
-            .get()
-            .ok_or_else(|| Status::unavailable("CM starts; ask again in a moment"))
+        self.explainer.get().ok_or_else(starting)
     }
 
     /// Lets a tool of the main Node pass and nobody else.
-    fn allow<T>(&self, request: &Request<T>) -> Result<(), Status> {
+    pub(crate) fn allow<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let expect = Expect::kinds(CALLERS).node(self.node.clone());
         aos_ipc::allow(request, &expect).map(|_| ())
     }
+}
+
+fn starting() -> Status {
+    Status::unavailable("CM starts; ask again in a moment")
 }
 
 #[cfg(test)]

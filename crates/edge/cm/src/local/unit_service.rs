@@ -3,6 +3,7 @@ use aos_types::InvalidId;
 use tonic::{Request, Response, Status};
 
 use super::{Local, chain::Question};
+use crate::gates;
 
 /// `aos.unit.v1` `UnitService`.
 pub(super) struct Service {
@@ -40,5 +41,40 @@ impl pb::unit_service_server::UnitService for Service {
             index: asked.instance,
         };
         Ok(Response::new(self.local.explainer()?.answer(&question)))
+    }
+
+    async fn get_update(
+        &self,
+        request: Request<pb::GetUpdateRequest>,
+    ) -> Result<Response<pb::GetUpdateResponse>, Status> {
+        self.local.allow(&request)?;
+        Ok(Response::new(gates::shown(self.local.desk()?)))
+    }
+
+    async fn consent(
+        &self,
+        request: Request<pb::ConsentRequest>,
+    ) -> Result<Response<pb::ConsentResponse>, Status> {
+        self.local.allow(&request)?;
+        gates::consent(self.local.desk()?, request.into_inner()).await?;
+        Ok(Response::new(pb::ConsentResponse {}))
+    }
+
+    async fn start_update(
+        &self,
+        request: Request<pb::StartUpdateRequest>,
+    ) -> Result<Response<pb::StartUpdateResponse>, Status> {
+        self.local.allow(&request)?;
+        gates::start(self.local.desk()?, request.get_ref()).await?;
+        Ok(Response::new(pb::StartUpdateResponse {}))
+    }
+
+    async fn report_readiness(
+        &self,
+        request: Request<pb::ReportReadinessRequest>,
+    ) -> Result<Response<pb::ReportReadinessResponse>, Status> {
+        self.local.allow(&request)?;
+        gates::report_readiness(self.local.desk()?, request.into_inner())?;
+        Ok(Response::new(pb::ReportReadinessResponse {}))
     }
 }

@@ -8,7 +8,7 @@ use aos_types::{
     AosCode, ErrorInfo, InstanceIdent, InstanceState, ItemState, NodeId, RuntimeId, SubjectId,
     UnitConfig, UnitConfigState,
 };
-use aos_update::{Cycle, Failure};
+use aos_update::{Cycle, Failure, PartStatus, UpdatePart};
 
 use crate::{contract::InstanceReport, placing::Lists, world::KnownNode};
 
@@ -21,6 +21,25 @@ pub(crate) struct EngineStatus {
     pub(crate) failure: Option<Failure>,
     /// The update under way.
     pub(crate) cycle: Option<Cycle>,
+    /// Its parts.
+    pub(crate) parts: UpdateParts,
+}
+
+/// Both parts of the update.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct UpdateParts {
+    pub(crate) software: PartStatus,
+    pub(crate) firmware: PartStatus,
+}
+
+impl UpdateParts {
+    /// One of them.
+    pub(crate) const fn of(&self, part: UpdatePart) -> &PartStatus {
+        match part {
+            UpdatePart::Software => &self.software,
+            UpdatePart::Firmware => &self.firmware,
+        }
+    }
 }
 
 /// All that a status is made of.

@@ -10,5 +10,5 @@ mod compose;
 mod delta;
 mod keeper;
 
-pub(crate) use compose::EngineStatus;
+pub(crate) use compose::{EngineStatus, UpdateParts};
 pub(crate) use keeper::{Keeper, Sources};

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     contract::{DownloadRequest, Iam, Images},
+    gates::UnitReadiness,
     placing::Placing,
     unit_config::UnitConfigs,
     world::World,
@@ -19,6 +20,7 @@ pub(crate) struct Doer {
     pub(crate) world: Arc<World>,
     pub(crate) placing: Arc<Placing>,
     pub(crate) configs: Arc<UnitConfigs>,
+    pub(crate) readiness: Arc<UnitReadiness>,
 }
 
 pub(crate) fn name(effect: &Effect) -> &'static str {
@@ -29,6 +31,7 @@ pub(crate) fn name(effect: &Effect) -> &'static str {
         Effect::InstallOnNodes { .. } => "install on nodes",
         Effect::Launch { .. } => "launch",
         Effect::Commit { .. } => "commit",
+        Effect::AskReadiness => "ask readiness",
         Effect::Cancel { .. } => "cancel",
     }
 }
@@ -70,6 +73,15 @@ impl Doer {
             Effect::InstallOnNodes { target } => self.placing.install(&target, &cancel).await,
             Effect::Launch { target } => stored(self.placing.launch(&target).await),
             Effect::Commit { target } => self.commit(&target).await,
+            Effect::AskReadiness => {
+                // Dropping the question ends the command that answers it.
+                let readiness = tokio::select! {
+                    readiness = self.readiness.ask() => readiness,
+                    () = cancel.cancelled() => return,
+                };
+                let _ = results.send(Input::Readiness { effect, readiness }).await;
+                return;
+            }
             Effect::Cancel { .. } => return,
         };
         let _ = results.send(Input::Done { effect, failures }).await;

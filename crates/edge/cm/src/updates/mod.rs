@@ -6,7 +6,7 @@
 mod desired;
 mod effects;
 
-use std::{collections::BTreeMap, future, sync::Arc};
+use std::{collections::BTreeMap, future, sync::Arc, time::Duration};
 
 use aos_cloud_protocol::{AlertEvent, DesiredStatus, Unreadable};
 use aos_session::Handled;
@@ -15,7 +15,7 @@ use aos_time::{Clock, SystemClock, Timestamp};
 use aos_types::{InstanceIdent, ItemType, NodeId};
 use aos_update::{
     Actual, Config, Effect, EffectId, Engine, Input, InstanceView, Output, Record, Report, Target,
-    UpdateState,
+    UpdatePart, UpdateState,
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -27,11 +27,17 @@ pub(crate) use desired::readable;
 pub(crate) use effects::Doer;
 
 use crate::{
-    contract::AlertSink, placing::Placing, status::EngineStatus, unit_config::UnitConfigs,
+    contract::AlertSink,
+    gates::{Ordered, ZoneSource},
+    placing::Placing,
+    status::{EngineStatus, UpdateParts},
+    unit_config::UnitConfigs,
     world::World,
 };
 
 const KEY: &str = "engine";
+/// How often clock and time zone are looked at while something waits for a local time.
+const CLOCK: Duration = Duration::from_secs(60);
 
 /// A desired state of the cloud.
 #[derive(Debug)]
@@ -62,6 +68,8 @@ pub(crate) struct Updates {
     pub(crate) node: NodeId,
     pub(crate) max_instances: u64,
     pub(crate) desired: mpsc::Receiver<NewDesired>,
+    pub(crate) orders: mpsc::Receiver<Ordered>,
+    pub(crate) zone: ZoneSource,
     pub(crate) status: watch::Sender<Arc<EngineStatus>>,
     pub(crate) in_force: watch::Sender<InForce>,
     pub(crate) full: Arc<Notify>,
@@ -98,12 +106,17 @@ impl Updates {
         };
         let mut world = self.world.changes();
         let mut lists = self.placing.lists();
+        let mut reported = self.doer.readiness.changes();
         self.publish();
         // What was known before this task listened is news to the engine.
         self.look(&mut running);
         self.carry_out(&mut running).await?;
         loop {
-            let sleep = running.wake.map(|at| at.since(SystemClock.now()));
+            let mut sleep = running.wake.map(|at| at.since(SystemClock.now()));
+            if self.engine.waits_for_the_clock() {
+                // Timers do not notice that somebody sets the clock or the time zone.
+                sleep = Some(sleep.map_or(CLOCK, |sleep| sleep.min(CLOCK)));
+            }
             // Each arm is cancel-safe: channels keep what was not received, watches their state, effects go on in their
             // own tasks, and the timer is made anew from the same moment.
             let input = tokio::select! {
@@ -112,6 +125,14 @@ impl Updates {
                     self.take(new, &mut running).await?;
                     continue;
                 }
+                Some(ordered) = self.orders.recv() => {
+                    let done = self.engine.order(SystemClock.now(), ordered.order);
+                    self.carry_out(&mut running).await?;
+                    // Whoever asked may have gone.
+                    let _ = ordered.done.send(done);
+                    continue;
+                }
+                Ok(()) = reported.changed() => Some(Input::LookAgain),
                 Some(result) = running.results.1.recv() => {
                     // What the Nodes say now counts before what a launch says of itself.
                     self.look(&mut running);
@@ -121,7 +142,9 @@ impl Updates {
                 Ok(()) = lists.changed() => self.view(&mut running),
                 Some(_) = running.effects.join_next(), if !running.effects.is_empty() => None,
                 () = sleep_or_never(sleep) => {
+                    // If it was too early the engine says again when.
                     running.wake = None;
+                    self.engine.set_zone(SystemClock.now(), self.zone.now());
                     Some(Input::Wake)
                 }
             };
@@ -188,6 +211,14 @@ impl Updates {
                     self.full.notify_one();
                 }
                 Output::Report(Report::Changed) => self.publish(),
+                Output::Report(Report::Waits { part, reason }) => {
+                    tracing::info!(%part, %reason, "the update waits");
+                    self.alerts.alert(AlertEvent::Core {
+                        node: self.node.clone(),
+                        component: "CM".into(),
+                        message: format!("the {part} part of the update waits: {reason}"),
+                    });
+                }
                 Output::Report(Report::Notes(notes)) => {
                     for note in notes {
                         self.alerts.alert(AlertEvent::Core {
@@ -209,6 +240,10 @@ impl Updates {
             failed_config: self.engine.failed_unit_config(),
             failure: self.engine.record().failure.clone(),
             cycle: self.engine.record().cycle.clone(),
+            parts: UpdateParts {
+                software: self.engine.part_status(UpdatePart::Software),
+                firmware: self.engine.part_status(UpdatePart::Firmware),
+            },
         };
         self.status.send_if_modified(|current| {
             let differs = **current != status;

@@ -1,0 +1,184 @@
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
+
+use aos_ipc::proto::{
+    common::v1 as common,
+    communicationmanager::v3::{self as pb, scheduler_notifications::SchedulerNotification},
+};
+use aos_types::ErrorInfo;
+use aos_update::{DesiredItem, Order, PartState, PartStatus, UpdatePart};
+use futures::{Stream, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tonic::{Request, Response, Status};
+
+use super::Desk;
+use crate::{local::Local, status::EngineStatus};
+
+/// How many may follow at the same time.
+const SUBSCRIBERS: usize = 64;
+
+/// communicationmanager.v3 `UpdateSchedulerService`.
+pub(crate) struct Scheduler {
+    local: Local,
+    places: Arc<Semaphore>,
+}
+
+impl Scheduler {
+    pub(crate) fn new(local: Local) -> Self {
+        Self {
+            local,
+            places: Arc::new(Semaphore::new(SUBSCRIBERS)),
+        }
+    }
+
+    async fn start<T>(
+        &self,
+        request: &Request<T>,
+        part: UpdatePart,
+    ) -> Result<Response<()>, Status> {
+        self.local.allow(request)?;
+        let order = Order::Start { part, again: false };
+        self.local.desk()?.order(order).await?;
+        tracing::info!(%part, "somebody on the Unit starts the update");
+        Ok(Response::new(()))
+    }
+}
+
+#[tonic::async_trait]
+impl pb::update_scheduler_service_server::UpdateSchedulerService for Scheduler {
+    type SubscribeNotificationsStream =
+        Pin<Box<dyn Stream<Item = Result<pb::SchedulerNotifications, Status>> + Send>>;
+
+    async fn start_fota_update(&self, request: Request<()>) -> Result<Response<()>, Status> {
+        self.start(&request, UpdatePart::Firmware).await
+    }
+
+    async fn start_sota_update(&self, request: Request<()>) -> Result<Response<()>, Status> {
+        self.start(&request, UpdatePart::Software).await
+    }
+
+    async fn subscribe_notifications(
+        &self,
+        request: Request<()>,
+    ) -> Result<Response<Self::SubscribeNotificationsStream>, Status> {
+        self.local.allow(&request)?;
+        let desk: &Desk = self.local.desk()?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!("{SUBSCRIBERS} programs follow already"))
+        })?;
+        let follow = Follow {
+            status: desk.status.clone(),
+            told: (None, None),
+            to_tell: VecDeque::new(),
+            _place: place,
+        };
+        let stream = stream::unfold(follow, |mut follow| async {
+            let next = follow.next().await?;
+            Some((Ok(next), follow))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+/// What one subscriber was told. It holds at most one notification of each kind: whoever reads slowly misses states in
+/// between, never the newest one.
+struct Follow {
+    status: watch::Receiver<Arc<EngineStatus>>,
+    told: (Option<pb::UpdateFotaStatus>, Option<pb::UpdateSotaStatus>),
+    to_tell: VecDeque<SchedulerNotification>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Follow {
+    /// `None` when CM stops.
+    async fn next(&mut self) -> Option<pb::SchedulerNotifications> {
+        loop {
+            if let Some(next) = self.to_tell.pop_front() {
+                return Some(pb::SchedulerNotifications {
+                    scheduler_notification: Some(next),
+                });
+            }
+            let (fota, sota) = {
+                let status = self.status.borrow_and_update();
+                (fota(&status.parts.firmware), sota(&status.parts.software))
+            };
+            if self.told.0.as_ref() != Some(&fota) {
+                self.told.0 = Some(fota.clone());
+                self.to_tell
+                    .push_back(SchedulerNotification::FotaStatus(fota));
+            }
+            if self.told.1.as_ref() != Some(&sota) {
+                self.told.1 = Some(sota.clone());
+                self.to_tell
+                    .push_back(SchedulerNotification::SotaStatus(sota));
+            }
+            if self.to_tell.is_empty() {
+                self.status.changed().await.ok()?;
+            }
+        }
+    }
+}
+
+fn state(state: PartState) -> i32 {
+    let state = match state {
+        PartState::NoUpdate => pb::UpdateState::NoUpdate,
+        PartState::Downloading => pb::UpdateState::Downloading,
+        PartState::Ready => pb::UpdateState::ReadyToUpdate,
+        PartState::Updating => pb::UpdateState::Updating,
+    };
+    state.into()
+}
+
+/// Why the last update did not happen; or, as no error, what this one waits for.
+fn error(status: &PartStatus) -> Option<common::ErrorInfo> {
+    let waits = status.waits.as_ref().map(|reason| ErrorInfo {
+        message: format!("waits: {reason}"),
+        ..ErrorInfo::default()
+    });
+    let failed = status
+        .error
+        .clone()
+        .filter(|_| status.state == PartState::NoUpdate);
+    waits.or(failed).map(|error| common::ErrorInfo {
+        aos_code: error.aos_code,
+        exit_code: error.exit_code,
+        message: error.message,
+    })
+}
+
+fn fota(status: &PartStatus) -> pb::UpdateFotaStatus {
+    let components = status.changes.install.iter();
+    pb::UpdateFotaStatus {
+        state: state(status.state),
+        components: components
+            .map(|item| pb::ComponentInfo {
+                component_id: item.id.to_string(),
+                component_type: item.id.to_string(),
+                version: item.version.clone(),
+            })
+            .collect(),
+        error: error(status),
+    }
+}
+
+fn sota(status: &PartStatus) -> pb::UpdateSotaStatus {
+    let services = |items: &[DesiredItem]| -> Vec<pb::ServiceInfo> {
+        items
+            .iter()
+            .map(|item| pb::ServiceInfo {
+                service_id: item.id.to_string(),
+                version: item.version.clone(),
+            })
+            .collect()
+    };
+    let config = status.changes.unit_config.clone();
+    pb::UpdateSotaStatus {
+        state: state(status.state),
+        unit_config: config.map(|version| pb::UnitConfigInfo { version }),
+        install_services: services(&status.changes.install),
+        remove_services: services(&status.changes.remove),
+        install_layers: Vec::new(),
+        remove_layers: Vec::new(),
+        rebalance_request: false,
+        error: error(status),
+    }
+}
