@@ -32,7 +32,7 @@ pub struct Options {
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     let What::Deploy = options.what;
     if !options.json {
-        setup::run()?;
+        setup::run(setup::For::Running)?;
     }
     ui::install(root)?;
     ui::build(root)?;

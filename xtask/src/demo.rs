@@ -26,7 +26,7 @@ pub struct Options {
 
 /// Sets up, builds and runs the demo.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
-    timed("set-up", setup::run)?;
+    timed("set-up", || setup::run(setup::For::Running))?;
     timed("web UI", || {
         ui::install(root)?;
         ui::build(root)

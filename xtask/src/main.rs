@@ -85,7 +85,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     let root = process::workspace_root()?;
     match task {
-        Task::Setup => setup::run(),
+        Task::Setup => setup::run(setup::For::Testing),
         Task::Test => test::run(&root),
         Task::Demo(options) => demo::run(&root, &options),
         Task::Bench(options) => bench::run(&root, &options),

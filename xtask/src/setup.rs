@@ -11,6 +11,17 @@ struct Need {
     probe: &'static str,
     package: &'static str,
     what_for: &'static str,
+    /// Only tests use it.
+    tests: bool,
+}
+
+/// What the machine is set up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// To build everything and run it.
+    Running,
+    /// Also to test it.
+    Testing,
 }
 
 const NEEDS: &[Need] = &[
@@ -18,42 +29,50 @@ const NEEDS: &[Need] = &[
         probe: "crun",
         package: "crun",
         what_for: "starts the containers",
+        tests: false,
     },
     Need {
         probe: "nft",
         package: "nftables",
         what_for: "publishes and filters their ports",
+        tests: false,
     },
     Need {
         probe: "ip",
         package: "iproute2",
         what_for: "makes the demo's network namespaces",
+        tests: false,
     },
     Need {
         probe: "chromium",
         package: "chromium",
         what_for: "runs the web UI's tests",
+        tests: true,
     },
     Need {
         probe: "/usr/share/fonts/truetype/dejavu",
         package: "fonts-dejavu-core",
         what_for: "gives the browser a font",
+        tests: true,
     },
     Need {
         probe: "node",
         package: "nodejs",
         what_for: "builds the web UI",
+        tests: false,
     },
     Need {
         probe: "npm",
         package: "npm",
         what_for: "builds the web UI",
+        tests: false,
     },
 ];
 
-fn missing() -> Vec<&'static Need> {
+fn missing(what: For) -> Vec<&'static Need> {
     NEEDS
         .iter()
+        .filter(|need| what == For::Testing || !need.tests)
         .filter(|need| {
             if need.probe.contains('/') {
                 !std::path::Path::new(need.probe).exists()
@@ -65,13 +84,15 @@ fn missing() -> Vec<&'static Need> {
 }
 
 /// Installs what is missing. Says what it does before it does it.
-pub fn run() -> Result<()> {
-    let missing = missing();
+pub fn run(what: For) -> Result<()> {
+    let missing = missing(what);
     if missing.is_empty() {
         println!("set-up: everything needed is here, nothing was installed");
         return Ok(());
     }
-    println!("set-up: these Debian packages are missing and will be installed:");
+    println!(
+        "set-up: these Debian packages are missing and will be installed, with what they need:"
+    );
     for need in &missing {
         println!("  {:<18} {}", need.package, need.what_for);
     }
@@ -92,11 +113,13 @@ pub fn run() -> Result<()> {
                 "install",
                 "--yes",
                 "-qq",
+                "-o",
+                "Dpkg::Use-Pty=0",
             ])
             .arg("--no-install-recommends")
             .args(missing.iter().map(|need| need.package)),
     )?;
-    let still = self::missing();
+    let still = self::missing(what);
     if let Some(need) = still.first() {
         bail!(
             "package {} was installed but {} is still not found",
@@ -104,6 +127,6 @@ pub fn run() -> Result<()> {
             need.probe
         );
     }
-    println!("set-up: installed {} package(s)", missing.len());
+    println!("set-up: everything needed is here now");
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::{demo, examples, harness, layers, openapi, setup, ui};
 /// Runs all steps; an error if any failed. The last line printed is the count.
 pub fn run(root: &Path) -> Result<()> {
     let mut run = Run::default();
-    run.check("set-up", setup::run);
+    run.check("set-up", || setup::run(setup::For::Testing));
     run.check("fmt", || {
         run_command(cargo(root).args(["fmt", "--all", "--check"]))
     });

@@ -27,7 +27,7 @@ pub struct Options {
 
 /// Sets up, builds, tortures.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
-    timed("set-up", setup::run)?;
+    timed("set-up", || setup::run(setup::For::Running))?;
     timed("web UI", || {
         ui::install(root)?;
         ui::build(root)

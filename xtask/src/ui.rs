@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::Result;
 
@@ -38,9 +39,42 @@ pub fn install(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds `ui/dist`, which the server carries inside.
+/// Builds `ui/dist`, which the server carries inside, unless it is newer than all that it is made of: what is written
+/// anew makes cargo compile the server anew.
 pub fn build(root: &Path) -> Result<()> {
+    let ui = root.join("ui");
+    let made = newest(&ui.join("dist"));
+    let sources = [
+        "src",
+        "public",
+        "index.html",
+        "package.json",
+        "package-lock.json",
+        "node_modules/.installed-lock.json",
+        "vite.config.ts",
+        "tsconfig.json",
+        "postcss.config.cjs",
+        "licences.ts",
+    ];
+    let changed = sources
+        .iter()
+        .filter_map(|name| newest(&ui.join(name)))
+        .max();
+    if made.is_some() && made > changed {
+        println!("the UI is built already");
+        return Ok(());
+    }
     run(npm(root)?.args(["run", "build"]))
+}
+
+/// When a file, or the newest one in a folder, was changed. A folder changes when a file goes.
+fn newest(path: &Path) -> Option<SystemTime> {
+    let own = path.metadata().and_then(|data| data.modified()).ok();
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| newest(&entry.path()))
+        .chain(own)
+        .max()
 }
 
 /// Types, style and unit tests of the UI.

@@ -55,6 +55,10 @@ pub fn run_node(config: &Path, only: Option<Component>) -> Result<(), Failure> {
             config.display()
         ))
     };
+    if wanted(Component::Sm) && file.sm.is_some() && !nix::unistd::geteuid().is_root() {
+        return Err(Failure::new("SM starts containers, which needs root")
+            .hint("run this command as root, for example with `sudo`"));
+    }
     logging::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(NODE_WORKERS)

@@ -28,6 +28,8 @@ pub struct Play<'a> {
     pub stop: &'a AtomicBool,
     /// The Unit's system id, once it joined.
     pub unit: String,
+    /// By what anybody can tell the cloud, once a Unit was claimed.
+    pub fingerprint: String,
 }
 
 impl Play<'_> {
@@ -74,7 +76,7 @@ pub fn play(options: &Options, stop: &AtomicBool) -> Result<()> {
     let cleared = stage.clear().context("the demo could not be taken down");
     if cleared.is_ok() {
         narrator
-            .remark("All processes, namespaces, mounts, cgroups and files of the demo are gone");
+            .remark("All processes, namespaces, mounts, cgroups and files of the demo are gone, but for a lock in /run/aos-demo");
     }
     if options.check {
         narrator.remark(&format!("\n{}", narrator.table()));
@@ -101,6 +103,7 @@ fn tell(
         options,
         stop,
         unit: String::new(),
+        fingerprint: String::new(),
     };
     match &options.plot {
         Plot::Loop => story::tell(&mut play, narrator)?,
@@ -113,17 +116,25 @@ fn tell(
         return Ok(());
     }
     story::encore(&mut play, narrator)?;
+    let (url, user) = (play.cloud_url(), &play.user);
     narrator.remark(&format!(
-        "\nThe web UI is open:\n\n    {}/\n\n    user {}, password {}\n\n\
-         Its certificate is the demo's own, so the browser will ask. Ctrl-C takes everything down.",
-        play.cloud_url(),
-        play.user.name,
-        play.user.password
+        "\nThe web UI is open:\n\n    {url}/\n\n    user {}, password {}\n\n\
+         Its certificate is the demo's own, so the browser will ask. By the command line:\n\n    \
+         {} login {url} --user {} --ca-fingerprint {}\n    \
+         {} status --watch\n\n\
+         Ctrl-C takes everything down.",
+        user.name,
+        user.password,
+        play.cast.aos().display(),
+        user.name,
+        play.fingerprint,
+        play.cast.aos().display(),
     ));
     while !stop.load(Ordering::SeqCst) {
         std::thread::sleep(Duration::from_millis(200));
         play.cast.all_alive()?;
     }
+    narrator.remark("Taking everything down");
     Ok(())
 }
 

@@ -140,6 +140,7 @@ fn join(play: &mut Play<'_>) -> Result<String> {
     let claim: IssuedClaimCode =
         play.user
             .json(&["unit", "claim", "--title", "Demo Unit", "--model", MODEL])?;
+    play.fingerprint.clone_from(&claim.ca_fingerprint);
     let mut command = play.cast.inside(Place::Main);
     command
         .arg(play.cast.aos())

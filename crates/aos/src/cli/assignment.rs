@@ -29,12 +29,15 @@ pub struct Assign {
     /// Assign through this Subject (label or id); it is made if there is none.
     #[arg(long, value_name = "LABEL")]
     subject: Option<String>,
-    /// How many instances run on each Unit.
+    /// How many instances run on each Unit. What is not named stays as it is.
     #[arg(long, value_name = "N")]
     instances: Option<u64>,
     /// Run only on Nodes that have this label; may be given more than once.
     #[arg(long = "label", value_name = "LABEL")]
     labels: Vec<String>,
+    /// Run on any Node again.
+    #[arg(long, conflicts_with = "labels")]
+    no_labels: bool,
     /// Priority of the instances.
     #[arg(long, value_name = "N")]
     priority: Option<u64>,
@@ -89,7 +92,7 @@ pub async fn assign(command: Assign) -> Result<(), Failure> {
         versions.push((service.codename.clone(), service.latest_version));
         services.push(service.codename);
     }
-    let labels = (!command.labels.is_empty()).then_some(command.labels);
+    let labels = (command.no_labels || !command.labels.is_empty()).then_some(command.labels);
     let groups: Vec<(String, Vec<Unit>)> = match &command.subject {
         Some(label) => vec![(label.clone(), units.clone())],
         None => units
@@ -161,14 +164,19 @@ pub async fn unassign(command: Unassign) -> Result<(), Failure> {
         let Some(subject) = pick::subject(&client, &label).await? else {
             return Err(elsewhere(&client, &unit, &services).await);
         };
-        let there = |service: &String| {
+        let here = |service: &&String| {
             subject
                 .services
                 .iter()
-                .any(|entry| entry.service.codename == *service)
+                .any(|entry| entry.service.codename == **service)
         };
-        if !services.iter().all(there) {
-            return Err(elsewhere(&client, &unit, &services).await);
+        let missing: Vec<_> = services
+            .iter()
+            .filter(|service| !here(service))
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            return Err(elsewhere(&client, &unit, &missing).await);
         }
         take(&client, &subject, &services).await?;
         units.push(unit);
@@ -229,23 +237,24 @@ async fn members_of(client: &Client, subject: &str) -> Result<Vec<Unit>, Failure
 async fn elsewhere(client: &Client, unit: &Unit, services: &[String]) -> Failure {
     let path = paths::fill(paths::UNIT_SUBJECTS_SERVICES, &[&unit.id.to_string()]);
     let rows: Vec<aos_api::UnitSubjectService> = client.all(&path).await.unwrap_or_default();
+    // What was taken away a moment ago is still reported, but desired no more.
+    let own = own_label(unit);
     let mut labels: Vec<_> = rows
         .into_iter()
+        .filter(|row| row.desired_version.is_some() && row.subject.label != own)
         .filter(|row| services.contains(&row.service.codename))
         .map(|row| format!("`{}`", row.subject.label))
         .collect();
     labels.sort();
     labels.dedup();
-    let failure = Failure::new(format!(
-        "{} is not assigned to Unit {} by itself",
-        services.join(", "),
-        unit.system_uid
-    ))
-    .exit(Exit::NotFound);
+    let (names, uid) = (services.join(", "), &unit.system_uid);
     if labels.is_empty() {
-        failure.hint("`aos status <unit>` shows what is assigned")
+        Failure::new(format!("{names} is not assigned to Unit {uid}"))
+            .hint(format!("`aos status {uid}` shows what is assigned"))
+            .exit(Exit::NotFound)
     } else {
-        failure
+        Failure::new(format!("{names} is not assigned to Unit {uid} by itself"))
+            .exit(Exit::NotFound)
             .why(format!("it comes through Subject {}", labels.join(", ")))
             .hint("say --subject <label> to take it from all Units of that Subject")
     }

@@ -23,9 +23,10 @@ pub struct Explain {
 pub async fn run(command: Explain) -> Result<(), Failure> {
     let client = super::cloud()?;
     let unit = pick::unit(&client, &command.unit).await?;
+    let service = pick::service(&client, &command.service).await?;
     let path = paths::fill(paths::UNIT_EXPLAIN, &[&unit.id.to_string()]);
     let query = ExplainQuery {
-        service: command.service,
+        service: service.codename,
     };
     let answer: Explanation = client.get_with(&path, &query).await?;
     if command.json {

@@ -259,6 +259,9 @@ enum Verdict {
     Failed(String),
 }
 
+/// How long a failure may still be that of the desired state before: composing a new one takes a moment.
+const STALE: Duration = Duration::from_secs(3);
+
 /// Waits until a Unit is as wanted. Shows what it waits for.
 pub async fn wait_for(
     client: &Client,
@@ -266,7 +269,8 @@ pub async fn wait_for(
     wanted: &Wanted<'_>,
     seconds: u64,
 ) -> Result<(), Failure> {
-    let until = Instant::now() + Duration::from_secs(seconds);
+    let begin = Instant::now();
+    let until = begin + Duration::from_secs(seconds);
     let id = unit.id.to_string();
     let spinner = Spinner::new(&unit.system_uid);
     let mut changes = Changes::new(client);
@@ -284,6 +288,11 @@ pub async fn wait_for(
                     if wanted.there { "active" } else { "removed" }
                 ));
                 return Ok(());
+            }
+            Verdict::Failed(_) if begin.elapsed() < STALE => {
+                // Looked at again when the time is over, should nothing change until then.
+                let _ = tokio::time::timeout_at(begin + STALE, changes.next()).await;
+                continue;
             }
             Verdict::Failed(why) => {
                 spinner.done();

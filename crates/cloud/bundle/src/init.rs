@@ -46,11 +46,6 @@ pub fn init(folder: &Path, codename: &str, architecture: &str) -> Result<Vec<Pat
             template::SERVICE.to_owned(),
             0o755,
         ),
-        (
-            PathBuf::from(codename).join("state.dat"),
-            "0\n".to_owned(),
-            0o644,
-        ),
     ];
     let mut made = Vec::new();
     for (name, text, mode) in files {

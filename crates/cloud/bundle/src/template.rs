@@ -2,7 +2,8 @@
 
 /// A service for the Node's own shell: counts in its storage, keeps its count in the state file.
 pub(crate) const SERVICE: &str = r#"#!/bin/sh
-# Runs in the container. /storage is kept across updates, /state.dat is kept by the cloud as well.
+# Runs in the container. It counts in /state.dat, its state, which is kept across updates and restarts.
+# The folder /storage is for what is bigger.
 trap 'echo "stopping"; exit 0' TERM
 count=$(cat /state.dat 2>/dev/null || echo 0)
 while true; do
@@ -77,10 +78,9 @@ items:
         # uploadSpeedLimit: 1000  # kbit/s; also downloadSpeedLimit
         # noFileLimit: 64
 
-      state:
-        filename: state.dat       # the default state, <codename>/state.dat
-        required: false
-
+      # state:                    # a state to begin with, the file <codename>/state.dat
+      #   filename: state.dat
+      #   required: false
       # hostname: @CODENAME@
       # exposedPorts: ["80/tcp"]  # what other items may connect to
       # publishedPorts:           # reachable at the Node's own address

@@ -180,14 +180,16 @@ fn check_overrides(overrides: &Overrides) -> Result<(), DbError> {
         check_priority(priority)?;
     }
     if let Some(labels) = &overrides.labels {
-        let fine = labels.len() <= 64
-            && labels
-                .iter()
-                .all(|label| !label.is_empty() && label.len() <= 128);
-        if !fine {
+        if labels.len() > 64 {
+            return Err(DbError::invalid("labels", "must be at most 64"));
+        }
+        if labels.iter().any(String::is_empty) {
+            return Err(DbError::invalid("labels", "a label must not be empty"));
+        }
+        if labels.iter().any(|label| label.len() > 128) {
             return Err(DbError::invalid(
                 "labels",
-                "must be at most 64 labels of 1 to 128 bytes",
+                "a label must be at most 128 bytes long",
             ));
         }
     }

@@ -169,7 +169,14 @@ impl Server {
             drop(lock);
         });
         tasks.close();
-        tracing::info!(people = %people_at, units = %units_at, host, "the cloud serves");
+        let fingerprint = format!("sha256:{}", opened.authority.fingerprint());
+        tracing::info!(
+            people = format!("https://{people_at}/"),
+            units = %units_at,
+            host,
+            fingerprint,
+            "the cloud serves"
+        );
         Ok(Self {
             people: people_at,
             units: units_at,

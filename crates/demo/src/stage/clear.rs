@@ -37,6 +37,10 @@ pub fn clear(stage: &Stage) -> Result<()> {
             _ => {}
         }
     }
+    // Of use to no other run: fails, and is left, if there is one.
+    if let Some(base) = stage.folder().parent() {
+        let _ = fs::remove_dir(base);
+    }
     Ok(())
 }
 

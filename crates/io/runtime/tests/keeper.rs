@@ -309,3 +309,34 @@ async fn only_one_keeper_works_in_a_folder_and_it_is_small() {
     kill(kept.pid, "-KILL");
     assert_eq!(start_time(u32::MAX), None);
 }
+
+#[tokio::test]
+async fn a_keeper_that_keeps_nothing_ends_by_itself() {
+    let node = TestNode::new();
+    let started = std::process::Command::new(&node.starter.program)
+        .arg("keeper")
+        .arg("--socket")
+        .arg(&node.starter.socket)
+        .arg("--state-dir")
+        .arg(&node.starter.state_dir)
+        .args(["--idle", "1"])
+        .output()
+        .unwrap();
+    assert!(started.status.success(), "{started:?}");
+    let (client, mut events) = node.connect().await;
+    let kept = start(&client, order(&node, "a", "exec sleep 60")).await;
+    drop((client, events));
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(node.keeper_pid().is_some(), "it has a container to keep");
+
+    kill(kept.pid, "-KILL");
+    until("the keeper gone", || node.keeper_pid().is_none()).await;
+    let client;
+    (client, events) = node.connect().await;
+    assert_eq!(
+        next(&mut events).await.id,
+        "a",
+        "the exit is told by the next"
+    );
+    drop(client);
+}

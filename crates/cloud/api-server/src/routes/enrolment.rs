@@ -109,7 +109,9 @@ async fn register(
     let bad_code = || {
         ApiError::unauthorised("the claim code is not good for this Unit")
             .field("claim_code")
-            .hint("codes work once and expire; make a new one on the Units page or with POST /api/v11/claim-codes/")
+            .hint(
+                "codes work once and expire; `aos unit claim`, or the Units page, makes a new one",
+            )
     };
     if !state
         .db()

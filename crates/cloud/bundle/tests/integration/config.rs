@@ -296,7 +296,7 @@ fn services_and_components_do_not_mix() {
 fn what_init_makes_can_be_signed() {
     let dir = tempfile::tempdir().unwrap();
     let made = init(dir.path(), "hello", "amd64").unwrap();
-    assert_eq!(made.len(), 3);
+    assert_eq!(made.len(), 2);
     let checked = check(dir.path()).unwrap();
     let warnings: Vec<_> = checked.warnings.warnings().collect();
     assert!(warnings.is_empty(), "{warnings:?}");

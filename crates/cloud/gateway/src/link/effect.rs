@@ -24,7 +24,7 @@ enum Effect {
         request: RequestBlobUrls,
         events: Vec<Happening>,
     },
-    Answer(Body),
+    Answer(Box<Body>),
 }
 
 impl Link {
@@ -79,7 +79,7 @@ impl Link {
             }
             Effect::Answer(body) => {
                 db.write_link(self.unit, &records).await?;
-                self.send(None, body, Keep::Durable);
+                self.send(None, *body, Keep::Durable);
             }
         }
         Ok(())
@@ -150,12 +150,14 @@ impl Link {
                 Effect::Events(events)
             }
             // State of a group's instances stays on the Unit: whatever it writes is right.
-            Body::NewState(state) => Effect::Answer(Body::StateAcceptance(StateAcceptance {
-                instance: state.instance,
-                checksum: state.checksum,
-                result: StateResult::Accepted,
-                reason: String::new(),
-            })),
+            Body::NewState(state) => {
+                Effect::Answer(Box::new(Body::StateAcceptance(StateAcceptance {
+                    instance: state.instance,
+                    checksum: state.checksum,
+                    result: StateResult::Accepted,
+                    reason: String::new(),
+                })))
+            }
             // Counted above; nothing in the cloud asks for them yet.
             _ if unreadable.is_empty() => Effect::Nothing,
             _ => Effect::Events(parts(kind, &unreadable)),

@@ -44,7 +44,7 @@ pub(crate) async fn provision<T>(
         None | Some(NodeState::Unprovisioned) => Ok(()),
         Some(_) => Err(denied(
             peer,
-            "touch a Node that is provisioned; deprovision it first",
+            "touch a Node that is provisioned: this Unit belongs to a cloud already. To begin anew, stop aos and remove the state folders of its components",
         )),
     }
 }

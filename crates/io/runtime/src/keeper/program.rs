@@ -12,6 +12,7 @@ use std::{
     },
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
+    time::Duration,
 };
 
 use nix::unistd;
@@ -23,7 +24,7 @@ const READY: &[u8] = b"ready\n";
 /// Most bytes of the keeper's own log kept from one start to the next.
 const MAX_OWN_LOG: u64 = 256 << 10;
 
-/// Runs `keeper --socket PATH --state-dir DIR [--foreground]` and says how it went: 0 when a keeper listens, 3 when one
+/// Runs `keeper --socket PATH --state-dir DIR [--idle SECONDS] [--foreground]` and says how it went: 0 when a keeper listens, 3 when one
 /// was there already.
 ///
 /// Without `--foreground` it starts itself once more, detached: a session of its own, no descriptor of the caller's, and
@@ -49,7 +50,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("{0}; usage: keeper --socket PATH --state-dir DIR [--foreground]")]
+    #[error("{0}; usage: keeper --socket PATH --state-dir DIR [--idle SECONDS] [--foreground]")]
     Usage(String),
     #[error("another keeper is at work")]
     Taken,
@@ -68,8 +69,16 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> Failure {
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(ServeOptions, bool), Failure> {
     let (mut socket, mut state_dir, mut foreground) = (None, None, false);
+    let mut idle = ServeOptions::IDLE;
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
+        if arg == "--idle" {
+            let seconds = args.next().and_then(|text| text.to_str()?.parse().ok());
+            idle = seconds
+                .map(Duration::from_secs)
+                .ok_or_else(|| Failure::Usage("--idle needs a number of seconds".into()))?;
+            continue;
+        }
         let mut value = || {
             args.next()
                 .map(PathBuf::from)
@@ -91,7 +100,14 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(ServeOptions, bool
         }
     }
     match (socket, state_dir) {
-        (Some(socket), Some(state_dir)) => Ok((ServeOptions { socket, state_dir }, foreground)),
+        (Some(socket), Some(state_dir)) => {
+            let options = ServeOptions {
+                socket,
+                state_dir,
+                idle,
+            };
+            Ok((options, foreground))
+        }
         (None, _) => Err(Failure::Usage("--socket is missing".into())),
         (_, None) => Err(Failure::Usage("--state-dir is missing".into())),
     }
@@ -125,6 +141,8 @@ fn detach(options: &ServeOptions) -> Result<(), Failure> {
         .arg(&options.socket)
         .arg("--state-dir")
         .arg(&options.state_dir)
+        .arg("--idle")
+        .arg(options.idle.as_secs().to_string())
         .env_clear()
         .envs(env::var_os("PATH").map(|path| ("PATH", path)))
         .current_dir("/")
@@ -197,6 +215,7 @@ mod tests {
         let (options, foreground) =
             parse(args("--socket /run/k --state-dir /var/k --foreground")).unwrap();
         assert_eq!(options.socket, PathBuf::from("/run/k"));
+        assert_eq!(options.idle, ServeOptions::IDLE);
         assert!(foreground);
         for bad in [
             "",
@@ -205,6 +224,7 @@ mod tests {
             "--socket run/k --state-dir /var/k",
             "--socket /run/k --state-dir /var/k --more",
             "--socket",
+            "--socket /run/k --state-dir /var/k --idle soon",
         ] {
             assert!(
                 matches!(parse(args(bad)), Err(Failure::Usage(_))),

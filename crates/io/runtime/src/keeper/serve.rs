@@ -62,6 +62,13 @@ pub struct ServeOptions {
     pub socket: PathBuf,
     /// The folder of its journal, its lock and the containers' logs.
     pub state_dir: PathBuf,
+    /// Without containers and callers it ends after this long; whoever needs one starts it.
+    pub idle: Duration,
+}
+
+impl ServeOptions {
+    /// Long enough for an SM to be exchanged.
+    pub const IDLE: Duration = Duration::from_secs(60);
 }
 
 /// Why a keeper cannot start or had to end.
@@ -165,6 +172,9 @@ struct Keeper {
     instances: BTreeMap<u64, Instance>,
     strays: VecDeque<(u32, ExitCause)>,
     buffer: Box<[u8]>,
+    /// Since when there is nothing to keep and nobody to answer.
+    idle: Option<Instant>,
+    most_idle: Duration,
     stop: bool,
 }
 
@@ -214,6 +224,8 @@ impl Keeper {
             instances: BTreeMap::new(),
             strays: VecDeque::new(),
             buffer: vec![0; 16 << 10].into_boxed_slice(),
+            idle: None,
+            most_idle: options.idle,
             stop: false,
         };
         keeper
@@ -264,8 +276,20 @@ impl Keeper {
                 }
             }
             self.kill_late();
+            self.end_idle();
         }
         Ok(())
+    }
+
+    /// Exits that nobody has heard of yet are in the journal: the next keeper tells them.
+    fn end_idle(&mut self) {
+        let busy =
+            !(self.clients.is_empty() && self.starting.is_empty() && self.instances.is_empty());
+        if busy {
+            self.idle = None;
+        } else if self.idle.get_or_insert_with(Instant::now).elapsed() >= self.most_idle {
+            self.stop = true;
+        }
     }
 
     fn until_deadline(&self) -> Option<Timespec> {
@@ -274,6 +298,7 @@ impl Keeper {
             .values()
             .filter(|starting| !starting.killed)
             .map(|starting| starting.deadline)
+            .chain(self.idle.map(|since| since + self.most_idle))
             .min()?;
         // Rounded up, so that a wait does not end just before its deadline and spin.
         let wait = nearest.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
