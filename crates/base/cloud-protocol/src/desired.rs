@@ -45,6 +45,8 @@ pub struct DesiredItem {
     pub owner: OwnerId,
     /// The digest of its image index.
     pub index_digest: Digest,
+    /// It may fail alone: then it stays as it is and the rest of the update goes on. False if the cloud says nothing.
+    pub independent: bool,
 }
 
 /// Instances of an item that should run for a subject.
@@ -180,6 +182,7 @@ impl Element for DesiredItem {
             version: fields.req("version")?,
             owner: identity::owner(&fields, "owner")?,
             index_digest: fields.req("indexDigest")?,
+            independent: fields.or_default("independent")?,
         })
     }
 
@@ -198,6 +201,7 @@ impl ToJson for DesiredItem {
             .put("version", self.version.as_str())
             .put("owner", id_json(self.owner.as_str()))
             .put("indexDigest", self.index_digest.to_string())
+            .opt("independent", self.independent.then_some(true))
             .into()
     }
 }

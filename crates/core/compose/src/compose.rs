@@ -59,6 +59,7 @@ pub fn compose(unit: &Unit) -> Composed {
                         version: version.version.clone(),
                         owner: assigned.service.owner.clone(),
                         index_digest: version.index_digest,
+                        independent: false,
                     });
                 instances.insert((instance.item.clone(), instance.subject.clone()), instance);
             } else {

@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
 
 use aos_types::{InstanceIdent, ItemId, NodeId, NodeState};
 
@@ -74,40 +77,47 @@ pub fn differences(target: &Target, committed: &Target, actual: &Actual) -> Vec<
     {
         found.push(Difference::UnitConfig(config.version.clone()));
     }
+    let (wanted_items, have_items) = (target.items_by_id(), committed.items_by_id());
     for item in &target.items {
-        if committed.item(&item.id) != Some(item) {
+        let have = have_items.get(&item.id);
+        if have.is_none_or(|have| !have.same_content(item)) {
             found.push(Difference::MissingItem(item.id.clone()));
         }
     }
     for item in &committed.items {
-        if target.item(&item.id).is_none() {
+        if !wanted_items.contains_key(&item.id) {
             found.push(Difference::SurplusItem(item.id.clone()));
         }
     }
-    let wanted: BTreeMap<InstanceIdent, String> = target
-        .wanted_instances()
-        .map(|wanted| (wanted.ident, wanted.version))
+    // A component that shall be everywhere may have any number of instances, of its one version.
+    let everywhere: HashMap<_, &str> = target
+        .wanted_everywhere()
+        .map(|(entry, item)| (entry.key(), item.version.as_str()))
         .collect();
-    for (ident, version) in &wanted {
-        if actual.instances.get(ident) != Some(version) {
-            found.push(Difference::MissingInstance(ident.clone()));
+    let mut wanted = HashSet::new();
+    for instance in target.wanted_instances() {
+        if actual.instances.get(&instance.ident) != Some(&instance.version) {
+            found.push(Difference::MissingInstance(instance.ident.clone()));
+        }
+        wanted.insert(instance.ident);
+    }
+    for (ident, version) in &actual.instances {
+        if ident.preinstalled || wanted.contains(ident) {
+            continue;
+        }
+        match everywhere.get(&(&ident.item, &ident.subject)) {
+            Some(shall) if shall == version => {}
+            Some(_) => found.push(Difference::MissingInstance(ident.clone())),
+            None => found.push(Difference::SurplusInstance(ident.clone())),
         }
     }
-    for ident in actual.instances.keys() {
-        let generated = |entry: &crate::DesiredInstances| {
-            entry.item == ident.item && entry.subject == ident.subject && entry.num_instances == 0
-        };
-        let by_runtime = ident.item_type == aos_types::ItemType::Component
-            && target.instances.iter().any(generated);
-        if !ident.preinstalled && !wanted.contains_key(ident) && !by_runtime {
-            found.push(Difference::SurplusInstance(ident.clone()));
-        }
-    }
+    let before: HashMap<_, _> = committed
+        .instances
+        .iter()
+        .map(|entry| (entry.key(), entry))
+        .collect();
     for entry in &target.instances {
-        let before = committed
-            .instances
-            .iter()
-            .find(|old| old.item == entry.item && old.subject == entry.subject);
+        let before = before.get(&entry.key());
         if before.is_some_and(|old| (old.priority, &old.labels) != (entry.priority, &entry.labels))
         {
             found.push(Difference::Placement(entry.item.clone()));

@@ -1,3 +1,8 @@
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+};
+
 use aos_types::{
     Digest, InstanceIdent, ItemId, ItemType, NodeId, OwnerId, Schedule, SubjectId, SubjectType,
     UnitConfig,
@@ -36,6 +41,17 @@ pub struct DesiredItem {
     pub index_digest: Digest,
     /// Who owns it.
     pub owner: OwnerId,
+    /// It may fail alone: then it stays as it is, and the rest of the update goes on.
+    #[serde(default)]
+    pub independent: bool,
+}
+
+impl DesiredItem {
+    /// Whether both are the same content; how it is updated does not count.
+    pub fn same_content(&self, other: &Self) -> bool {
+        (&self.id, self.item_type, &self.version) == (&other.id, other.item_type, &other.version)
+            && (&self.index_digest, &self.owner) == (&other.index_digest, &other.owner)
+    }
 }
 
 /// How often an item shall run for a subject.
@@ -47,10 +63,17 @@ pub struct DesiredInstances {
     pub subject: SubjectId,
     /// Higher is placed first.
     pub priority: u64,
-    /// Indexes 0 to this, exclusive.
+    /// Indexes 0 to this, exclusive; 0 for a component: one on every runtime that can run it.
     pub num_instances: u64,
     /// Labels that its Node must have.
     pub labels: Vec<String>,
+}
+
+impl DesiredInstances {
+    /// What names it in its list.
+    pub(crate) const fn key(&self) -> (&ItemId, &SubjectId) {
+        (&self.item, &self.subject)
+    }
 }
 
 /// A Subject and its kind.
@@ -171,11 +194,17 @@ impl Target {
         self.items.iter().find(|item| item.id == *id)
     }
 
-    /// Every service instance by name and version. Components have one instance a runtime, which only the scheduler can
-    /// count when `num_instances` is 0.
+    /// The items by id, for whoever looks up many.
+    pub(crate) fn items_by_id(&self) -> HashMap<&ItemId, &DesiredItem> {
+        self.items.iter().map(|item| (&item.id, item)).collect()
+    }
+
+    /// Every instance by name and version. A component with `num_instances` 0 has one instance a runtime, which only the
+    /// scheduler can count: see [`Target::wanted_everywhere`].
     pub fn wanted_instances(&self) -> impl Iterator<Item = WantedInstance> + '_ {
+        let items = self.items_by_id();
         self.instances.iter().flat_map(move |entry| {
-            let item = self.item(&entry.item);
+            let item = items.get(&entry.item).copied();
             (0..entry.num_instances).filter_map(move |index| {
                 item.map(|item| WantedInstance {
                     ident: InstanceIdent {
@@ -191,12 +220,122 @@ impl Target {
         })
     }
 
+    /// The components of which every runtime that can shall have one.
+    pub fn wanted_everywhere(&self) -> impl Iterator<Item = (&DesiredInstances, &DesiredItem)> {
+        let everywhere = self
+            .instances
+            .iter()
+            .filter(|entry| entry.num_instances == 0);
+        everywhere.filter_map(|entry| Some((entry, self.item(&entry.item)?)))
+    }
+
+    /// Takes over what is no end in itself: certificates, and when it shall happen.
+    pub(crate) fn take_means(&mut self, other: &Self) {
+        self.certificates.clone_from(&other.certificates);
+        self.certificate_chains
+            .clone_from(&other.certificate_chains);
+        self.sota_schedule.clone_from(&other.sota_schedule);
+        self.fota_schedule.clone_from(&other.fota_schedule);
+    }
+
+    /// This set with these items as they are in `committed`.
+    pub(crate) fn without(&self, items: &BTreeSet<ItemId>, committed: &Self) -> Self {
+        let mut target = self.clone();
+        target.items.retain(|item| !items.contains(&item.id));
+        target
+            .instances
+            .retain(|entry| !items.contains(&entry.item));
+        let kept = committed
+            .items
+            .iter()
+            .filter(|item| items.contains(&item.id));
+        target.items.extend(kept.cloned());
+        let kept = committed
+            .instances
+            .iter()
+            .filter(|entry| items.contains(&entry.item));
+        target.instances.extend(kept.cloned());
+        for subject in &committed.subjects {
+            let needed = target
+                .instances
+                .iter()
+                .any(|entry| entry.subject == subject.id);
+            if needed && !target.subjects.iter().any(|known| known.id == subject.id) {
+                target.subjects.push(subject.clone());
+            }
+        }
+        target
+    }
+
+    /// The items whose content or instances differ between the two.
+    pub(crate) fn changed_items(&self, other: &Self) -> BTreeSet<ItemId> {
+        let mut changed = BTreeSet::new();
+        for (one, another) in [(self, other), (other, self)] {
+            let items = another.items_by_id();
+            let same = |item: &&DesiredItem| {
+                let have = items.get(&item.id);
+                have.is_none_or(|have| !have.same_content(item))
+            };
+            changed.extend(one.items.iter().filter(same).map(|item| item.id.clone()));
+            let entries: HashMap<_, _> = another
+                .instances
+                .iter()
+                .map(|entry| (entry.key(), entry))
+                .collect();
+            let differs = |entry: &&DesiredInstances| entries.get(&entry.key()) != Some(entry);
+            changed.extend(
+                one.instances
+                    .iter()
+                    .filter(differs)
+                    .map(|entry| entry.item.clone()),
+            );
+        }
+        changed
+    }
+
     /// Whether both ask for the same; certificates are means, not ends, and are not compared, nor is when it shall happen.
     pub fn asks_the_same(&self, other: &Self) -> bool {
-        self.nodes == other.nodes
-            && self.unit_config == other.unit_config
-            && self.items == other.items
-            && self.instances == other.instances
-            && self.subjects == other.subjects
+        let content = |one: &&DesiredItem, other: &&DesiredItem| one.same_content(other);
+        let equal = |one: &&DesiredInstances, other: &&DesiredInstances| one == other;
+        self.unit_config == other.unit_config
+            && alike(
+                &self.nodes,
+                &other.nodes,
+                |node| &node.node,
+                |one, other| one == other,
+            )
+            && alike(&self.items, &other.items, |item| &item.id, content)
+            && alike(
+                &self.instances,
+                &other.instances,
+                DesiredInstances::key,
+                equal,
+            )
+            && alike(
+                &self.subjects,
+                &other.subjects,
+                |subject| &subject.id,
+                |one, other| one == other,
+            )
     }
+}
+
+/// Whether both lists say the same, in whatever order. No list of a set names anything twice.
+fn alike<'a, T, K: Eq + Hash>(
+    one: &'a [T],
+    other: &'a [T],
+    key: impl Fn(&'a T) -> K,
+    same: impl Fn(&&'a T, &&'a T) -> bool,
+) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let others: HashMap<K, &T> = other
+        .iter()
+        .map(|element| (key(element), element))
+        .collect();
+    one.iter().all(|element| {
+        let have = others.get(&key(element));
+        have.is_some_and(|have| same(&element, have))
+    })
 }

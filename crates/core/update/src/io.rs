@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Actual, Certificate, CertificateChain, Desired, DesiredItem, DesiredNode, GatePolicy, Note,
-    Readiness, Record, Target, UpdatePart, WaitReason,
+    Readiness, Record, Retry, Target, UpdatePart, WaitReason,
     policy::{Policy, Rules},
 };
 
@@ -36,6 +36,12 @@ pub struct Config {
     pub commit_retry: Duration,
     /// How updates are gated on this Unit.
     pub gates: GatePolicy,
+    /// When a failed update is tried again.
+    pub retry: Retry,
+    /// When a failed way back is tried again: without an end, whatever `attempts` says.
+    pub rollback_retry: Retry,
+    /// Sets this Unit's jitter apart from that of others.
+    pub seed: u64,
     /// How it decides: [`Rules`], unless faults are planted.
     pub policy: &'static dyn Policy,
 }
@@ -51,6 +57,17 @@ impl Default for Config {
             },
             commit_retry: Duration::from_secs(10),
             gates: GatePolicy::default(),
+            retry: Retry {
+                first: Duration::from_secs(60),
+                most: Duration::from_secs(3600),
+                attempts: 10,
+            },
+            rollback_retry: Retry {
+                first: Duration::from_secs(10),
+                most: Duration::from_secs(600),
+                attempts: u32::MAX,
+            },
+            seed: 0,
             policy: &Rules,
         }
     }
@@ -121,7 +138,14 @@ pub struct Failures {
     pub unit_config: Option<ErrorInfo>,
     /// Of the step itself.
     pub step: Option<ErrorInfo>,
+    /// How many more there were than a record keeps.
+    pub omitted: u64,
 }
+
+/// How many failures of one kind a record keeps.
+const KEPT: usize = 1000;
+/// How many bytes of each.
+const KEPT_TEXT: usize = 2048;
 
 impl Failures {
     /// A failure of the step itself.
@@ -130,6 +154,39 @@ impl Failures {
             step: Some(error),
             ..Self::default()
         }
+    }
+
+    /// No more of it than may be stored and reported: the first ones of each kind, with bounded texts.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        fn cut<K: Ord>(map: &mut BTreeMap<K, ErrorInfo>) -> u64 {
+            let over = map.len().saturating_sub(KEPT);
+            for _ in 0..over {
+                map.pop_last();
+            }
+            map.values_mut().for_each(shorten);
+            over as u64
+        }
+        self.omitted += cut(&mut self.items) + cut(&mut self.nodes) + cut(&mut self.instances);
+        self.unit_config.iter_mut().for_each(shorten);
+        self.step.iter_mut().for_each(shorten);
+        self
+    }
+
+    /// Takes in what another step says; what is known already stays.
+    pub fn merge(&mut self, other: Self) {
+        for (id, error) in other.items {
+            self.items.entry(id).or_insert(error);
+        }
+        for (id, error) in other.nodes {
+            self.nodes.entry(id).or_insert(error);
+        }
+        for (id, error) in other.instances {
+            self.instances.entry(id).or_insert(error);
+        }
+        self.unit_config = self.unit_config.take().or(other.unit_config);
+        self.step = self.step.take().or(other.step);
+        self.omitted += other.omitted;
     }
 
     /// Whether nothing went wrong.
@@ -150,6 +207,17 @@ impl Failures {
                 error.map(|error| format!("unit configuration: {error}"))
             })
             .or_else(|| self.step.as_ref().map(ToString::to_string))
+    }
+}
+
+fn shorten(error: &mut ErrorInfo) {
+    if error.message.len() > KEPT_TEXT {
+        let mut end = KEPT_TEXT;
+        while !error.message.is_char_boundary(end) {
+            end -= 1;
+        }
+        error.message.truncate(end);
+        error.message.push('…');
     }
 }
 
@@ -185,6 +253,9 @@ pub struct InstanceView {
     pub state: InstanceState,
     /// Why it failed.
     pub error: Option<ErrorInfo>,
+    /// It has failed, and its Node still tries to bring it up. Without it a failure is final: its image cannot start, or its
+    /// restarts are used up.
+    pub recovers: bool,
 }
 
 /// What happened.

@@ -34,6 +34,7 @@ mod io;
 pub mod policy;
 mod record;
 mod resolve;
+mod retry;
 mod status;
 
 pub use compare::{Actual, Difference, differences};
@@ -47,6 +48,7 @@ pub use gate::{
     Verdict, WaitReason, changes_of, evaluate, expiry, is_open, next_close, next_open, only,
 };
 pub use io::{Config, Deadlines, Effect, EffectId, Failures, Input, InstanceView, Output, Report};
-pub use record::{Cycle, Direction, Failure, Record, UpdateState};
+pub use record::{Aside, Cycle, Direction, Failure, Record, Rollback, Undo, UpdateState};
 pub use resolve::{Note, resolve};
+pub use retry::Retry;
 pub use status::{ItemStatus, UnitConfigStatus};

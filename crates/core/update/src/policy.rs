@@ -22,6 +22,11 @@ pub trait Policy: fmt::Debug + Send + Sync {
         differences(target, committed, actual)
     }
 
+    /// Whether a desired state asks for the same as the newest one known.
+    fn is_same(&self, target: &Target, newest: &Target) -> bool {
+        target.asks_the_same(newest)
+    }
+
     /// Whether the record is stored before what it leads to is done.
     fn stores(&self, _record: &Record) -> bool {
         true
@@ -63,6 +68,11 @@ pub trait Policy: fmt::Debug + Send + Sync {
         matches!(view.state, Active | Inactive)
     }
 
+    /// Whether this instance has failed for good: it will not come up by itself.
+    fn is_lost(&self, view: &InstanceView) -> bool {
+        view.state == aos_types::InstanceState::Failed && !view.recovers
+    }
+
     /// Whether what the Nodes said before a launch is forgotten when it begins.
     fn forgets_views(&self) -> bool {
         true
@@ -76,6 +86,16 @@ pub trait Policy: fmt::Debug + Send + Sync {
     /// The set that an undone update leads back to.
     fn way_back(&self, record: &Record) -> Target {
         record.committed.clone()
+    }
+
+    /// Whether a failed update is tried again by itself.
+    fn retries(&self) -> bool {
+        true
+    }
+
+    /// Whether a failed update is tried at once when the same is asked for again, whatever its next time.
+    fn retries_at_once(&self) -> bool {
+        false
     }
 
     /// Whether the cause of a failed update is kept.

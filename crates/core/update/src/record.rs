@@ -1,7 +1,10 @@
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use aos_time::Timestamp;
-use aos_types::{ErrorInfo, ItemId};
+use aos_types::{ErrorInfo, ItemId, NodeId};
 use serde::{Deserialize, Serialize};
 
 use crate::{Failures, Gates, Target};
@@ -58,8 +61,8 @@ pub enum Direction {
 pub struct Cycle {
     /// The set it leads to.
     pub target: Target,
-    /// The whole set that was asked for, if `target` is only a part of it or the way back before it: the rest follows when
-    /// this cycle has ended well, unless there is something newer.
+    /// The whole set that was asked for, if `target` is only a part of it: the rest follows when this is committed, unless
+    /// there is something newer.
     #[serde(default)]
     pub asked: Option<Target>,
     /// To something new, or back.
@@ -68,8 +71,15 @@ pub struct Cycle {
     pub state: UpdateState,
     /// When the present stage has failed, if it is bounded; absolute, so that neither events nor restarts move it.
     pub deadline: Option<Timestamp>,
-    /// Something on the Nodes may differ from the committed set, so a failure must bring that back.
-    pub touched: bool,
+    /// What must be undone if it fails; `None` while nothing on the Nodes differs from the committed set.
+    #[serde(default)]
+    pub undo: Option<Undo>,
+    /// Independent items that failed: `target` has their previous versions.
+    #[serde(default)]
+    pub aside: Option<Aside>,
+    /// On the way back: what went wrong so far.
+    #[serde(default)]
+    pub trouble: Failures,
     /// Items whose download has ended, with the error if it failed.
     #[serde(default)]
     pub downloaded: BTreeMap<ItemId, Option<ErrorInfo>>,
@@ -79,10 +89,24 @@ pub struct Cycle {
 }
 
 impl Cycle {
-    /// The set this update leads to in the end; none on the way back, unless an update waits for it.
+    pub(crate) fn new(target: Target, direction: Direction, state: UpdateState) -> Self {
+        Self {
+            target,
+            asked: None,
+            direction,
+            state,
+            deadline: None,
+            undo: None,
+            aside: None,
+            trouble: Failures::default(),
+            downloaded: BTreeMap::new(),
+            next: None,
+        }
+    }
+
+    /// The set this update leads to in the end; none on the way back.
     pub fn whole(&self) -> Option<&Target> {
-        let forward = (self.direction == Direction::Forward).then_some(&self.target);
-        self.asked.as_ref().or(forward)
+        (self.direction == Direction::Forward).then(|| self.asked())
     }
 
     /// The whole set that was asked for.
@@ -91,7 +115,29 @@ impl Cycle {
     }
 }
 
-/// Why the last update did not happen. Kept until one succeeds.
+/// What an update has changed on the Nodes and the committed set does not say.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Undo {
+    /// Items of which instances were changed: when it is undone, those of the committed set must be active again.
+    pub items: BTreeSet<ItemId>,
+    /// Nodes that were paused and of which the committed set says nothing.
+    pub paused: BTreeSet<NodeId>,
+    /// A newer set is on its way and nothing else leads out of the half-done one: from this time on it is undone first.
+    pub by: Option<Timestamp>,
+}
+
+/// Independent items that failed and stay as they are in the committed set.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Aside {
+    /// The stage in which the last of them failed.
+    pub state: UpdateState,
+    /// Why, by item, and by instance where it was one.
+    pub failures: Failures,
+}
+
+/// Why the last update did not happen, or not wholly. Kept until one succeeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// The stage that failed.
@@ -105,6 +151,32 @@ pub struct Failure {
     /// Its gate stayed shut too long: it is tried again only by something newer, or when somebody starts it.
     #[serde(default)]
     pub expired: bool,
+    /// How often it was tried.
+    #[serde(default = "once")]
+    pub attempts: u32,
+    /// When it is tried again; `None` while it is being tried, when something newer came, and when it was given up.
+    #[serde(default)]
+    pub retry_at: Option<Timestamp>,
+}
+
+const fn once() -> u32 {
+    1
+}
+
+/// A way back that has failed: not all committed instances of the items in question became active again within the
+/// deadline, or the unit configuration could not be restored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// When it failed last.
+    pub at: Timestamp,
+    /// What went wrong.
+    pub failures: Failures,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it is tried again.
+    pub retry_at: Timestamp,
+    /// What is to be undone.
+    pub undo: Undo,
 }
 
 /// All that the engine keeps, as one record: it is replaced whole, so it is never half.
@@ -123,4 +195,6 @@ pub struct Record {
     pub failure: Option<Failure>,
     /// The gates of the newest update.
     pub gates: Option<Gates>,
+    /// The committed set could not be brought back; kept until it is, or another one is committed.
+    pub rollback: Option<Rollback>,
 }

@@ -1,6 +1,9 @@
-use std::{collections::HashSet, hash::Hash};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+};
 
-use aos_types::ItemId;
+use aos_types::{ItemId, ItemType, SubjectId};
 
 use crate::{Desired, Part, Target, Unreadable};
 
@@ -19,6 +22,7 @@ pub struct Note {
 /// * An element that could not be read stays as it is if it named something, else its whole list does.
 /// * Of two elements with the same name the first counts.
 /// * Instances of an item that is not in the set are left out.
+/// * No instances at all (`num_instances` 0) of a service stays as it is.
 pub fn resolve(desired: Desired, in_force: &Target) -> (Target, Vec<Note>) {
     let mut notes: Vec<Note> = desired
         .unreadable
@@ -80,6 +84,8 @@ pub fn resolve(desired: Desired, in_force: &Target) -> (Target, Vec<Note>) {
         fota_schedule: desired.fota_schedule,
     };
     leave_out_orphans(&mut target, &mut notes);
+    none_of_a_service(&mut target, in_force, &mut notes);
+    unknown_subjects(&target, &mut notes);
     (target, notes)
 }
 
@@ -150,4 +156,59 @@ fn leave_out_orphans(target: &mut Target, notes: &mut Vec<Note>) {
         }
         have
     });
+}
+
+/// No instance is an error for anything but a component, of which it means one on every runtime: it stays as it is.
+fn none_of_a_service(target: &mut Target, in_force: &Target, notes: &mut Vec<Note>) {
+    if target.instances.iter().all(|entry| entry.num_instances > 0) {
+        return;
+    }
+    let kinds: HashMap<ItemId, ItemType> = target
+        .items
+        .iter()
+        .map(|item| (item.id.clone(), item.item_type))
+        .collect();
+    let before: HashMap<_, _> = in_force
+        .instances
+        .iter()
+        .map(|entry| (entry.key(), entry))
+        .collect();
+    target.instances = std::mem::take(&mut target.instances)
+        .into_iter()
+        .filter_map(|entry| {
+            let component = kinds.get(&entry.item) == Some(&ItemType::Component);
+            if entry.num_instances > 0 || component {
+                return Some(entry);
+            }
+            notes.push(Note {
+                part: Part::Instances,
+                text: format!(
+                    "`{}` for `{}` asks for no instances, which only a component may: it stays as it is; \
+                     leave the entry out to stop it",
+                    entry.item, entry.subject
+                ),
+            });
+            before.get(&entry.key()).copied().cloned()
+        })
+        .collect();
+}
+
+/// A subject that is used and not listed counts as a group; one note for each.
+fn unknown_subjects(target: &Target, notes: &mut Vec<Note>) {
+    if target.subjects.is_empty() {
+        return;
+    }
+    let mut known: HashSet<&SubjectId> =
+        target.subjects.iter().map(|subject| &subject.id).collect();
+    for entry in &target.instances {
+        if known.insert(&entry.subject) {
+            notes.push(Note {
+                part: Part::Subjects,
+                text: format!(
+                    "`{}` is used and not among the subjects; it counts as a group",
+                    entry.subject
+                ),
+            });
+        }
+    }
 }

@@ -1,6 +1,8 @@
+use std::{collections::HashSet, fmt};
+
 use aos_types::{AosCode, ErrorInfo, ItemId, ItemState, ItemType};
 
-use crate::{DesiredItem, Direction, Engine, UpdateState};
+use crate::{Cycle, DesiredItem, Direction, Engine, Failure, Rollback, UpdateState};
 
 /// The state of one version of an item, for the unit status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +32,11 @@ impl Engine {
     /// The state of every item version the cloud should know of: the committed ones, those on their way, those that failed.
     pub fn items(&self) -> Vec<ItemStatus> {
         let record = self.record();
-        let is_committed = |item: &DesiredItem| record.committed.item(&item.id) == Some(item);
+        let committed = record.committed.items_by_id();
+        let is_committed = |item: &DesiredItem| {
+            let have = committed.get(&item.id);
+            have.is_some_and(|have| have.same_content(item))
+        };
         let forward = record
             .cycle
             .as_ref()
@@ -42,54 +48,33 @@ impl Engine {
             .map(|item| status(item, ItemState::Installed, None))
             .collect();
         if let Some(cycle) = forward {
-            items.extend(
-                cycle
-                    .target
-                    .items
-                    .iter()
-                    .filter(|item| !is_committed(item))
-                    .map(|item| {
-                        let (state, error) = match (cycle.state, cycle.downloaded.get(&item.id)) {
-                            (UpdateState::Downloading, None) => (ItemState::Downloading, None),
-                            (UpdateState::Downloading, Some(Some(error))) => {
-                                (ItemState::Failed, Some(error.clone()))
-                            }
-                            (UpdateState::Downloading | UpdateState::Pending, _) => {
-                                (ItemState::Pending, None)
-                            }
-                            _ => (ItemState::Installing, None),
-                        };
-                        status(item, state, error)
-                    }),
-            );
+            let coming = cycle.target.items_by_id();
+            let under_way = cycle.asked().items.iter();
+            items.extend(under_way.filter(|item| !is_committed(item)).map(|item| {
+                let comes = coming.get(&item.id);
+                let comes = comes.is_some_and(|comes| comes.same_content(item));
+                let (state, error) = progress(cycle, item, comes);
+                status(item, state, error)
+            }));
         }
-        // What waits at its gate while the other part is being updated.
-        let rest = record.cycle.as_ref().and_then(|cycle| cycle.asked.as_ref());
-        let mut waiting: Vec<ItemStatus> = rest
+        let mut shown: HashSet<(ItemId, String)> = items
             .iter()
-            .flat_map(|rest| &rest.items)
-            .filter(|item| !is_committed(item))
-            .filter(|item| {
-                let on_its_way = forward.and_then(|cycle| cycle.target.item(&item.id));
-                on_its_way != Some(item)
-            })
-            .map(|item| status(item, ItemState::Pending, None))
+            .map(|item| (item.id.clone(), item.version.clone()))
             .collect();
-        items.append(&mut waiting);
+        let mut show = |item: &DesiredItem, state, error| {
+            if !is_committed(item) && shown.insert((item.id.clone(), item.version.clone())) {
+                items.push(status(item, state, error));
+            }
+        };
+        let next = record.cycle.as_ref().and_then(|cycle| cycle.next.as_ref());
+        for item in next.iter().flat_map(|next| &next.items) {
+            show(item, ItemState::Pending, None);
+        }
         if let Some(failure) = &record.failure {
-            let shown = |item: &DesiredItem| {
-                items
-                    .iter()
-                    .any(|have| have.id == item.id && have.version == item.version)
-            };
-            let failed: Vec<ItemStatus> = failure
-                .target
-                .items
-                .iter()
-                .filter(|item| !is_committed(item) && !shown(item))
-                .map(|item| status(item, ItemState::Failed, Some(cause_of(failure, &item.id))))
-                .collect();
-            items.extend(failed);
+            for item in &failure.target.items {
+                let error = cause_of(failure, &item.id);
+                show(item, ItemState::Failed, Some(error));
+            }
         }
         items
     }
@@ -100,6 +85,42 @@ impl Engine {
         let error = failure.failures.unit_config.clone()?;
         let version = failure.target.unit_config.as_ref()?.version.clone();
         Some(UnitConfigStatus { version, error })
+    }
+}
+
+/// An item version on its way; `comes` says that the present cycle brings it.
+fn progress(cycle: &Cycle, item: &DesiredItem, comes: bool) -> (ItemState, Option<ErrorInfo>) {
+    let aside = cycle.aside.as_ref();
+    if let Some(error) = aside.and_then(|aside| aside.failures.items.get(&item.id)) {
+        return (ItemState::Failed, Some(error.clone()));
+    }
+    match (cycle.state, cycle.downloaded.get(&item.id)) {
+        (UpdateState::Downloading, None) => (ItemState::Downloading, None),
+        (UpdateState::Downloading, Some(Some(error))) => (ItemState::Failed, Some(error.clone())),
+        (UpdateState::Downloading | UpdateState::Pending, _) => (ItemState::Pending, None),
+        _ if !comes => (ItemState::Pending, None),
+        _ => (ItemState::Installing, None),
+    }
+}
+
+impl Failure {
+    /// What comes of it: how often it was tried, and when it is tried again.
+    pub fn outlook(&self) -> String {
+        match self.retry_at {
+            Some(at) => format!("attempt {}, tried again at {at}", self.attempts),
+            None => format!("attempt {}", self.attempts),
+        }
+    }
+}
+
+impl fmt::Display for Rollback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = self.failures.summary().unwrap_or_default();
+        write!(
+            f,
+            "the committed set could not be brought back: {why} (attempt {}, tried again at {})",
+            self.attempts, self.retry_at
+        )
     }
 }
 
@@ -114,7 +135,7 @@ fn status(item: &DesiredItem, state: ItemState, error: Option<ErrorInfo>) -> Ite
 }
 
 /// The item's own error, else that of one of its instances, else what made the update fail.
-fn cause_of(failure: &crate::Failure, id: &ItemId) -> ErrorInfo {
+fn cause_of(failure: &Failure, id: &ItemId) -> ErrorInfo {
     let own = failure.failures.items.get(id).cloned();
     let of_instance = || {
         failure
@@ -127,7 +148,7 @@ fn cause_of(failure: &crate::Failure, id: &ItemId) -> ErrorInfo {
                 ..error.clone()
             })
     };
-    own.or_else(of_instance).unwrap_or_else(|| {
+    let cause = own.or_else(of_instance).unwrap_or_else(|| {
         let why = failure.failures.summary().unwrap_or_default();
         ErrorInfo::new(
             AosCode::Canceled,
@@ -136,5 +157,9 @@ fn cause_of(failure: &crate::Failure, id: &ItemId) -> ErrorInfo {
                 failure.state
             ),
         )
-    })
+    });
+    ErrorInfo {
+        message: format!("{cause} ({})", failure.outlook()),
+        ..cause
+    }
 }

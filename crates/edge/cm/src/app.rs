@@ -3,8 +3,9 @@ use std::{sync::Arc, time::Duration};
 use aos_cloud_protocol::{AlertEvent, Body, Caps};
 use aos_session::{Config as SessionConfig, Handled, Keep, Priority};
 use aos_store::{Records, Store};
+use aos_time::{Chance, SystemChance};
 use aos_types::{NodeId, SystemId};
-use aos_update::{Config as UpdateConfig, Deadlines, UpdateState};
+use aos_update::{Config as UpdateConfig, Deadlines, Retry, UpdateState};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
@@ -233,6 +234,7 @@ async fn plain(task: impl Future<Output = ()>) -> Result<(), Error> {
 
 fn update_config(options: &Options, zone: &ZoneSource) -> UpdateConfig {
     let default = UpdateConfig::default();
+    let mut chance = SystemChance;
     UpdateConfig {
         deadlines: Deadlines {
             waiting_active: Duration::from_secs(options.wait_active_secs),
@@ -242,6 +244,12 @@ fn update_config(options: &Options, zone: &ZoneSource) -> UpdateConfig {
             ..default.deadlines
         },
         gates: gates::policy(&options.gates, zone),
+        retry: Retry {
+            first: Duration::from_secs(options.update_retry_secs),
+            most: Duration::from_secs(options.update_retry_most_secs),
+            attempts: options.update_attempts,
+        },
+        seed: chance.below(u64::MAX),
         ..default
     }
 }

@@ -48,6 +48,15 @@ pub struct Options {
     /// How long all changed instances may take to become active, in seconds.
     #[serde(default = "wait_active_secs")]
     pub wait_active_secs: u64,
+    /// The pause before a failed update is tried again, in seconds; it doubles with each attempt.
+    #[serde(default = "update_retry_secs")]
+    pub update_retry_secs: u64,
+    /// The longest such pause, in seconds.
+    #[serde(default = "update_retry_most_secs")]
+    pub update_retry_most_secs: u64,
+    /// How often a failed update may touch what runs before it is given up.
+    #[serde(default = "update_attempts")]
+    pub update_attempts: u32,
     /// How long a Node may take to carry out its list, in seconds.
     #[serde(default = "launch_secs")]
     pub launch_secs: u64,
@@ -148,6 +157,18 @@ const fn node_lost_secs() -> u64 {
 
 const fn wait_active_secs() -> u64 {
     600
+}
+
+const fn update_retry_secs() -> u64 {
+    60
+}
+
+const fn update_retry_most_secs() -> u64 {
+    3600
+}
+
+const fn update_attempts() -> u32 {
+    10
 }
 
 const fn launch_secs() -> u64 {

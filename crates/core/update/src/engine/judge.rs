@@ -1,37 +1,119 @@
+use std::collections::{BTreeSet, HashMap};
+
 use aos_time::Timestamp;
-use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, ItemId, SubjectId};
 
-use super::{Engine, Step};
-use crate::{Direction, Failures, UpdateState};
+use super::{Engine, Step, failing::by_item};
+use crate::{DesiredItem, Direction, Failures, InstanceView, Target, UpdateState, WantedInstance};
 
-impl Engine {
-    /// Whether these failures end the update. Trouble with what the update does not change, or with a Node that none of
-    /// its changes needs, does not.
-    pub(super) fn decides(&self, step: Step, failures: &Failures) -> bool {
-        let nodes_decide = step == Step::NodeStates;
-        let relevant = !failures.items.is_empty()
-            || failures.unit_config.is_some()
-            || failures.step.is_some()
-            || (nodes_decide && !failures.nodes.is_empty())
-            || failures.instances.keys().any(|ident| self.changes(ident));
-        self.config
-            .policy
-            .ends_update(self.state(), failures, relevant)
+/// What a set has, for many questions at a time.
+struct Index<'a> {
+    items: HashMap<&'a ItemId, &'a DesiredItem>,
+    entries: HashMap<(&'a ItemId, &'a SubjectId), u64>,
+}
+
+impl<'a> Index<'a> {
+    fn of(set: &'a Target) -> Self {
+        let entries = set.instances.iter();
+        Self {
+            items: set.items_by_id(),
+            entries: entries
+                .map(|entry| (entry.key(), entry.num_instances))
+                .collect(),
+        }
     }
 
-    /// Whether the present cycle brings this instance, or another version of it.
-    pub(super) fn changes(&self, ident: &InstanceIdent) -> bool {
+    fn has(&self, ident: &InstanceIdent) -> bool {
+        let count = self.entries.get(&(&ident.item, &ident.subject));
+        count.is_some_and(|count| ident.index < *count || *count == 0)
+    }
+
+    /// Whether `target` brings this instance, or another version of it.
+    fn is_changed_by(&self, target: &Self, ident: &InstanceIdent) -> bool {
+        let (before, after) = (self.items.get(&ident.item), target.items.get(&ident.item));
+        let same = before
+            .zip(after)
+            .is_some_and(|(one, other)| one.same_content(other));
+        !(same && self.has(ident))
+    }
+}
+
+/// How the instances in question stand.
+#[derive(Default)]
+struct Standing {
+    failures: Failures,
+    waiting: bool,
+}
+
+/// Whether it went well.
+impl Engine {
+    /// Whether these failures end the update. Trouble with what the update does not change, or with a Node that none of
+    /// its changes needs, does not; nor does that of an independent item, which is set aside here.
+    pub(super) fn ends(&mut self, now: Timestamp, step: Step, failures: &Failures) -> bool {
+        let Some(cycle) = &self.record.cycle else {
+            return false;
+        };
+        let (before, target) = (Index::of(&self.record.committed), Index::of(&cycle.target));
+        let changed = |ident: &&InstanceIdent| before.is_changed_by(&target, ident);
+        let config_changes = cycle.target.unit_config != self.record.committed.unit_config;
+        let nodes_decide = match step {
+            Step::NodeStates => true,
+            Step::UnitConfig => config_changes,
+            _ => false,
+        };
+        let of_all = failures.unit_config.is_some()
+            || failures.step.is_some()
+            || (nodes_decide && !failures.nodes.is_empty());
+        let instances = failures.instances.keys().filter(changed);
+        let decisive: BTreeSet<ItemId> = instances
+            .map(|ident| ident.item.clone())
+            .chain(failures.items.keys().cloned())
+            .collect();
+        let relevant = of_all || !decisive.is_empty();
+        if !self
+            .config
+            .policy
+            .ends_update(cycle.state, failures, relevant)
+        {
+            return false;
+        }
+        if of_all || !self.may_fail_alone(&decisive) {
+            return true;
+        }
+        let errors = by_item(failures);
+        let of_items = Failures {
+            items: errors
+                .into_iter()
+                .filter(|(id, _)| decisive.contains(id))
+                .collect(),
+            instances: failures
+                .instances
+                .iter()
+                .filter(|(ident, _)| decisive.contains(&ident.item))
+                .map(|(ident, error)| (ident.clone(), error.clone()))
+                .collect(),
+            ..Failures::default()
+        };
+        self.set_aside(now, step, of_items);
+        false
+    }
+
+    /// Whether an update is left without these items, and they may fail alone.
+    fn may_fail_alone(&self, items: &BTreeSet<ItemId>) -> bool {
         let committed = &self.record.committed;
-        let target = self.record.cycle.as_ref().map(|cycle| &cycle.target);
-        let before = committed.item(&ident.item);
-        let same_item =
-            before.is_some() && before == target.and_then(|target| target.item(&ident.item));
-        let was_there = committed.instances.iter().any(|entry| {
-            entry.item == ident.item
-                && entry.subject == ident.subject
-                && (ident.index < entry.num_instances || entry.num_instances == 0)
-        });
-        !(same_item && was_there)
+        let Some(cycle) = &self.record.cycle else {
+            return false;
+        };
+        let independent = |id: &ItemId| {
+            let item = cycle.target.item(id).or_else(|| committed.item(id));
+            item.is_some_and(|item| item.independent)
+        };
+        !items.is_empty()
+            && items.iter().all(independent)
+            && !cycle
+                .target
+                .without(items, committed)
+                .asks_the_same(committed)
     }
 
     /// In WaitingActive: whether it is over, one way or the other.
@@ -42,45 +124,106 @@ impl Engine {
         if cycle.state != UpdateState::WaitingActive {
             return;
         }
-        let forward = cycle.direction == Direction::Forward;
         let over = cycle.deadline.is_some_and(|at| now >= at);
-        let mut failures = Failures::default();
-        let mut waiting = false;
-        for wanted in cycle.target.wanted_instances() {
-            if forward && !self.changes(&wanted.ident) {
-                continue;
+        if cycle.direction == Direction::Back {
+            let items = cycle.undo.as_ref().map(|undo| &undo.items);
+            let standing = self.look(&cycle.target, over, |ident| {
+                items.is_some_and(|items| items.contains(&ident.item))
+            });
+            if !standing.failures.is_empty() || !standing.waiting {
+                self.back_ended(now, standing.failures);
             }
-            let view = self
-                .instances
-                .get(&wanted.ident)
-                .filter(|view| view.version == wanted.version);
-            if view.is_some_and(|view| self.config.policy.is_up(view)) {
-                continue;
+            return;
+        }
+        let (before, target) = (Index::of(&self.record.committed), Index::of(&cycle.target));
+        let standing = self.look(&cycle.target, over, |ident| {
+            before.is_changed_by(&target, ident)
+        });
+        let failed: BTreeSet<ItemId> = by_item(&standing.failures).into_keys().collect();
+        if failed.is_empty() {
+            if !standing.waiting {
+                self.enter(now, UpdateState::Finalizing);
             }
-            match view.map(|view| view.state) {
-                Some(InstanceState::Failed) => {
-                    let error = view.and_then(|view| view.error.clone());
-                    let error = error.unwrap_or_else(|| {
-                        ErrorInfo::new(AosCode::Failed, "the instance failed without saying why")
-                    });
-                    failures.instances.insert(wanted.ident, error);
-                }
-                Some(_) | None if over => {
-                    let error = ErrorInfo::new(
-                        AosCode::Timeout,
-                        "did not become active in time; look at its log and its Node",
-                    );
-                    failures.instances.insert(wanted.ident, error);
-                }
-                Some(_) | None => waiting = true,
+        } else if !self.may_fail_alone(&failed) {
+            self.fail(now, standing.failures);
+        } else if !standing.waiting {
+            // The others are up: those that failed alone go back by themselves.
+            let mut failures = standing.failures;
+            failures.items = by_item(&failures);
+            self.set_aside(now, Step::Launch, failures);
+        }
+    }
+
+    /// How the instances of `target` that `counts` names stand. `over`: what is not up by now has failed.
+    fn look(
+        &self,
+        target: &Target,
+        over: bool,
+        counts: impl Fn(&InstanceIdent) -> bool,
+    ) -> Standing {
+        let mut standing = Standing::default();
+        for wanted in target
+            .wanted_instances()
+            .filter(|wanted| counts(&wanted.ident))
+        {
+            let view = self.instances.get(&wanted.ident);
+            self.one(&mut standing, wanted, view, over);
+        }
+        for (entry, item) in target.wanted_everywhere() {
+            let of_entry = |ident: &&InstanceIdent| {
+                (&ident.item, &ident.subject) == entry.key() && !ident.preinstalled
+            };
+            let placed: Vec<&InstanceIdent> = self.instances.keys().filter(of_entry).collect();
+            // None at all: the Nodes have not said yet.
+            let first = InstanceIdent {
+                item: entry.item.clone(),
+                subject: entry.subject.clone(),
+                index: 0,
+                item_type: item.item_type,
+                preinstalled: false,
+            };
+            let idents = if placed.is_empty() {
+                vec![&first]
+            } else {
+                placed
+            };
+            for ident in idents.into_iter().filter(|ident| counts(ident)) {
+                let wanted = WantedInstance {
+                    ident: ident.clone(),
+                    version: item.version.clone(),
+                };
+                let view = self.instances.get(ident);
+                self.one(&mut standing, wanted, view, over);
             }
         }
-        if forward && !failures.instances.is_empty() {
-            self.fail(now, failures);
-        } else if !waiting && forward {
-            self.enter(now, UpdateState::Finalizing);
-        } else if !waiting {
-            self.end(now);
+        standing
+    }
+
+    fn one(
+        &self,
+        standing: &mut Standing,
+        wanted: WantedInstance,
+        view: Option<&InstanceView>,
+        over: bool,
+    ) {
+        let policy = self.config.policy;
+        let view = view.filter(|view| view.version == wanted.version);
+        if view.is_some_and(|view| policy.is_up(view)) {
+            return;
         }
+        let own = || view.and_then(|view| view.error.clone());
+        let error = if view.is_some_and(|view| policy.is_lost(view)) {
+            own().unwrap_or_else(|| {
+                ErrorInfo::new(AosCode::Failed, "the instance failed without saying why")
+            })
+        } else if over {
+            let why = own().map_or(String::new(), |error| format!(" (last error: {error})"));
+            let text = format!("did not become active in time{why}; look at its log and its Node");
+            ErrorInfo::new(AosCode::Timeout, text)
+        } else {
+            standing.waiting = true;
+            return;
+        };
+        standing.failures.instances.insert(wanted.ident, error);
     }
 }

@@ -168,8 +168,14 @@ impl Engine {
             self.go(now, &open);
         } else if self.waiting.held.values().all(|held| held.expired) {
             self.expire(now);
-        } else if self.record.cycle.as_ref().is_some_and(|it| it.touched) {
-            self.put_off(now);
+        } else if self
+            .record
+            .cycle
+            .as_ref()
+            .is_some_and(|it| it.undo.is_some())
+        {
+            // An older update has touched the Nodes already: what waits, waits on the committed set.
+            self.undo_first(now);
         }
     }
 
@@ -254,24 +260,6 @@ impl Engine {
         }
         self.cancel();
         self.give_up(now, failures, true);
-    }
-
-    /// An older update has touched the Nodes already: they go back to the committed set first, so that they wait whole.
-    fn put_off(&mut self, now: Timestamp) {
-        self.cancel();
-        let back = self.config.policy.way_back(&self.record);
-        let whole = self.record.cycle.take().map(|cycle| cycle.target);
-        self.record.cycle = Some(Cycle {
-            target: back,
-            direction: Direction::Back,
-            state: UpdateState::Installing,
-            deadline: None,
-            touched: true,
-            downloaded: BTreeMap::new(),
-            next: None,
-            asked: whole,
-        });
-        self.enter(now, UpdateState::Installing);
     }
 
     /// Why the Unit is not ready, and whether it has been waited for long enough; `None` without a condition.
@@ -404,24 +392,6 @@ impl Engine {
         unchanged
     }
 
-    /// The update under way is asked for again, perhaps at another time.
-    pub(super) fn reschedule(&mut self, now: Timestamp, target: Target) {
-        let Some(cycle) = &mut self.record.cycle else {
-            return;
-        };
-        let whole = cycle.asked.as_mut().unwrap_or(&mut cycle.target);
-        let same = whole.sota_schedule == target.sota_schedule
-            && whole.fota_schedule == target.fota_schedule;
-        if same {
-            return;
-        }
-        whole.sota_schedule = target.sota_schedule;
-        whole.fota_schedule = target.fota_schedule;
-        self.persist();
-        self.report(Report::Changed);
-        self.look_again(now);
-    }
-
     /// Does what somebody on the Unit wants, then [`Engine::poll`] until it is empty.
     pub fn order(&mut self, now: Timestamp, order: Order) -> Result<(), Refused> {
         match order {
@@ -454,7 +424,7 @@ impl Engine {
                 let mut gates = Gates::new(self.record.generation + 1, now);
                 gates.of_mut(part).triggered = true;
                 self.record.gates = Some(gates);
-                self.start(now, target, false);
+                self.start(now, target, None, None);
                 return Ok(());
             }
         }

@@ -1,37 +1,45 @@
 use aos_time::Timestamp;
 
 use super::{Engine, Step};
-use crate::{Direction, Effect, EffectId, Failures, Report, UpdateState};
+use crate::{DesiredNodeState, Direction, Effect, EffectId, Failures, Report, UpdateState};
 
+/// What a stage begins with, and where it leads.
 impl Engine {
     pub(super) fn enter(&mut self, now: Timestamp, state: UpdateState) {
-        let limits = &self.config.deadlines;
-        let limit = match state {
-            UpdateState::Downloading => Some(limits.downloading),
-            UpdateState::Installing => Some(limits.installing),
-            UpdateState::Launching => Some(limits.launching),
-            UpdateState::WaitingActive => Some(limits.waiting_active),
-            // A gate may take as long as it likes; a commit is repeated until it succeeds.
-            UpdateState::None | UpdateState::Pending | UpdateState::Finalizing => None,
-        };
+        let limit = self.limit(state);
+        let committed = &self.record.committed;
         let Some(cycle) = &mut self.record.cycle else {
             return;
         };
         cycle.state = state;
         cycle.deadline = limit.map(|limit| now + limit);
+        let forward = cycle.direction == Direction::Forward;
         match state {
-            UpdateState::Installing => cycle.touched = true,
-            UpdateState::Launching => {
-                self.record.launched = match cycle.direction {
-                    Direction::Forward => Some(cycle.target.clone()),
-                    Direction::Back => None,
-                };
+            UpdateState::Downloading => {
+                let by = cycle.undo.as_ref().and_then(|undo| undo.by);
+                cycle.deadline = cycle.deadline.into_iter().chain(by).min();
             }
+            UpdateState::Installing if forward => {
+                let undo = cycle.undo.get_or_insert_default();
+                let unnamed = cycle.target.nodes.iter().filter(|node| {
+                    node.state == DesiredNodeState::Paused
+                        && !committed.nodes.iter().any(|old| old.node == node.node)
+                });
+                undo.paused.extend(unnamed.map(|node| node.node.clone()));
+            }
+            UpdateState::Launching if forward => {
+                let undo = cycle.undo.get_or_insert_default();
+                undo.items.extend(cycle.target.changed_items(committed));
+                undo.by = None;
+                self.record.launched = Some(cycle.target.clone());
+            }
+            UpdateState::Launching => self.record.launched = None,
             // The decision is this record; what follows tidies up and cannot fail the update any more.
             UpdateState::Finalizing => {
                 self.record.committed = cycle.target.clone();
                 self.record.launched = None;
-                self.record.failure = None;
+                self.record.rollback = None;
+                self.settle_failure(now);
             }
             _ => {}
         }
@@ -126,24 +134,91 @@ impl Engine {
             } else {
                 self.retry_commit_at = Some(now + self.config.commit_retry);
             }
-            return;
-        }
-        if step == Step::Launch && cycle.next.is_some() {
+        } else if cycle.direction == Direction::Back {
+            self.done_back(now, step, failures);
+        } else if step == Step::Launch && cycle.next.is_some() {
             self.start_next(now);
-            return;
-        }
-        // On the way back there is nothing better to go to: each step is tried, and the next one follows.
-        if cycle.direction == Direction::Forward && self.decides(step, &failures) {
+        } else if self.ends(now, step, &failures) {
             self.fail(now, failures);
-            return;
+        } else {
+            self.proceed(now, step);
         }
+    }
+
+    /// On the way back there is nothing better to go to: each step is tried, what went wrong is kept, and the next follows.
+    fn done_back(&mut self, now: Timestamp, step: Step, failures: Failures) {
+        if let Some(cycle) = &mut self.record.cycle {
+            cycle.trouble.merge(failures);
+            cycle.trouble = std::mem::take(&mut cycle.trouble).bounded();
+        }
+        self.proceed(now, step);
+    }
+
+    fn proceed(&mut self, now: Timestamp, step: Step) {
         match step {
             Step::Download => self.enter(now, UpdateState::Pending),
             Step::NodeStates => self.install_from(now, Step::UnitConfig),
             Step::UnitConfig => self.install_from(now, Step::Images),
             Step::Images => self.enter(now, UpdateState::Launching),
-            Step::Launch => self.enter(now, UpdateState::WaitingActive),
+            Step::Launch => self.launched(now),
             Step::Readiness | Step::Commit => {}
         }
+    }
+
+    /// The Nodes have been given their lists, or had the time for it.
+    pub(super) fn launched(&mut self, now: Timestamp) {
+        if let Some(cycle) = &mut self.record.cycle
+            && cycle.direction == Direction::Back
+            && let Some(next) = cycle.next.take()
+        {
+            // They have what is committed: nothing is left to be undone.
+            self.go_to(now, next, None);
+            return;
+        }
+        self.enter(now, UpdateState::WaitingActive);
+    }
+
+    fn committed(&mut self, now: Timestamp) {
+        let Some(cycle) = self.record.cycle.take() else {
+            return;
+        };
+        self.awaited = None;
+        let rest = cycle.asked.filter(|asked| {
+            let aside = cycle
+                .aside
+                .iter()
+                .flat_map(|aside| aside.failures.items.keys());
+            let aside = aside.cloned().collect();
+            let committed = &self.record.committed;
+            !asked.without(&aside, committed).asks_the_same(committed)
+        });
+        // What was asked for last comes next: something newer, or the rest of this.
+        if cycle.next.is_some() || rest.is_some() {
+            self.report(Report::Full);
+        }
+        match (cycle.next, rest) {
+            (Some(next), _) => self.go_to(now, next, None),
+            (None, Some(rest)) => self.start(now, rest, None, cycle.aside),
+            (None, None) => self.end(),
+        }
+    }
+
+    /// A step that cannot be broken off has ended: what was asked for meanwhile follows.
+    pub(super) fn start_next(&mut self, now: Timestamp) {
+        if let Some(cycle) = self.record.cycle.take()
+            && let Some(next) = cycle.next
+        {
+            self.go_to(now, next, cycle.undo);
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        self.record.cycle = None;
+        self.awaited = None;
+        if self.record.failure.is_none() {
+            self.record.gates = None;
+        }
+        self.persist();
+        self.report(Report::Full);
     }
 }

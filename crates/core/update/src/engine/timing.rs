@@ -4,28 +4,58 @@ use aos_types::{AosCode, ErrorInfo};
 use super::{Engine, Step};
 use crate::{Direction, Effect, Failures, Output, UpdateState};
 
+/// What time alone brings.
 impl Engine {
+    /// The longest a stage may take; a gate has a time of its own, and a commit is repeated until it succeeds.
+    pub(super) fn limit(&self, state: UpdateState) -> Option<std::time::Duration> {
+        let limits = &self.config.deadlines;
+        match state {
+            UpdateState::Downloading => Some(limits.downloading),
+            UpdateState::Installing => Some(limits.installing),
+            UpdateState::Launching => Some(limits.launching),
+            UpdateState::WaitingActive => Some(limits.waiting_active),
+            UpdateState::None | UpdateState::Pending | UpdateState::Finalizing => None,
+        }
+    }
+
     pub(super) fn time_passed(&mut self, now: Timestamp) {
         if self.retry_commit_at.is_some_and(|at| at <= now) {
             self.retry_commit_at = None;
             self.act(now);
             return;
         }
-        let Some(cycle) = &self.record.cycle else {
+        if self.due_back().is_some_and(|at| at <= now) {
+            self.retry_back(now);
             return;
-        };
-        if cycle.state == UpdateState::Pending {
+        }
+        if self.due_again().is_some_and(|at| at <= now) {
+            self.retry(now);
+            return;
+        }
+        if self.state() == UpdateState::Pending {
             self.ask_gates(now);
             return;
         }
+        let Some(cycle) = &self.record.cycle else {
+            return;
+        };
         if cycle.deadline.is_none_or(|at| at > now) {
             return;
         }
-        let (state, direction) = (cycle.state, cycle.direction);
-        match (state, direction) {
+        let undo_by = cycle.undo.as_ref().and_then(|undo| undo.by);
+        match (cycle.state, cycle.direction) {
             (UpdateState::WaitingActive, _) => self.judge(now),
             (UpdateState::None | UpdateState::Pending | UpdateState::Finalizing, _) => {}
-            (_, Direction::Forward) => {
+            (UpdateState::Downloading, Direction::Forward)
+                if undo_by.is_some_and(|at| at <= now) =>
+            {
+                self.undo_first(now);
+            }
+            (UpdateState::Launching, Direction::Forward) if cycle.next.is_some() => {
+                self.awaited = None;
+                self.start_next(now);
+            }
+            (state, Direction::Forward) => {
                 self.cancel();
                 let error = ErrorInfo::new(
                     AosCode::Timeout,
@@ -35,7 +65,7 @@ impl Engine {
             }
             (UpdateState::Launching, Direction::Back) => {
                 self.awaited = None;
-                self.enter(now, UpdateState::WaitingActive);
+                self.launched(now);
             }
             (_, Direction::Back) => {
                 self.cancel();
@@ -54,12 +84,58 @@ impl Engine {
         }
     }
 
+    /// When the failed way back is tried again, if nothing is under way that touches the Nodes.
+    fn due_back(&self) -> Option<Timestamp> {
+        let rollback = self.record.rollback.as_ref()?;
+        let cycle = self.record.cycle.as_ref();
+        let free =
+            cycle.is_none_or(|cycle| cycle.state == UpdateState::Pending && cycle.undo.is_none());
+        free.then_some(rollback.retry_at)
+    }
+
+    /// When the failed update is tried again.
+    fn due_again(&self) -> Option<Timestamp> {
+        let free = self.record.cycle.is_none();
+        let failure = self.record.failure.as_ref().filter(|_| free)?;
+        failure.retry_at
+    }
+
+    /// A clock that was put back must not make anything wait longer than it may.
+    fn follow_clock(&mut self, now: Timestamp) {
+        let state = self.state();
+        let limit = self.limit(state);
+        let record = &mut self.record;
+        if let Some(cycle) = &mut record.cycle
+            && let (Some(deadline), Some(limit)) = (&mut cycle.deadline, limit)
+        {
+            *deadline = (*deadline).min(now + limit);
+        }
+        if let Some(failure) = &mut record.failure
+            && let Some(at) = &mut failure.retry_at
+        {
+            *at = (*at).min(now + self.config.retry.most);
+        }
+        if let Some(rollback) = &mut record.rollback {
+            let most = now + self.config.rollback_retry.most;
+            rollback.retry_at = rollback.retry_at.min(most);
+        }
+        if let Some(at) = &mut self.retry_commit_at {
+            *at = (*at).min(now + self.config.commit_retry);
+        }
+    }
+
     pub(super) fn watch_time(&mut self, now: Timestamp) {
+        self.follow_clock(now);
         let deadline = self.record.cycle.as_ref().and_then(|cycle| cycle.deadline);
-        let gates = (self.state() == UpdateState::Pending)
-            .then(|| self.gates_wake())
-            .flatten();
-        let times = [deadline, self.retry_commit_at, gates];
+        let pending = self.state() == UpdateState::Pending;
+        let gates = pending.then(|| self.gates_wake()).flatten();
+        let times = [
+            deadline,
+            self.retry_commit_at,
+            gates,
+            self.due_back(),
+            self.due_again(),
+        ];
         let wake = times.into_iter().flatten().min();
         if wake != self.wake {
             self.wake = wake;

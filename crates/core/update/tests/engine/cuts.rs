@@ -8,32 +8,48 @@ use aos_time::Timestamp;
 use aos_types::InstanceState;
 use aos_update::{
     Config, DesiredItem, Effect, EffectId, Engine, Failures, Input, Output, Record, Target,
-    UpdateState,
 };
 use proptest::prelude::*;
 
 use crate::given::*;
 
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Outcome {
+    Well,
+    /// The step itself fails.
+    Badly,
+    /// Only what belongs to service b fails.
+    WithoutB,
+}
+
 #[derive(Debug, Clone)]
 enum Event {
-    /// Service a in this version, b if the number says so.
+    /// Service a in this version; b, free to fail alone, if the number says so.
     Desire(u8, u8),
-    /// The oldest effect in hand ends well, or not.
-    End(bool),
-    /// The Nodes say how the instances are; the flag makes one of them fail.
-    Look(bool),
+    /// The oldest effect in hand ends.
+    End(Outcome),
+    /// The Nodes say how the instances are; the number makes the one of that place fail, the flag for good.
+    Look(Option<(usize, bool)>),
     /// The power goes after so many outputs of the next input.
     Cut(usize),
+    /// The clock goes on, or is put back.
     Pass(i64),
 }
 
 fn event() -> impl Strategy<Value = Event> {
+    let outcome = prop_oneof![
+        8 => Just(Outcome::Well),
+        1 => Just(Outcome::Badly),
+        1 => Just(Outcome::WithoutB),
+    ];
+    let failing = prop::option::weighted(0.25, (0..3usize, any::<bool>()));
     prop_oneof![
         2 => (1..5u8, 0..3u8).prop_map(|(a, b)| Event::Desire(a, b)),
-        8 => prop::bool::weighted(0.85).prop_map(Event::End),
-        4 => prop::bool::weighted(0.2).prop_map(Event::Look),
+        8 => outcome.prop_map(Event::End),
+        4 => failing.prop_map(Event::Look),
         3 => (0..5usize).prop_map(Event::Cut),
         1 => (1..4000i64).prop_map(Event::Pass),
+        1 => (-100_000..100_000i64).prop_map(Event::Pass),
     ]
 }
 
@@ -47,6 +63,10 @@ struct Unit {
     running: Target,
     /// Outputs until the power goes.
     power: usize,
+    /// How often it went.
+    cuts: usize,
+    /// When the engine wants to be woken.
+    wake: Option<Timestamp>,
     last: Option<aos_update::Desired>,
 }
 
@@ -64,6 +84,8 @@ impl Unit {
             images: BTreeSet::new(),
             running: Target::default(),
             power: usize::MAX,
+            cuts: 0,
+            wake: None,
             last: None,
         }
     }
@@ -77,7 +99,9 @@ impl Unit {
         loop {
             if self.power == 0 {
                 self.power = usize::MAX;
+                self.cuts += 1;
                 self.in_hand.clear();
+                self.wake = None;
                 let record = self.disk.clone();
                 let now = Timestamp::from_secs(self.now);
                 self.engine = Engine::restore(Config::default(), record, now);
@@ -98,31 +122,46 @@ impl Unit {
                             key(item)
                         );
                     }
+                    assert!(
+                        record.launched.is_none() || record.cycle.is_some(),
+                        "a half-done set, and nothing leads out of it"
+                    );
                     self.disk = Some(*record);
                 }
                 Output::Do(_, Effect::Cancel { effect }) => {
                     self.in_hand.retain(|(id, _)| *id != effect);
                 }
                 Output::Do(id, effect) => self.in_hand.push((id, effect)),
+                Output::WakeAt(at) => self.wake = Some(at),
                 _ => {}
             }
         }
     }
 
-    fn end(&mut self, well: bool) {
+    fn end(&mut self, outcome: Outcome) {
         if self.in_hand.is_empty() {
             return;
         }
+        let well = outcome == Outcome::Well;
         let (effect, what) = self.in_hand.remove(0);
-        let mut failures = if well {
-            Failures::default()
-        } else {
-            Failures::of_step(error("trouble"))
+        let mut failures = match outcome {
+            Outcome::Well => Failures::default(),
+            Outcome::Badly => Failures::of_step(error("trouble")),
+            Outcome::WithoutB => Failures {
+                instances: [(ident("b", 0), error("b does not start"))].into(),
+                ..Failures::default()
+            },
         };
         match &what {
             Effect::Download { items, .. } => {
+                failures = Failures::default();
                 for item in items {
-                    if well {
+                    let fails = match outcome {
+                        Outcome::Well => false,
+                        Outcome::Badly => true,
+                        Outcome::WithoutB => item.id == item_id("b"),
+                    };
+                    if !fails {
                         self.images.insert(key(item));
                     } else if !self.images.contains(&key(item)) {
                         failures.items.insert(item.id.clone(), error("not found"));
@@ -136,7 +175,7 @@ impl Unit {
             Effect::Launch { target } => {
                 self.all_verified(target);
                 self.running = target.clone();
-                self.look(false);
+                self.look(None);
             }
             Effect::Commit { target } if well => {
                 let keep: BTreeSet<String> = target.items.iter().map(key).collect();
@@ -157,15 +196,18 @@ impl Unit {
         }
     }
 
-    fn look(&mut self, fails: bool) {
+    fn look(&mut self, fails: Option<(usize, bool)>) {
         let mut view = all_active(&self.engine);
         view.retain(|ident, view| {
             self.running
                 .wanted_instances()
                 .any(|wanted| wanted.ident == *ident && wanted.version == view.version)
         });
-        if fails && let Some(view) = view.values_mut().next() {
+        if let Some((place, for_good)) = fails
+            && let Some(view) = view.values_mut().nth(place)
+        {
             view.state = InstanceState::Failed;
+            view.recovers = !for_good;
         }
         self.input(Input::Instances(view));
     }
@@ -178,9 +220,9 @@ impl Unit {
                 if b != "0" {
                     services.push(("b", b.as_str(), 2));
                 }
-                self.desire(desired("1.0.0", &services));
+                self.desire(independent(desired("1.0.0", &services), "b"));
             }
-            Event::End(well) => self.end(well),
+            Event::End(outcome) => self.end(outcome),
             Event::Look(fails) => self.look(fails),
             Event::Cut(outputs) => self.power = outputs,
             Event::Pass(secs) => {
@@ -207,24 +249,36 @@ impl Unit {
                 .collect(),
         };
         self.last = Some(wish.clone());
+        let cuts = self.cuts;
         self.input(Input::Desired {
-            desired: wish,
+            desired: wish.clone(),
             actual,
         });
+        // It was not acknowledged: the cloud says it again.
+        if self.cuts > cuts {
+            self.desire(wish);
+        }
     }
 
+    /// No more trouble: time goes on until nothing is left to be done or tried again.
     fn settle(&mut self) {
         for _ in 0..1000 {
+            let record = self.engine.record();
+            let failure = record.failure.as_ref();
+            let rests = record.cycle.is_none()
+                && record.rollback.is_none()
+                && failure.is_none_or(|failure| failure.retry_at.is_none());
             // A launch that was not answered in time is still carried out.
-            if self.engine.state() == UpdateState::None && self.in_hand.is_empty() {
+            if rests && self.in_hand.is_empty() {
                 return;
             }
             if self.in_hand.is_empty() {
-                self.look(false);
-                self.now += 10;
+                self.look(None);
+                let wake = self.wake.map_or(0, Timestamp::as_secs);
+                self.now = wake.clamp(self.now + 10, self.now + 24 * 3600) + 1;
                 self.input(Input::Wake);
             } else {
-                self.end(true);
+                self.end(Outcome::Well);
             }
         }
         panic!("stuck in {:?}", self.engine.record());
@@ -232,11 +286,11 @@ impl Unit {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
     fn power_cuts_never_lose_the_committed_set_and_the_unit_converges(
-        events in prop::collection::vec(event(), 0..80)
+        events in prop::collection::vec(event(), 0..120)
     ) {
         let mut unit = Unit::new();
         for event in &events {
@@ -247,14 +301,19 @@ proptest! {
         // The set in force is whole, and it is what runs (once something was launched).
         let record = unit.engine.record();
         prop_assert!(record.launched.is_none());
-        prop_assert_eq!(&unit.running.items, &record.committed.items);
-        // The cloud says it once more: without trouble the Unit gets there.
-        if let Some(wish) = unit.last.clone() {
+        prop_assert!(unit.running.asks_the_same(&record.committed) || unit.running == Target::default());
+        let Some(wish) = unit.last.clone() else { return Ok(()) };
+        // The cloud need not say it again, unless it was given up.
+        if let Some(failure) = &record.failure {
+            prop_assert!(failure.attempts >= Config::default().retry.attempts, "{failure:?}");
+            unit.now += 2 * 3600;
             unit.desire(wish.clone());
             unit.settle();
-            prop_assert_eq!(Some(&unit.engine.record().committed.items), wish.items.as_ref());
-            prop_assert_eq!(&unit.running.items, &unit.engine.record().committed.items);
-            prop_assert!(unit.engine.record().failure.is_none());
         }
+        let record = unit.engine.record();
+        prop_assert!(record.failure.is_none(), "{:?}", record.failure);
+        let ids = |items: &[DesiredItem]| items.iter().map(key).collect::<BTreeSet<_>>();
+        prop_assert_eq!(ids(&record.committed.items), ids(&wish.items.unwrap()));
+        prop_assert_eq!(ids(&unit.running.items), ids(&record.committed.items));
     }
 }

@@ -35,6 +35,7 @@ pub(crate) fn item(name: &str, version: &str) -> DesiredItem {
         version: version.into(),
         index_digest: Digest::from_bytes(bytes),
         owner: OwnerId::new("owner").unwrap(),
+        independent: false,
     }
 }
 
@@ -53,6 +54,14 @@ pub(crate) fn node(state: DesiredNodeState) -> DesiredNode {
         node: NodeId::new("main").unwrap(),
         state,
     }
+}
+
+/// The same with this item free to fail alone.
+pub(crate) fn independent(mut desired: Desired, name: &str) -> Desired {
+    for item in desired.items.iter_mut().flatten() {
+        item.independent = item.id.as_str() == name;
+    }
+    desired
 }
 
 /// Items by name, version and count, with a Node and a configuration.
@@ -96,6 +105,7 @@ pub(crate) fn views(
                 version: (*version).into(),
                 state: *state,
                 error: None,
+                recovers: false,
             };
             (ident(name, *index), view)
         })
@@ -129,6 +139,7 @@ pub(crate) fn all_active(engine: &Engine) -> BTreeMap<InstanceIdent, InstanceVie
                 version: wanted.version,
                 state: InstanceState::Active,
                 error: None,
+                recovers: false,
             };
             (wanted.ident, view)
         })

@@ -15,6 +15,7 @@ fn item(name: &str, version: &str, item_type: ItemType) -> DesiredItem {
         version: version.into(),
         index_digest: Digest::from_bytes([0; 32]),
         owner: OwnerId::new("o").unwrap(),
+        independent: false,
     }
 }
 

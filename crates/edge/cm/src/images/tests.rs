@@ -242,6 +242,7 @@ impl Bench {
             version: "1.0.0".into(),
             index_digest: built.index.digest,
             owner: OwnerId::new("owner").unwrap(),
+            independent: false,
         }
     }
 

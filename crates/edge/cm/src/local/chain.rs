@@ -113,7 +113,7 @@ impl Facts {
     fn newest(&self) -> &Target {
         let cycle = self.engine.cycle.as_ref();
         cycle.map_or(&self.in_force, |cycle| {
-            cycle.next.as_ref().unwrap_or(&cycle.target)
+            cycle.next.as_ref().unwrap_or_else(|| cycle.asked())
         })
     }
 
@@ -142,13 +142,17 @@ impl Facts {
                 "update",
                 false,
                 format!(
-                    "the last update failed while {}: {}",
+                    "the last update failed while {}: {} ({})",
                     failure.state,
-                    failure.failures.summary().unwrap_or_default()
+                    failure.failures.summary().unwrap_or_default(),
+                    failure.outlook()
                 ),
             ),
             (None, None) => reason("update", true, "no update is under way"),
         });
+        if let Some(rollback) = &self.engine.rollback {
+            reasons.push(reason("rollback", false, rollback.to_string()));
+        }
         reasons
     }
 

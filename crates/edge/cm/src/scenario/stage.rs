@@ -166,6 +166,7 @@ pub(super) fn desired(services: &[(&str, &str, u64)]) -> DesiredStatus {
             version: version.into(),
             owner: OwnerId::new("owner").unwrap(),
             index_digest: Digest::from_bytes(bytes),
+            independent: false,
         }
     };
     DesiredStatus {

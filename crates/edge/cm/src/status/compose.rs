@@ -8,7 +8,7 @@ use aos_types::{
     AosCode, ErrorInfo, InstanceIdent, InstanceState, ItemState, NodeId, RuntimeId, SubjectId,
     UnitConfig, UnitConfigState,
 };
-use aos_update::{Cycle, Failure, PartStatus, UpdatePart};
+use aos_update::{Cycle, Failure, PartStatus, Rollback, UpdatePart};
 
 use crate::{contract::InstanceReport, placing::Lists, world::KnownNode};
 
@@ -19,6 +19,8 @@ pub(crate) struct EngineStatus {
     pub(crate) failed_config: Option<aos_update::UnitConfigStatus>,
     /// Why the last update did not happen.
     pub(crate) failure: Option<Failure>,
+    /// The committed set could not be brought back.
+    pub(crate) rollback: Option<Rollback>,
     /// The update under way.
     pub(crate) cycle: Option<Cycle>,
     /// Its parts.

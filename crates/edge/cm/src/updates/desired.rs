@@ -49,6 +49,7 @@ pub(crate) fn readable(
                     version: item.version,
                     index_digest: item.index_digest,
                     owner: item.owner,
+                    independent: item.independent,
                 })
                 .collect()
         }),

@@ -12,7 +12,7 @@ use aos_cloud_protocol::{AlertEvent, DesiredStatus, Unreadable};
 use aos_session::Handled;
 use aos_store::Records;
 use aos_time::{Clock, SystemClock, Timestamp};
-use aos_types::{InstanceIdent, ItemType, NodeId};
+use aos_types::{InstanceIdent, InstanceState, ItemType, NodeId};
 use aos_update::{
     Actual, Config, Effect, EffectId, Engine, Input, InstanceView, Output, Record, Report, Target,
     UpdatePart, UpdateState,
@@ -27,7 +27,7 @@ pub(crate) use desired::readable;
 pub(crate) use effects::Doer;
 
 use crate::{
-    contract::AlertSink,
+    contract::{AlertSink, InstanceReport},
     gates::{Ordered, ZoneSource},
     placing::Placing,
     status::{EngineStatus, UpdateParts},
@@ -206,31 +206,36 @@ impl Updates {
                     self.publish();
                     if let Some(failure) = &self.engine.record().failure {
                         let why = failure.failures.summary().unwrap_or_default();
-                        tracing::warn!(state = %failure.state, why, "the update did not happen");
+                        let outlook = failure.outlook();
+                        tracing::warn!(state = %failure.state, why, outlook, "the update did not happen");
+                    }
+                    if let Some(rollback) = &self.engine.record().rollback {
+                        tracing::error!("{rollback}");
+                        self.complain(rollback.to_string());
                     }
                     self.full.notify_one();
                 }
                 Output::Report(Report::Changed) => self.publish(),
                 Output::Report(Report::Waits { part, reason }) => {
                     tracing::info!(%part, %reason, "the update waits");
-                    self.alerts.alert(AlertEvent::Core {
-                        node: self.node.clone(),
-                        component: "CM".into(),
-                        message: format!("the {part} part of the update waits: {reason}"),
-                    });
+                    self.complain(format!("the {part} part of the update waits: {reason}"));
                 }
                 Output::Report(Report::Notes(notes)) => {
                     for note in notes {
-                        self.alerts.alert(AlertEvent::Core {
-                            node: self.node.clone(),
-                            component: "CM".into(),
-                            message: format!("desired state, {:?}: {}", note.part, note.text),
-                        });
+                        self.complain(format!("desired state, {:?}: {}", note.part, note.text));
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    fn complain(&self, message: String) {
+        self.alerts.alert(AlertEvent::Core {
+            node: self.node.clone(),
+            component: "CM".into(),
+            message,
+        });
     }
 
     /// Shows others where the engine stands.
@@ -239,6 +244,7 @@ impl Updates {
             items: self.engine.items(),
             failed_config: self.engine.failed_unit_config(),
             failure: self.engine.record().failure.clone(),
+            rollback: self.engine.record().rollback.clone(),
             cycle: self.engine.record().cycle.clone(),
             parts: UpdateParts {
                 software: self.engine.part_status(UpdatePart::Software),
@@ -317,16 +323,17 @@ impl Updates {
                 .and_then(|node| node.sm.as_ref())
                 .and_then(|sm| sm.instances.as_ref())
                 .and_then(|reported| reported.get(&order.ident));
-            if let Some(report) = reported {
-                view.insert(
-                    order.ident.clone(),
-                    InstanceView {
-                        version: report.version.clone(),
-                        state: report.state,
-                        error: report.error.clone(),
-                    },
-                );
-            }
+            // What its Node does not speak of yet has a place all the same, and is waited for.
+            let seen = reported.map_or_else(
+                || InstanceView {
+                    version: order.version.clone(),
+                    state: InstanceState::Activating,
+                    error: None,
+                    recovers: true,
+                },
+                view_of,
+            );
+            view.insert(order.ident.clone(), seen);
         }
         let components = world
             .values()
@@ -335,13 +342,19 @@ impl Updates {
             .filter(|report| report.ident.item_type == ItemType::Component);
         for report in components {
             view.entry(report.ident.clone())
-                .or_insert_with(|| InstanceView {
-                    version: report.version.clone(),
-                    state: report.state,
-                    error: report.error.clone(),
-                });
+                .or_insert_with(|| view_of(report));
         }
         view
+    }
+}
+
+/// A Node that says "failed" has given it up: until then it says "activating".
+fn view_of(report: &InstanceReport) -> InstanceView {
+    InstanceView {
+        version: report.version.clone(),
+        state: report.state,
+        error: report.error.clone(),
+        recovers: false,
     }
 }
 
