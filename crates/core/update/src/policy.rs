@@ -6,8 +6,8 @@
 use std::fmt;
 
 use crate::{
-    Actual, Desired, Difference, Failures, InstanceView, Note, Record, Stand, Target, UpdateState,
-    differences, resolve,
+    Actual, Desired, DesiredItem, Difference, Failures, InstanceView, Note, Record, Report, Stand,
+    Target, UpdateState, differences, resolve,
 };
 
 /// What the engine decides. Every method's own body is the rule; override only to plant a fault.
@@ -96,6 +96,41 @@ pub trait Policy: fmt::Debug + Send + Sync {
     /// Whether a failed update is tried at once when the same is asked for again, whatever its next time.
     fn retries_at_once(&self) -> bool {
         false
+    }
+
+    /// Whether a failed update counts its earlier attempts.
+    fn counts_attempts(&self) -> bool {
+        true
+    }
+
+    /// Whether an item may fail alone, and the rest of the update goes on without it.
+    fn may_fail_alone(&self, item: &DesiredItem) -> bool {
+        item.independent
+    }
+
+    /// Whether the way back is over only when what it brings back is up.
+    fn judges_back(&self) -> bool {
+        true
+    }
+
+    /// Whether a failed way back is tried again.
+    fn retries_back(&self) -> bool {
+        true
+    }
+
+    /// Whether a half-done set is undone before something newer waits.
+    fn undoes_first(&self) -> bool {
+        true
+    }
+
+    /// Whether a clock that was put back takes the deadlines with it.
+    fn follows_clock(&self) -> bool {
+        true
+    }
+
+    /// Whether the cloud is told this.
+    fn tells(&self, _report: &Report) -> bool {
+        true
     }
 
     /// Whether the cause of a failed update is kept.

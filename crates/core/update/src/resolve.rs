@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::Hash,
 };
 
@@ -126,17 +126,26 @@ impl Lists<'_> {
             .filter(|element| !kept.contains(key(element).1.as_str()));
         let mut have = HashSet::new();
         let mut merged = Vec::new();
+        let mut again: BTreeMap<String, u64> = BTreeMap::new();
         for element in stays.chain(comes) {
             let (unique, name) = key(&element);
             if have.insert(unique) {
                 merged.push(element);
             } else {
-                self.notes.push(Note {
-                    part,
-                    text: format!("`{name}` is listed twice; the first entry counts"),
-                });
+                *again.entry(name).or_default() += 1;
             }
         }
+        self.notes
+            .extend(again.into_iter().map(|(name, times)| Note {
+                part,
+                text: match times {
+                    1 => format!("`{name}` is listed twice; the first entry counts"),
+                    _ => format!(
+                        "`{name}` is listed {} times; the first entry counts",
+                        times + 1
+                    ),
+                },
+            }));
         merged
     }
 }

@@ -45,7 +45,8 @@ impl Engine {
     ) {
         let policy = self.config.policy;
         let before = self.record.failure.take();
-        let before = before.filter(|failure| failure.target.asks_the_same(&target));
+        let before = before
+            .filter(|failure| policy.counts_attempts() && failure.target.asks_the_same(&target));
         let attempts = before.map_or(0, |failure| failure.attempts);
         if !policy.keeps_cause() {
             return;

@@ -38,6 +38,16 @@ impl<'a> Index<'a> {
     }
 }
 
+/// What follows from the end of a step.
+pub(super) enum Outcome {
+    /// The next step.
+    GoesOn,
+    /// The update has failed.
+    Fails,
+    /// Independent items have failed, and this is what is said of them; the rest goes on without them.
+    WithoutThem(Failures),
+}
+
 /// How the instances in question stand.
 #[derive(Default)]
 struct Standing {
@@ -47,18 +57,17 @@ struct Standing {
 
 /// Whether it went well.
 impl Engine {
-    /// Whether these failures end the update. Trouble with what the update does not change, or with a Node that none of
-    /// its changes needs, does not; nor does that of an independent item, which is set aside here.
-    pub(super) fn ends(&mut self, now: Timestamp, step: Step, failures: &Failures) -> bool {
+    /// What these failures mean for the update. Trouble with what it does not change, or with a Node that none of its changes
+    /// needs, means nothing.
+    pub(super) fn outcome(&self, step: Step, failures: &Failures) -> Outcome {
         let Some(cycle) = &self.record.cycle else {
-            return false;
+            return Outcome::GoesOn;
         };
         let (before, target) = (Index::of(&self.record.committed), Index::of(&cycle.target));
         let changed = |ident: &&InstanceIdent| before.is_changed_by(&target, ident);
-        let config_changes = cycle.target.unit_config != self.record.committed.unit_config;
         let nodes_decide = match step {
             Step::NodeStates => true,
-            Step::UnitConfig => config_changes,
+            Step::UnitConfig => cycle.target.unit_config != self.record.committed.unit_config,
             _ => false,
         };
         let of_all = failures.unit_config.is_some()
@@ -70,32 +79,22 @@ impl Engine {
             .chain(failures.items.keys().cloned())
             .collect();
         let relevant = of_all || !decisive.is_empty();
-        if !self
-            .config
-            .policy
-            .ends_update(cycle.state, failures, relevant)
-        {
-            return false;
+        let policy = self.config.policy;
+        if !policy.ends_update(cycle.state, failures, relevant) {
+            return Outcome::GoesOn;
         }
         if of_all || !self.may_fail_alone(&decisive) {
-            return true;
+            return Outcome::Fails;
         }
-        let errors = by_item(failures);
-        let of_items = Failures {
-            items: errors
-                .into_iter()
-                .filter(|(id, _)| decisive.contains(id))
-                .collect(),
-            instances: failures
-                .instances
-                .iter()
-                .filter(|(ident, _)| decisive.contains(&ident.item))
-                .map(|(ident, error)| (ident.clone(), error.clone()))
-                .collect(),
+        let mut items = by_item(failures);
+        items.retain(|id, _| decisive.contains(id));
+        let mut instances = failures.instances.clone();
+        instances.retain(|ident, _| decisive.contains(&ident.item));
+        Outcome::WithoutThem(Failures {
+            items,
+            instances,
             ..Failures::default()
-        };
-        self.set_aside(now, step, of_items);
-        false
+        })
     }
 
     /// Whether an update is left without these items, and they may fail alone.
@@ -106,7 +105,7 @@ impl Engine {
         };
         let independent = |id: &ItemId| {
             let item = cycle.target.item(id).or_else(|| committed.item(id));
-            item.is_some_and(|item| item.independent)
+            item.is_some_and(|item| self.config.policy.may_fail_alone(item))
         };
         !items.is_empty()
             && items.iter().all(independent)
@@ -130,7 +129,8 @@ impl Engine {
             let standing = self.look(&cycle.target, over, |ident| {
                 items.is_some_and(|items| items.contains(&ident.item))
             });
-            if !standing.failures.is_empty() || !standing.waiting {
+            let waits = standing.waiting && self.config.policy.judges_back();
+            if !standing.failures.is_empty() || !waits {
                 self.back_ended(now, standing.failures);
             }
             return;

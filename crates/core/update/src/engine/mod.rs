@@ -92,6 +92,7 @@ impl Engine {
             }
             Input::Instances(instances) => {
                 self.instances = instances;
+                self.restart_deadline(now);
                 self.judge(now);
             }
             Input::Readiness { effect, readiness } => self.readiness(now, effect, readiness),
@@ -155,6 +156,9 @@ impl Engine {
     }
 
     fn report(&mut self, report: Report) {
+        if !self.config.policy.tells(&report) {
+            return;
+        }
         if report == Report::Changed && self.outputs.contains(&Output::Report(Report::Changed)) {
             return;
         }

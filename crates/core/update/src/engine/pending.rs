@@ -168,15 +168,16 @@ impl Engine {
             self.go(now, &open);
         } else if self.waiting.held.values().all(|held| held.expired) {
             self.expire(now);
-        } else if self
-            .record
-            .cycle
-            .as_ref()
-            .is_some_and(|it| it.undo.is_some())
-        {
+        } else if self.is_half_done() {
             // An older update has touched the Nodes already: what waits, waits on the committed set.
             self.undo_first(now);
         }
+    }
+
+    /// Whether an older update has touched the Nodes.
+    fn is_half_done(&self) -> bool {
+        let cycle = self.record.cycle.as_ref();
+        cycle.is_some_and(|cycle| cycle.undo.is_some()) && self.config.policy.undoes_first()
     }
 
     /// Keeps what the parts wait for and tells about what is new.

@@ -1,6 +1,6 @@
 use aos_time::Timestamp;
 
-use super::{Engine, Step};
+use super::{Engine, Step, judge::Outcome};
 use crate::{DesiredNodeState, Direction, Effect, EffectId, Failures, Report, UpdateState};
 
 /// What a stage begins with, and where it leads.
@@ -138,10 +138,12 @@ impl Engine {
             self.done_back(now, step, failures);
         } else if step == Step::Launch && cycle.next.is_some() {
             self.start_next(now);
-        } else if self.ends(now, step, &failures) {
-            self.fail(now, failures);
         } else {
-            self.proceed(now, step);
+            match self.outcome(step, &failures) {
+                Outcome::GoesOn => self.proceed(now, step),
+                Outcome::Fails => self.fail(now, failures),
+                Outcome::WithoutThem(failures) => self.set_aside(now, step, failures),
+            }
         }
     }
 

@@ -74,6 +74,18 @@ impl Engine {
         }
     }
 
+    /// Only a policy that plants a fault lets an event move a deadline.
+    pub(super) fn restart_deadline(&mut self, now: Timestamp) {
+        let state = self.state();
+        if self.config.policy.keeps_deadline(state) {
+            return;
+        }
+        let limit = self.limit(state);
+        if let Some(cycle) = &mut self.record.cycle {
+            cycle.deadline = limit.map(|limit| now + limit);
+        }
+    }
+
     pub(super) fn cancel(&mut self) {
         if let Some((effect, Step::Download | Step::Readiness | Step::Images)) = self.awaited.take()
             && self.config.policy.cancels()
@@ -86,7 +98,8 @@ impl Engine {
 
     /// When the failed way back is tried again, if nothing is under way that touches the Nodes.
     fn due_back(&self) -> Option<Timestamp> {
-        let rollback = self.record.rollback.as_ref()?;
+        let retries = self.config.policy.retries_back();
+        let rollback = self.record.rollback.as_ref().filter(|_| retries)?;
         let cycle = self.record.cycle.as_ref();
         let free =
             cycle.is_none_or(|cycle| cycle.state == UpdateState::Pending && cycle.undo.is_none());
@@ -102,6 +115,9 @@ impl Engine {
 
     /// A clock that was put back must not make anything wait longer than it may.
     fn follow_clock(&mut self, now: Timestamp) {
+        if !self.config.policy.follows_clock() {
+            return;
+        }
         let state = self.state();
         let limit = self.limit(state);
         let record = &mut self.record;

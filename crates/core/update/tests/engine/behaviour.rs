@@ -149,7 +149,7 @@ fn a_failed_instance_brings_the_old_set_back_and_the_cause_survives_a_restart() 
 }
 
 #[test]
-fn the_wait_for_active_ends_at_its_deadline_whatever_else_happens() {
+fn gap_17_the_wait_for_active_ends_at_its_deadline_whatever_else_happens() {
     let (mut engine, _) = in_state(UpdateState::WaitingActive);
     for second in 11..609 {
         engine.handle(

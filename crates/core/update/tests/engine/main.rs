@@ -10,5 +10,8 @@ mod behaviour;
 mod cuts;
 mod gates;
 mod given;
+mod hostile;
+mod independent;
 mod resolving;
+mod retrying;
 mod table;
