@@ -24,6 +24,7 @@ mod item_config;
 mod node;
 mod schedule;
 mod state;
+mod state_checksum;
 pub mod tolerant;
 mod unit_config;
 
@@ -41,4 +42,5 @@ pub use schedule::{
     MAX_SLOTS, Schedule, ScheduleRule, TimeOfDay, TimeSlot, Timetable, TimetableEntry,
 };
 pub use state::{InstanceState, ItemState, NodeState, SubjectType, UnitConfigState, UnknownState};
+pub use state_checksum::state_checksum;
 pub use unit_config::{NodeConfig, ResourceRatios, UnitConfig};

@@ -27,6 +27,7 @@ use crate::{
     places::Places,
     records::{self, Kept},
     resources::Resources,
+    states::States,
 };
 
 /// How long one run of the OCI runtime may take.
@@ -132,6 +133,11 @@ async fn serve(
     let images = Arc::new(images.await?);
     let (containers, exits) = containers(options, stop).await?;
     let node_configs = NodeConfigs::open(kept.node_config.clone()).await?;
+    let places = Places {
+        storages: options.storage_dir(),
+        states: options.states_dir(),
+    };
+    let remembered = kept.clone();
     let launcher = Launcher::new(
         Setup {
             runtime: containers,
@@ -145,10 +151,7 @@ async fn serve(
             node,
             runtime_id: runtime.id,
             resources,
-            places: Places {
-                storages: options.storage_dir(),
-                states: options.states_dir(),
-            },
+            places: places.clone(),
             host_base: options.host_base.clone(),
             stop_policy: StopPolicy {
                 grace: Duration::from_secs(options.stop_grace_secs),
@@ -159,6 +162,12 @@ async fn serve(
         },
         stop.child_token(),
     );
+    let states = States::new(
+        launcher.clone(),
+        places,
+        remembered,
+        Duration::from_secs(options.state_report_secs.max(1)),
+    );
     let (online, connected) = watch::channel(false);
     let link = Arc::new(Link {
         address: options.cm.clone(),
@@ -167,6 +176,7 @@ async fn serve(
         handle,
         launcher: launcher.clone(),
         networks,
+        states: Arc::new(states),
         node_configs: Arc::new(node_configs),
         info,
         online,

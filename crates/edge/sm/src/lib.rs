@@ -41,6 +41,7 @@ mod places;
 mod records;
 mod resources;
 mod restart;
+mod states;
 
 pub use app::run;
 pub use error::Error;

@@ -64,6 +64,9 @@ pub struct Options {
     /// How long an instance may take to end before it is killed, in seconds.
     #[serde(default = "stop_grace_secs")]
     pub stop_grace_secs: u64,
+    /// The shortest time between two reports of a state that an instance writes all the time, in seconds.
+    #[serde(default = "state_report_secs")]
+    pub state_report_secs: u64,
     /// How many instances are started or stopped at the same time.
     #[serde(default = "parallel")]
     pub parallel: usize,
@@ -173,6 +176,10 @@ fn host_base() -> Vec<PathBuf> {
 
 const fn keep_images_secs() -> u64 {
     30 * 24 * 3_600
+}
+
+const fn state_report_secs() -> u64 {
+    10
 }
 
 const fn stop_grace_secs() -> u64 {

@@ -30,19 +30,46 @@ impl Places {
                 Some(path)
             }
         };
-        let state = match instance.state_path.as_str() {
-            "" => None,
-            path => {
-                let mut path = beneath(&self.states, path)?;
-                // Some CMs name the folder, others the file.
-                if path.is_dir() || path.extension().is_none() {
-                    path.push(STATE_FILE);
-                }
-                state_file(&path, instance).map_err(|error| failed("state", &path, &error))?;
-                Some(path)
-            }
-        };
+        let state = self.state(&instance.state_path)?;
+        if let Some(path) = &state {
+            state_file(path, instance).map_err(|error| failed("state", path, &error))?;
+        }
         Ok((storage, state))
+    }
+
+    /// The state file that CM's path means; nothing if the instance has no state.
+    pub(crate) fn state(&self, path: &str) -> Result<Option<PathBuf>, String> {
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let mut path = beneath(&self.states, path)?;
+        // Some CMs name the folder, others the file.
+        if path.is_dir() || path.extension().is_none() {
+            path.push(STATE_FILE);
+        }
+        Ok(Some(path))
+    }
+
+    /// Gives a state file other content: after a power cut it holds the old or the new. The instance must not run, its
+    /// mount would go on showing the old file.
+    pub(crate) fn replace_state(path: &Path, content: &[u8], owner: (u32, u32)) -> io::Result<()> {
+        use io::Write as _;
+        parents(path)?;
+        let next = path.with_extension("next");
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&next)?;
+        file.write_all(content)?;
+        chown(&next, Some(owner.0), Some(owner.1))?;
+        file.sync_all()?;
+        fs::rename(&next, path)?;
+        match path.parent() {
+            Some(parent) => fs::File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
     }
 }
 

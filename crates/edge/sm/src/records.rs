@@ -29,6 +29,8 @@ pub(crate) struct Kept {
     pub(crate) ends: Records<End>,
     /// This Node as IAM knew it last.
     pub(crate) node: Records<NodeInfo>,
+    /// The checksum of each instance's state that CM has.
+    pub(crate) states: Records<String>,
     /// Since when the Unit is offline.
     pub(crate) offline: Records<Timestamp>,
 }
@@ -76,6 +78,7 @@ impl Kept {
             images: Records::new(store.clone(), "image"),
             ends: Records::new(store.clone(), "end"),
             node: Records::new(store.clone(), "node"),
+            states: Records::new(store.clone(), "state"),
             offline: Records::new(store.clone(), "offline"),
         }
     }

@@ -16,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aos_ipc::proto::servicemanager::v5::{self as pb, sm_incoming_messages::SmIncomingMessage};
+use aos_ipc::proto::{
+    aos::node::v1::{SetState, StateKept, node_order::Order},
+    servicemanager::v5::{self as pb, sm_incoming_messages::SmIncomingMessage},
+};
 use aos_types::{ItemConfig, Protocol, PublishedPort, Quotas};
 use unit::{Unit, alive, item, keeper_pid, run, run_with_plain_v5, signal, until};
 
@@ -414,4 +417,92 @@ fn fifty_instances_start_and_stop() {
         assert_eq!(pids(&unit), Vec::<u32>::new());
         sm.end().await;
     });
+}
+
+#[test]
+fn gap_84_a_state_is_told_however_it_was_written_and_replaced_without_being_mixed() {
+    run(
+        "gap_84_a_state_is_told_however_it_was_written_and_replaced_without_being_mixed",
+        async |mut unit: Unit| {
+            unit.options.state_report_secs = 1;
+            let (store, folder) = (&unit.images, unit.folder.path());
+            let web = item::publish(store, folder, &["web"], |_| {});
+            let sm = unit.start_sm();
+            let cm = &unit.cm;
+            cm.until("introduced", |seen| seen.complete > 0).await;
+            let mut wanted = cm.instance("web", 0, "1.0.0", web);
+            wanted.state_path = "web/subject/0/state.dat".into();
+            let ident = wanted.instance.clone();
+            cm.list(vec![wanted]).await;
+            let state = unit.path("sm/states/web/subject/0/state.dat");
+            assert_eq!(cm.seen.lock().unwrap().states, [], "it wrote nothing yet");
+
+            // In place, as through the mount of a container.
+            fs::write(&state, "one").unwrap();
+            let told = cm.until_told("one").await;
+            assert_eq!(told.checksum, aos_types::state_checksum(b"one"));
+            // Replaced by another file of its name.
+            fs::write(state.with_extension("new"), "two").unwrap();
+            fs::rename(state.with_extension("new"), &state).unwrap();
+            let told = cm.until_told("two").await;
+
+            // As long as CM has not said that it has it, it is told again: here by the next SM.
+            sm.end().await;
+            let sm = unit.start_sm();
+            cm.until_told("two").await;
+            let kept = StateKept {
+                instance: ident.clone(),
+                checksum: told.checksum,
+            };
+            cm.node_order(Order::StateKept(kept)).await;
+
+            // CM has a newer one: the instance starts again with it, and it is no news to CM.
+            let before = pids(&unit);
+            let set = SetState {
+                request_id: "s1".into(),
+                instance: ident.clone(),
+                state_path: "web/subject/0/state.dat".into(),
+                uid: 5_000,
+                gid: 5_000,
+                content: b"three".to_vec(),
+            };
+            cm.node_order(Order::SetState(set.clone())).await;
+            cm.until("set", |seen| seen.sets.contains_key("s1")).await;
+            assert_eq!(cm.seen.lock().unwrap().sets["s1"], None);
+            until("it runs again", || pids(&unit).len() == 1).await;
+            let after = pids(&unit);
+            assert_ne!(before, after);
+            until("it has its state", || {
+                let inside = format!("/proc/{}/root/state.dat", pids(&unit)[0]);
+                fs::read_to_string(inside).is_ok_and(|text| text == "three")
+            })
+            .await;
+            cm.until_state("web", "1.0.0", "active").await;
+            // The same once more disturbs nobody.
+            let again = SetState {
+                request_id: "s2".into(),
+                ..set.clone()
+            };
+            cm.node_order(Order::SetState(again)).await;
+            cm.until("set", |seen| seen.sets.contains_key("s2")).await;
+            assert_eq!(pids(&unit), after);
+            // A path that leads elsewhere is refused.
+            let bad = SetState {
+                request_id: "s3".into(),
+                state_path: "../../stolen".into(),
+                ..set
+            };
+            cm.node_order(Order::SetState(bad)).await;
+            cm.until("refused", |seen| {
+                seen.sets.get("s3").is_some_and(Option::is_some)
+            })
+            .await;
+            fs::write(&state, "four").unwrap();
+            cm.until_told("four").await;
+            let left = cm.seen.lock().unwrap().states.clone();
+            assert!(left.iter().all(|one| one.content != b"three"), "{left:?}");
+            cm.list(vec![]).await;
+            sm.end().await;
+        },
+    );
 }

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, transport::Channel};
 
 use super::{Link, messages};
-use crate::launcher::Launcher;
+use crate::{launcher::Launcher, states::States};
 
 /// The protocol we speak.
 const PROTOCOL: u32 = 1;
@@ -67,6 +67,18 @@ impl Link {
                             stop.clone(),
                         ));
                     }
+                    Ok(Some(pb::NodeOrder {
+                        order: Some(Order::SetState(order)),
+                    })) => {
+                        tasks.spawn(set_state(self.states.clone(), order, out.clone()));
+                    }
+                    Ok(Some(pb::NodeOrder {
+                        order: Some(Order::StateKept(kept)),
+                    })) => {
+                        if let Ok(ident) = ident_from_proto(kept.instance) {
+                            self.states.kept(&ident, &kept.checksum).await;
+                        }
+                    }
                     // A kind of order that a newer CM knows and we do not.
                     Ok(Some(_)) => {}
                     Ok(None) => return "CM has closed the stream".to_owned(),
@@ -82,7 +94,34 @@ impl Link {
         tokio::select! {
             why = listen => why,
             why = self.tell_ends(&out) => why,
+            why = self.tell_states(&out) => why,
         }
+    }
+
+    /// Tells the states that CM does not have.
+    async fn tell_states(&self, out: &Out) -> String {
+        // CM asks the instances that it knows: before the stored set is restored there are none.
+        let mut snapshots = self.launcher.snapshots();
+        if snapshots
+            .wait_for(|snapshot| snapshot.launches > 0)
+            .await
+            .is_err()
+        {
+            return "SM stops".into();
+        }
+        self.states
+            .follow(|changed| {
+                say(
+                    out,
+                    Report::StateReport(pb::StateReport {
+                        instance: Some(ident_to_proto(&changed.ident)),
+                        checksum: changed.checksum,
+                        content: changed.content,
+                    }),
+                )
+            })
+            .await;
+        "the stream to CM has ended".into()
     }
 
     /// Tells how instances ended, also those that ended while CM was away.
@@ -177,6 +216,28 @@ async fn carry_out(
     });
     // CM may have gone; it asks again.
     let _ = say(&out, result).await;
+}
+
+/// Gives an instance another state and says how that went.
+async fn set_state(states: Arc<States>, order: pb::SetState, out: Out) {
+    let result = match ident_from_proto(order.instance) {
+        Ok(ident) => {
+            let owner = (order.uid, order.gid);
+            states
+                .set(&ident, &order.state_path, owner, order.content)
+                .await
+        }
+        Err(error) => Err(ErrorInfo::from_error(AosCode::InvalidArgument, &error)),
+    };
+    if let Err(error) = &result {
+        tracing::warn!(%error, "a state cannot be replaced");
+    }
+    let answer = Report::StateSet(pb::StateSet {
+        request_id: order.request_id,
+        error: error_to_proto(result.err().as_ref()),
+    });
+    // CM may have gone; it asks again.
+    let _ = say(&out, answer).await;
 }
 
 async fn say(out: &Out, report: Report) -> Result<(), ()> {

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cm_handle::CmHandle, launcher::Launcher, networks::Networks, node_config::NodeConfigs,
+    states::States,
 };
 
 /// The pause after the first failed connection; it doubles.
@@ -36,6 +37,7 @@ pub(crate) struct Link {
     pub(crate) handle: CmHandle,
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) networks: Arc<Networks>,
+    pub(crate) states: Arc<States>,
     pub(crate) node_configs: Arc<NodeConfigs>,
     pub(crate) info: pb::SmInfo,
     /// Whether the cloud is linked, as CM says.

@@ -149,6 +149,15 @@ impl Launcher {
         self.snapshot.subscribe()
     }
 
+    /// The instances of this Node, as they run or shall run.
+    pub(crate) fn instances(&self) -> Vec<Instance> {
+        let entries = self.entries();
+        entries
+            .values()
+            .map(|entry| entry.instance.clone())
+            .collect()
+    }
+
     /// Waits until there may be ends to tell CM.
     pub(crate) async fn ends(&self) {
         self.ends.notified().await;

@@ -151,6 +151,49 @@ impl Launcher {
         self.started(&ident, result);
     }
 
+    /// Does something about an instance that must not run meanwhile. If it ran it is started again afterwards.
+    pub(crate) async fn while_stopped<Work: Future<Output = Result<(), ErrorInfo>>>(
+        self: &Arc<Self>,
+        ident: &InstanceIdent,
+        work: impl FnOnce() -> Work,
+    ) -> Result<(), ErrorInfo> {
+        let _turn = self.switching.write().await;
+        let ran = self
+            .entries()
+            .get(ident)
+            .is_some_and(|entry| entry.pid.is_some());
+        if ran {
+            self.stop_one(ident).await?;
+            self.change(|entries| {
+                if let Some(entry) = entries.get_mut(ident) {
+                    entry.pid = None;
+                    entry.state = InstanceState::Activating;
+                }
+            });
+        }
+        let result = work().await;
+        if ran {
+            self.again(ident);
+        }
+        result
+    }
+
+    /// Plans the start of an instance that was stopped for a moment.
+    fn again(self: &Arc<Self>, ident: &InstanceIdent) {
+        let planned = self.change(|entries| {
+            let entry: &mut Entry = entries.get_mut(ident)?;
+            entry.give_up_retry();
+            let token = self.stop.child_token();
+            entry.retry = Some(token.clone());
+            Some(token)
+        });
+        if let Some(token) = planned {
+            let (launcher, ident) = (self.clone(), ident.clone());
+            self.tasks
+                .spawn(async move { launcher.start_again(ident, Duration::ZERO, token).await });
+        }
+    }
+
     /// Ends an instance and takes it away.
     pub(super) async fn stop_one(&self, ident: &InstanceIdent) -> Result<(), ErrorInfo> {
         self.setup

@@ -45,6 +45,8 @@ pub struct Seen {
     pub logs: Vec<pb::LogData>,
     pub exits: Vec<node_pb::InstanceExit>,
     pub installs: BTreeMap<String, Vec<node_pb::InstanceInstalled>>,
+    pub states: Vec<node_pb::StateReport>,
+    pub sets: BTreeMap<String, Option<aos_ipc::proto::common::v2::ErrorInfo>>,
     pub released: Vec<String>,
     addresses: BTreeMap<String, String>,
     orders: Option<Orders>,
@@ -182,16 +184,31 @@ impl FakeCm {
     }
 
     pub async fn install(&self, id: &str, instances: Vec<pb::InstanceInfo>) {
+        self.node_order(node_pb::node_order::Order::Install(node_pb::Install {
+            request_id: id.into(),
+            instances,
+        }))
+        .await;
+    }
+
+    pub async fn node_order(&self, order: node_pb::node_order::Order) {
         self.until("attached", |seen| seen.node_orders.is_some())
             .await;
         let orders = self.seen.lock().unwrap().node_orders.clone().unwrap();
-        let order = node_pb::NodeOrder {
-            order: Some(node_pb::node_order::Order::Install(node_pb::Install {
-                request_id: id.into(),
-                instances,
-            })),
-        };
+        let order = node_pb::NodeOrder { order: Some(order) };
         orders.send(Ok(order)).await.unwrap();
+    }
+
+    /// Waits for the next report of this state, which was not seen before.
+    pub async fn until_told(&self, content: &str) -> node_pb::StateReport {
+        let is = |report: &node_pb::StateReport| report.content == content.as_bytes();
+        self.until(&format!("told the state `{content}`"), |seen| {
+            seen.states.iter().any(is)
+        })
+        .await;
+        let mut seen = self.seen.lock().unwrap();
+        let place = seen.states.iter().position(is).unwrap();
+        seen.states.remove(place)
     }
 
     /// An element of a list.
@@ -393,6 +410,10 @@ impl node_service::NodeService for FakeCm {
                         seen.installs.insert(result.request_id, result.instances);
                     }
                     Report::InstanceExit(exit) => seen.exits.push(exit),
+                    Report::StateReport(report) => seen.states.push(report),
+                    Report::StateSet(set) => {
+                        seen.sets.insert(set.request_id, set.error);
+                    }
                 });
             }
         });

@@ -1,0 +1,226 @@
+//! The states of instances: noticed when they write them, told to CM, and replaced when CM has another one.
+//!
+//! ```text
+//!   instance writes ──► inotify ── pause ──► differs from what CM has? ──► StateReport ──► StateKept: stored
+//!   SetState ──► stop ── replace ── start again ──► StateSet
+//! ```
+//!
+//! A service may write its state all the time: it is told at once after a quiet time and then once an interval, so the
+//! newest one always gets through. What CM has is stored by its checksum, so nothing is told twice and nothing is lost
+//! while CM is away, or SM.
+
+mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, state_checksum};
+use tokio::time::Instant;
+
+use crate::{launcher::Launcher, places::Places, records::Kept};
+use watch::Watch;
+
+/// After the first change, so that a state that is written in pieces is read once.
+const SETTLE: Duration = Duration::from_millis(300);
+/// The longest state that is told or taken, in bytes.
+const MOST: u64 = 1 << 20;
+
+/// A state that CM does not have yet.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    pub(crate) ident: InstanceIdent,
+    pub(crate) checksum: String,
+    pub(crate) content: Vec<u8>,
+}
+
+/// The states of this Node.
+pub(crate) struct States {
+    launcher: Arc<Launcher>,
+    places: Places,
+    kept: Kept,
+    interval: Duration,
+}
+
+impl States {
+    pub(crate) fn new(
+        launcher: Arc<Launcher>,
+        places: Places,
+        kept: Kept,
+        interval: Duration,
+    ) -> Self {
+        Self {
+            launcher,
+            places,
+            kept,
+            interval,
+        }
+    }
+
+    /// Calls `tell` with every state that CM does not have, for as long as it succeeds. Begins with all of them.
+    pub(crate) async fn follow<Told: Future<Output = Result<(), ()>>>(
+        &self,
+        tell: impl Fn(Changed) -> Told,
+    ) {
+        let mut watch = match Watch::new() {
+            Ok(watch) => watch,
+            Err(error) => {
+                tracing::error!(%error, "changes of states cannot be noticed: they are told at each connection only");
+                Watch::blind()
+            }
+        };
+        let mut snapshots = self.launcher.snapshots();
+        // What was told in this session and not answered yet is not told again for its own sake.
+        let mut told: BTreeMap<InstanceIdent, String> = BTreeMap::new();
+        loop {
+            snapshots.borrow_and_update();
+            let files = self.files();
+            watch.only(files.values().filter_map(|file| file.parent()));
+            told.retain(|ident, _| files.contains_key(ident));
+            for changed in self.changed(files).await {
+                if told.get(&changed.ident) == Some(&changed.checksum) {
+                    continue;
+                }
+                told.insert(changed.ident.clone(), changed.checksum.clone());
+                if tell(changed).await.is_err() {
+                    return;
+                }
+            }
+            let next = Instant::now() + self.interval;
+            // Waiting for a state and for readiness are both cancel-safe.
+            tokio::select! {
+                () = watch.changed() => {}
+                changed = snapshots.changed() => if changed.is_err() { return },
+            }
+            tokio::time::sleep_until(next.max(Instant::now() + SETTLE)).await;
+            watch.forget();
+        }
+    }
+
+    /// CM has this state.
+    pub(crate) async fn kept(&self, ident: &InstanceIdent, checksum: &str) {
+        if let Err(error) = self
+            .kept
+            .states
+            .put(&Kept::key(ident), &checksum.to_owned())
+            .await
+        {
+            tracing::warn!(%ident, %error, "a state will be told again");
+        }
+    }
+
+    /// Gives an instance the state that CM has. It is started again if it ran with another one.
+    pub(crate) async fn set(
+        &self,
+        ident: &InstanceIdent,
+        state_path: &str,
+        owner: (u32, u32),
+        content: Vec<u8>,
+    ) -> Result<(), ErrorInfo> {
+        let invalid = |why: String| ErrorInfo::new(AosCode::InvalidArgument, why);
+        if content.len() as u64 > MOST {
+            return Err(invalid(format!(
+                "a state of {} bytes is too long: at most {MOST} are taken",
+                content.len()
+            )));
+        }
+        let path = self
+            .places
+            .state(state_path)
+            .map_err(invalid)?
+            .ok_or_else(|| invalid("it has no state".into()))?;
+        let checksum = state_checksum(&content);
+        if read(&path).is_ok_and(|now| state_checksum(&now) == checksum) {
+            self.kept(ident, &checksum).await;
+            return Ok(());
+        }
+        // Stored first: what is about to be on the disk is no news to CM.
+        self.kept(ident, &checksum).await;
+        let failed = |why: String| ErrorInfo::new(AosCode::Failed, why);
+        self.launcher
+            .while_stopped(ident, || async move {
+                tokio::task::spawn_blocking(move || Places::replace_state(&path, &content, owner))
+                    .await
+                    .map_err(|error| failed(error.to_string()))?
+                    .map_err(|error| failed(format!("its state cannot be replaced: {error}")))
+            })
+            .await
+    }
+
+    /// The state file of every instance that has one.
+    fn files(&self) -> BTreeMap<InstanceIdent, PathBuf> {
+        let instances = self.launcher.instances();
+        let files = instances.into_iter().filter_map(|instance| {
+            let file = self.places.state(&instance.state_path).ok()??;
+            Some((instance.ident, file))
+        });
+        files.collect()
+    }
+
+    /// The states that CM does not have.
+    async fn changed(&self, files: BTreeMap<InstanceIdent, PathBuf>) -> Vec<Changed> {
+        let known: BTreeMap<String, String> = match self.kept.states.all().await {
+            Ok(known) => known.into_iter().collect(),
+            Err(error) => {
+                tracing::error!(%error, "what CM has of the states cannot be read");
+                return Vec::new();
+            }
+        };
+        let reading = tokio::task::spawn_blocking(move || {
+            let all = files.into_iter().filter_map(|(ident, file)| {
+                let content = read(&file)
+                    .inspect_err(|error| match error.kind() {
+                        // Not started yet, or taken away by itself.
+                        io::ErrorKind::NotFound => {}
+                        _ => tracing::warn!(%ident, %error, "the state cannot be read"),
+                    })
+                    .ok()?;
+                let checksum = state_checksum(&content);
+                let before = known.get(&Kept::key(&ident));
+                // An instance that never wrote has an empty file: nothing to tell.
+                let news = match before {
+                    Some(before) => *before != checksum,
+                    None => !content.is_empty(),
+                };
+                news.then_some(Changed {
+                    ident,
+                    checksum,
+                    content,
+                })
+            });
+            all.collect()
+        });
+        reading.await.unwrap_or_default()
+    }
+}
+
+/// A whole state file; never through a link, never more than is taken.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    let mut content = Vec::new();
+    file.take(MOST + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MOST {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is longer than {MOST} bytes and is not kept elsewhere"),
+        ));
+    }
+    Ok(content)
+}
+
+/// Folders, each once.
+fn folders<'a>(all: impl Iterator<Item = &'a Path>) -> BTreeSet<PathBuf> {
+    all.map(Path::to_path_buf).collect()
+}
