@@ -106,6 +106,21 @@ impl FakeNodes {
         state.configs.get(&node_id(node)).cloned()
     }
 
+    pub(super) fn mend_version(&self, version: &str) {
+        self.state.lock().unwrap().broken.remove(version);
+    }
+
+    /// All instances of the Node say that they are in this state, and why.
+    pub(super) fn say(&self, node: &str, state: InstanceState, why: &str) {
+        self.change(|view| {
+            let node = view.get_mut(&node_id(node)).unwrap();
+            for report in node.instances.iter_mut().flat_map(BTreeMap::values_mut) {
+                report.state = state;
+                report.error = Some(failed(why));
+            }
+        });
+    }
+
     /// Gives the Node as it was, to connect it again.
     pub(super) fn disconnect(&self, node: &str) -> SmNode {
         let mut gone = None;
@@ -370,6 +385,7 @@ impl Images for FakeImages {
 pub(super) struct FakeIam {
     nodes: watch::Sender<Arc<IamNodes>>,
     subjects: watch::Sender<Arc<Vec<SubjectId>>>,
+    calls: Mutex<Vec<String>>,
 }
 
 impl FakeIam {
@@ -399,7 +415,13 @@ impl FakeIam {
         Self {
             nodes: watch::channel(Arc::new(nodes.collect())).0,
             subjects: watch::channel(Arc::default()).0,
+            calls: Mutex::default(),
         }
+    }
+
+    /// What was asked of it.
+    pub(super) fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
     }
 
     pub(super) fn state(&self, node: &str) -> NodeState {
@@ -418,6 +440,8 @@ impl Iam for FakeIam {
     }
 
     async fn set_paused(&self, node: &NodeId, paused: bool) -> Result<(), ErrorInfo> {
+        let call = format!("{} {node}", if paused { "pause" } else { "resume" });
+        self.calls.lock().unwrap().push(call);
         self.nodes.send_modify(|nodes| {
             if let Some(info) = Arc::make_mut(nodes).get_mut(node) {
                 info.state = if paused {

@@ -3,6 +3,7 @@
 
 mod cloud;
 mod fakes;
+mod gaps;
 mod stage;
 
 use std::time::Duration;
@@ -13,6 +14,16 @@ use aos_types::{InstanceState, ItemState, NodeState};
 use stage::{Stage, desired, item_state, states};
 
 const SOON: Duration = Duration::from_secs(20);
+
+/// Waits for something that nothing tells of.
+async fn until(holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waiting).await.unwrap();
+}
 
 #[tokio::test]
 async fn a_desired_state_is_downloaded_launched_committed_and_reported() {

@@ -1,23 +1,25 @@
-use aos_cloud_protocol::UnitStatus;
+use std::{collections::HashMap, hash::Hash};
+
+use aos_cloud_protocol::{InstancesStatus, UnitStatus};
 
 /// What `now` says that `before` did not. `None` if something is gone: a delta cannot say that, a full status can.
 pub(crate) fn delta(before: &UnitStatus, now: &UnitStatus) -> Option<UnitStatus> {
-    let nodes = changed(&before.nodes, &now.nodes, |one, other| {
-        one.info.id == other.info.id
+    let nodes = changed(&before.nodes, &now.nodes, |node| &node.info.id)?;
+    let items = changed(&before.items, &now.items, |item| {
+        (&item.item, &item.version)
     })?;
-    let items = changed(&before.items, &now.items, |one, other| {
-        one.item == other.item && one.version == other.version
-    })?;
-    let instances = changed(&before.instances, &now.instances, |one, other| {
-        one.item == other.item && one.subject == other.subject && one.version == other.version
-    })?;
+    let group = |group: &'_ InstancesStatus| {
+        let (item, subject) = (group.item.clone(), group.subject.clone());
+        (item, subject, group.version.clone())
+    };
+    let instances = changed(&before.instances, &now.instances, group)?;
     // Inside a group an instance may go too.
-    for group in now.instances.iter().flatten() {
-        let old = before.instances.iter().flatten().find(|old| {
-            old.item == group.item && old.subject == group.subject && old.version == group.version
-        });
-        let kept = |index| group.instances.iter().any(|one| one.index == index);
-        if old.is_some_and(|old| !old.instances.iter().all(|one| kept(one.index))) {
+    let groups = before.instances.iter().flatten();
+    let groups: HashMap<_, _> = groups.map(|one| (group(one), one)).collect();
+    for one in instances.iter().flatten() {
+        let old = groups.get(&group(one));
+        let kept: Vec<u64> = one.instances.iter().map(|one| one.index).collect();
+        if old.is_some_and(|old| !old.instances.iter().all(|one| kept.contains(&one.index))) {
             return None;
         }
     }
@@ -47,26 +49,25 @@ pub(crate) fn is_empty(status: &UnitStatus) -> bool {
 
 /// The elements that are new or different; `None` if one has gone.
 #[allow(clippy::option_option, reason = "gone, unchanged, changed")]
-fn changed<T: Clone + PartialEq>(
-    before: &Option<Vec<T>>,
-    now: &Option<Vec<T>>,
-    same: impl Fn(&T, &T) -> bool,
+fn changed<'a, T: Clone + PartialEq, K: Eq + Hash>(
+    before: &'a Option<Vec<T>>,
+    now: &'a Option<Vec<T>>,
+    key: impl Fn(&'a T) -> K,
 ) -> Option<Option<Vec<T>>> {
     let (before, now) = (
         before.as_deref().unwrap_or_default(),
         now.as_deref().unwrap_or_default(),
     );
-    if before
-        .iter()
-        .any(|old| !now.iter().any(|new| same(old, new)))
-    {
+    let mut olds: HashMap<K, &T> = before.iter().map(|old| (key(old), old)).collect();
+    let mut news = Vec::new();
+    for new in now {
+        if olds.remove(&key(new)) != Some(new) {
+            news.push(new.clone());
+        }
+    }
+    if !olds.is_empty() {
         return None;
     }
-    let news: Vec<T> = now
-        .iter()
-        .filter(|new| !before.contains(new))
-        .cloned()
-        .collect();
     Some((!news.is_empty()).then_some(news))
 }
 
@@ -156,5 +157,47 @@ mod tests {
         assert_eq!(delta(&two, &one), None);
         assert_eq!(delta(&two, &status(vec![], vec![])), None);
         assert!(delta(&one, &two).is_some());
+    }
+
+    /// What the cloud makes of a delta: each element takes the place of the one with its name.
+    fn applied(before: &UnitStatus, delta: UnitStatus) -> UnitStatus {
+        let mut items = before.items.clone().unwrap();
+        for new in delta.items.into_iter().flatten() {
+            items.retain(|old| (&old.item, &old.version) != (&new.item, &new.version));
+            items.push(new);
+        }
+        items.sort_by(|one, other| one.item.cmp(&other.item));
+        UnitStatus {
+            items: Some(items),
+            ..before.clone()
+        }
+    }
+
+    #[test]
+    fn gap_20_items_that_come_anywhere_in_the_list_arrive_whole() {
+        let states = [None, Some(ItemState::Pending), Some(ItemState::Installed)];
+        // Every list of four items, each absent or in one of two states, to every one that has no item less.
+        let list = |number: usize| {
+            let items = ["a", "b", "c", "d"].iter().enumerate();
+            let items = items.filter_map(|(place, name)| {
+                states[number / 3_usize.pow(place as u32) % 3].map(|state| item(name, state))
+            });
+            status(items.collect(), vec![])
+        };
+        let mut told = 0;
+        for before in (0..81).map(list) {
+            for now in (0..81).map(list) {
+                let Some(delta) = delta(&before, &now) else {
+                    let has = |one: &ItemStatus| {
+                        now.items.iter().flatten().any(|new| new.item == one.item)
+                    };
+                    assert!(!before.items.iter().flatten().all(has));
+                    continue;
+                };
+                told += 1;
+                assert_eq!(applied(&before, delta), now);
+            }
+        }
+        assert_eq!(told, 7_usize.pow(4));
     }
 }
