@@ -11,6 +11,7 @@ mod pick;
 mod service;
 mod status;
 mod unit;
+mod update;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -65,6 +66,9 @@ enum Command {
     /// Enrol Units and look at them.
     #[command(subcommand)]
     Unit(unit::Unit),
+    /// Updates that wait on this Unit: show, start, follow. Run it on the main Node.
+    #[command(subcommand)]
+    Update(update::Update),
     /// Unit models and their configurations.
     #[command(subcommand)]
     Model(model::Model),
@@ -105,6 +109,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Whoami(command) => wait(account::whoami(command)),
         Command::Bundle(command) => wait(bundle::run(command)),
         Command::Unit(command) => wait(unit::run(command)),
+        Command::Update(command) => wait(update::run(command)),
         Command::Model(command) => wait(model::run(command)),
         Command::Service(command) => wait(service::run(command)),
         Command::Assign(command) => wait(assignment::assign(command)),

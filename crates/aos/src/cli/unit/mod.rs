@@ -1,5 +1,6 @@
 //! `aos unit`: enrol Units and look at them.
 
+mod consent;
 mod join;
 mod why;
 
@@ -36,6 +37,11 @@ pub enum Unit {
     Join(join::Join),
     /// Say why services run, or do not run, on this Unit. Run it on the main Node; it needs no cloud.
     Why(why::Why),
+    /// The user's consent to an update that waits on this Unit. Run it on the main Node.
+    #[command(subcommand)]
+    Consent(consent::Consent),
+    /// Say whether this Unit may be changed now. Run it on the main Node.
+    Ready(consent::Ready),
 }
 
 /// Which Unit.
@@ -74,6 +80,8 @@ pub async fn run(command: Unit) -> Result<(), Failure> {
     let command = match command {
         Unit::Join(command) => return join::run(command).await,
         Unit::Why(command) => return why::run(command).await,
+        Unit::Consent(command) => return consent::run(command).await,
+        Unit::Ready(command) => return consent::ready(command).await,
         other => other,
     };
     let client = super::cloud()?;
@@ -83,7 +91,7 @@ pub async fn run(command: Unit) -> Result<(), Failure> {
         Unit::Nodes(named) => nodes(&client, &named).await,
         Unit::Desired(named) => desired(&client, &named).await,
         Unit::Claim(claim) => self::claim(&client, claim).await,
-        Unit::Join(_) | Unit::Why(_) => Ok(()),
+        Unit::Join(_) | Unit::Why(_) | Unit::Consent(_) | Unit::Ready(_) => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod behaviour;
 mod cuts;
+mod gate_cuts;
 mod gates;
 mod given;
 mod hostile;

@@ -4,6 +4,7 @@
 mod cloud;
 mod fakes;
 mod gaps;
+mod gates;
 mod stage;
 
 use std::time::Duration;

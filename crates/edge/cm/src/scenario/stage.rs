@@ -4,8 +4,8 @@ use aos_cloud_protocol::{
     DesiredInstances, DesiredItem, DesiredNode, DesiredNodeState, DesiredStatus, UnitStatus,
 };
 use aos_pki::{
-    Authority, CertKind, CertProfile, CertSource, KeyAlgorithm, Trust, certificates_from_pem,
-    certified_key,
+    ALPN_GRPC, Authority, CertKind, CertProfile, CertSource, Expect, KeyAlgorithm, Trust,
+    certificates_from_pem, certified_key, mutual_server, unit_client,
 };
 use aos_store::Store;
 use aos_time::{Clock, SystemClock};
@@ -15,6 +15,7 @@ use aos_types::{
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use super::{
     cloud::Cloud,
@@ -24,7 +25,7 @@ use crate::{
     Error, Options,
     app::{self, CloudSide, Own, Parts, SCHEMA},
     contract::NodeEvent,
-    local::Local,
+    local::{CALLERS, Local},
 };
 
 /// CM with its database on a disk that outlives it, and everything around it.
@@ -34,8 +35,10 @@ pub(super) struct Stage {
     pub(super) images: Arc<FakeImages>,
     pub(super) iam: Arc<FakeIam>,
     pub(super) options: Options,
+    authority: Authority,
     online: CertSource,
     trust: Trust,
+    local: Local,
     folder: tempfile::TempDir,
     running: Option<(JoinHandle<Result<(), Error>>, CancellationToken)>,
     events: Vec<mpsc::Sender<NodeEvent>>,
@@ -81,8 +84,10 @@ impl Stage {
             images: Arc::default(),
             iam: Arc::new(FakeIam::new(names)),
             options: toml::from_str(&text).unwrap(),
+            authority,
             online,
             trust,
+            local: Local::new(main),
             folder,
             running: None,
             events: Vec::new(),
@@ -92,6 +97,7 @@ impl Stage {
     pub(super) async fn start(&mut self) {
         let store = Store::open(self.folder.path().join("cm.db"), SCHEMA).unwrap();
         let node = NodeId::new("main").unwrap();
+        self.local = Local::new(node.clone());
         let own = Own {
             system_id: SystemId::new("unit").unwrap(),
             node: node.clone(),
@@ -108,13 +114,31 @@ impl Stage {
             images: self.images.clone(),
             iam: self.iam.clone(),
             events,
-            local: Local::new(node.clone()),
+            local: self.local.clone(),
             node,
         };
         let stop = CancellationToken::new();
         let (options, token) = (self.options.clone(), stop.clone());
         let task = tokio::spawn(async move { app::run(&options, parts, token).await });
         self.running = Some((task, stop));
+    }
+
+    /// Connects a program of the main Node, with a certificate of this type, to the services for tools.
+    pub(super) async fn tools(&self, kind: CertKind) -> Channel {
+        let listener = aos_ipc::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let of = |kind| {
+            let (unit, main) = (SystemId::new("unit").unwrap(), NodeId::new("main").unwrap());
+            source(&self.authority, CertProfile::unit(kind, &unit, Some(&main)))
+        };
+        let expect = Expect::kinds([CertKind::Sm].into_iter().chain(CALLERS)).same_unit();
+        let tls = mutual_server(&of(CertKind::Cm), &self.trust, expect, ALPN_GRPC);
+        let routes = self.local.routes();
+        let stop = self.running.as_ref().unwrap().1.clone();
+        tokio::spawn(aos_ipc::serve(listener, tls, routes, stop));
+        let expect = Expect::kinds([CertKind::Cm]).same_unit();
+        let tls = unit_client(&of(kind), &self.trust, expect);
+        aos_ipc::connect(&address, &tls).await.unwrap()
     }
 
     /// Ends it gently.
