@@ -33,7 +33,8 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Error>
         let (credentials, around) = (credentials.clone(), around.clone());
         async move { credentials.keep(around).await }
     });
-    let result = serve(&options, credentials, &stop, &around, &mut tasks).await;
+    // On the heap: all of CM's state is in it.
+    let result = Box::pin(serve(&options, credentials, &stop, &around, &mut tasks)).await;
     around.cancel();
     while tasks.join_next().await.is_some() {}
     result

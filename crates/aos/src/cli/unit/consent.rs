@@ -54,8 +54,8 @@ pub struct Refuse {
     #[command(flatten)]
     answer: Answer,
     /// Why; it is shown wherever the update waits.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
 }
 
 /// Say whether this Unit may be changed now. Counts for a minute if not said otherwise: repeat it.
@@ -76,7 +76,10 @@ pub async fn run(command: Consent) -> Result<(), Failure> {
     match command {
         Consent::Show(show) => self::show(&show).await,
         Consent::Give(answer) => say(&answer, true, String::new()).await,
-        Consent::Refuse(refuse) => say(&refuse.answer, false, refuse.reason).await,
+        Consent::Refuse(refuse) => {
+            let reason = refuse.reason.unwrap_or_default();
+            say(&refuse.answer, false, reason).await
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     mem,
     sync::Arc,
@@ -486,9 +487,18 @@ impl Engine {
 
     /// Notes what the update under way changes.
     pub(super) fn look_at_parts(&mut self) {
-        let whole = self.record.cycle.as_ref().and_then(Cycle::whole);
+        let cycle = self.record.cycle.as_ref();
+        // What was set aside waits for no gate.
+        let aside = cycle.and_then(|cycle| cycle.aside.as_ref());
+        let whole = cycle.and_then(Cycle::whole).map(|whole| match aside {
+            Some(aside) => {
+                let items = aside.failures.items.keys().cloned().collect();
+                Cow::Owned(whole.without(&items, &self.record.committed))
+            }
+            None => Cow::Borrowed(whole),
+        });
         let changes = UpdatePart::ALL.into_iter().filter_map(|part| {
-            let changes = changes_of(part, whole?, &self.record.committed);
+            let changes = changes_of(part, whole.as_deref()?, &self.record.committed);
             (!changes.is_empty()).then(|| (part, Arc::new(changes)))
         });
         self.waiting.changes = changes.collect();

@@ -3,7 +3,7 @@ use std::{
     fmt,
 };
 
-use aos_types::{ItemId, ItemType};
+use aos_types::{ItemId, ItemType, SubjectId};
 use serde::{Deserialize, Serialize};
 
 use crate::{DesiredInstances, DesiredItem, Target};
@@ -78,20 +78,35 @@ pub fn changes_of(part: UpdatePart, target: &Target, committed: &Target) -> Part
         if target.unit_config != committed.unit_config {
             unit_config = config.map(|config| config.version.clone());
         }
-        rearranged = target.nodes != committed.nodes || target.subjects != committed.subjects;
+        let nodes = |set: &Target| -> BTreeMap<_, _> {
+            let all = set.nodes.iter();
+            all.map(|node| (node.node.clone(), node.state)).collect()
+        };
+        let subjects = |set: &Target| -> BTreeMap<_, _> {
+            let all = set.subjects.iter();
+            all.map(|subject| (subject.id.clone(), subject.subject_type))
+                .collect()
+        };
+        rearranged = nodes(target) != nodes(committed) || subjects(target) != subjects(committed);
     }
-    let instances = |set: &Target, items: &Items<'_>| -> Vec<DesiredInstances> {
-        let all = set.instances.iter();
-        all.filter(|entry| part_of(items, &entry.item) == part)
-            .cloned()
-            .collect()
-    };
     PartChanges {
         install: missing(&new, &old),
         remove: missing(&old, &new),
         unit_config,
-        rearranged: rearranged || instances(target, &new) != instances(committed, &old),
+        rearranged: rearranged || instances(part, target, &new) != instances(part, committed, &old),
     }
+}
+
+/// The instances of one part, whatever their order.
+fn instances<'a>(
+    part: UpdatePart,
+    set: &'a Target,
+    items: &Items<'_>,
+) -> BTreeMap<(&'a ItemId, &'a SubjectId), &'a DesiredInstances> {
+    let all = set.instances.iter();
+    all.filter(|entry| part_of(items, &entry.item) == part)
+        .map(|entry| ((&entry.item, &entry.subject), entry))
+        .collect()
 }
 
 type Items<'a> = BTreeMap<&'a ItemId, &'a DesiredItem>;

@@ -93,6 +93,17 @@ fn one_part_alone_leaves_the_other_as_committed() {
     assert_eq!(firmware.instances.len(), 3);
 }
 
+#[test]
+fn another_order_is_no_change() {
+    let old = set("1", &[("a", "1"), ("b", "1")], &[("boot", "1")]);
+    let mut new = old.clone();
+    new.items.reverse();
+    new.instances.reverse();
+    for part in UpdatePart::ALL {
+        assert!(changes_of(part, &new, &old).is_empty());
+    }
+}
+
 fn sets() -> impl Strategy<Value = Target> {
     let picks = proptest::collection::btree_map(0u8..6, (0u8..3, any::<bool>()), 0..6);
     (picks, 0u8..3).prop_map(|(picks, config)| {
