@@ -96,6 +96,8 @@ fn guarantees(shared: &Shared, node: &NodeId, guarantee: Guarantee) {
 async fn take(shared: &Shared, node: &NodeId, report: pb::node_report::Report) {
     match report {
         pb::node_report::Report::Hello(_) => {}
+        // Nothing here asks for states yet.
+        pb::node_report::Report::StateReport(_) | pb::node_report::Report::StateSet(_) => {}
         pb::node_report::Report::InstallResult(result) => {
             let failed: Installed = result
                 .instances
