@@ -7,7 +7,7 @@ use aos_time::{Chance, SystemChance};
 use aos_types::{NodeId, SystemId};
 use aos_update::{Config as UpdateConfig, Deadlines, Retry, UpdateState};
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Mutex, Notify, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -158,6 +158,7 @@ pub(crate) async fn run(
             placing: placing.clone(),
             configs: configs.clone(),
             readiness,
+            turn: Mutex::default(),
         }),
         world: world.clone(),
         placing: placing.clone(),

@@ -5,9 +5,10 @@
 use std::collections::BTreeSet;
 
 use aos_time::Timestamp;
-use aos_types::InstanceState;
+use aos_types::{InstanceState, ItemType, Schedule};
 use aos_update::{
-    Config, DesiredItem, Effect, EffectId, Engine, Failures, Input, Output, Record, Target,
+    Config, DesiredItem, Effect, EffectId, Engine, Failures, Input, Order, Output, Record, Target,
+    UpdatePart,
 };
 use proptest::prelude::*;
 
@@ -24,8 +25,11 @@ enum Outcome {
 
 #[derive(Debug, Clone)]
 enum Event {
-    /// Service a in this version; b, free to fail alone, if the number says so.
-    Desire(u8, u8),
+    /// Service a in this version; b, free to fail alone, if the number says so; component c in the version of a, if that is
+    /// even. The flag makes the software wait for somebody to start it.
+    Desire(u8, u8, bool),
+    /// Somebody starts the software part.
+    Start,
     /// The oldest effect in hand ends.
     End(Outcome),
     /// The Nodes say how the instances are; the number makes the one of that place fail, the flag for good.
@@ -44,7 +48,9 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     let failing = prop::option::weighted(0.25, (0..3usize, any::<bool>()));
     prop_oneof![
-        2 => (1..5u8, 0..3u8).prop_map(|(a, b)| Event::Desire(a, b)),
+        2 => (1..5u8, 0..3u8, prop::bool::weighted(0.3))
+            .prop_map(|(a, b, waits)| Event::Desire(a, b, waits)),
+        1 => Just(Event::Start),
         8 => outcome.prop_map(Event::End),
         4 => failing.prop_map(Event::Look),
         3 => (0..5usize).prop_map(Event::Cut),
@@ -214,13 +220,33 @@ impl Unit {
 
     fn apply(&mut self, event: &Event) {
         match *event {
-            Event::Desire(a, b) => {
+            Event::Desire(a, b, waits) => {
+                let even = a % 2 == 0;
                 let (a, b) = (a.to_string(), b.to_string());
                 let mut services = vec![("a", a.as_str(), 1)];
+                if even {
+                    services.push(("c", a.as_str(), 1));
+                }
                 if b != "0" {
                     services.push(("b", b.as_str(), 2));
                 }
-                self.desire(independent(desired("1.0.0", &services), "b"));
+                let mut wish = independent(desired("1.0.0", &services), "b");
+                for item in wish.items.iter_mut().flatten() {
+                    if item.id == item_id("c") {
+                        item.item_type = ItemType::Component;
+                    }
+                }
+                wish.sota_schedule = waits.then(|| Schedule::closed(None));
+                self.desire(wish);
+            }
+            Event::Start => {
+                let order = Order::Start {
+                    part: UpdatePart::Software,
+                    again: true,
+                };
+                // Refused most of the time.
+                let _ = self.engine.order(Timestamp::from_secs(self.now), order);
+                self.run();
             }
             Event::End(outcome) => self.end(outcome),
             Event::Look(fails) => self.look(fails),
@@ -274,6 +300,7 @@ impl Unit {
             }
             if self.in_hand.is_empty() {
                 self.look(None);
+                self.apply(&Event::Start);
                 let wake = self.wake.map_or(0, Timestamp::as_secs);
                 self.now = wake.clamp(self.now + 10, self.now + 24 * 3600) + 1;
                 self.input(Input::Wake);

@@ -154,6 +154,43 @@ async fn gap_19_what_cannot_be_told_of_one_node_silences_no_other() {
 }
 
 #[tokio::test]
+async fn an_older_unit_configuration_is_refused_and_stops_nothing() {
+    let mut stage = Stage::new(&["main"]).await;
+    stage.start().await;
+    let mut wish = desired(&[("web", "1", 1)]);
+    wish.unit_config = Some(super::stage::config("2.0.0", "main"));
+    stage.settle(wish.clone()).await;
+    wish.unit_config = Some(super::stage::config("1.0.0", "main"));
+    stage.cloud.desire(wish).await;
+    let status = stage
+        .cloud
+        .whole(|status| {
+            status
+                .unit_config
+                .as_ref()
+                .is_some_and(|all| all.len() == 2)
+        })
+        .await;
+    let configs = status.unit_config.clone().unwrap();
+    assert_eq!(configs[0].version, "2.0.0");
+    let why = configs[1].error.clone().unwrap().message;
+    assert!(
+        why.starts_with("version 1.0.0 is not greater than 2.0.0"),
+        "{why}"
+    );
+    assert_eq!(stage.nodes.config("main"), Some("2.0.0".into()));
+    let updates = |stage: &Stage| {
+        let calls = stage.nodes.calls();
+        calls
+            .iter()
+            .filter(|call| call.starts_with("update"))
+            .count()
+    };
+    assert_eq!(updates(&stage), 1, "{:?}", stage.nodes.calls());
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn gap_21_a_node_that_is_as_desired_is_left_alone() {
     let mut stage = Stage::new(&["main", "second"]).await;
     stage.start().await;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use aos_types::{AosCode, ErrorInfo, NodeState, RuntimeInfo};
 use aos_update::{DesiredNode, DesiredNodeState, Effect, EffectId, Failures, Input, Target};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,6 +21,9 @@ pub(crate) struct Doer {
     pub(crate) placing: Arc<Placing>,
     pub(crate) configs: Arc<UnitConfigs>,
     pub(crate) readiness: Arc<UnitReadiness>,
+    /// Held by what changes something on the Nodes. What the engine no longer waits for may still be at work; what comes
+    /// next must not be overtaken by it.
+    pub(crate) turn: Mutex<()>,
 }
 
 pub(crate) fn name(effect: &Effect) -> &'static str {
@@ -45,6 +48,11 @@ impl Doer {
         cancel: CancellationToken,
         results: mpsc::Sender<Input>,
     ) {
+        let changes_nodes = !matches!(what, Effect::Download { .. } | Effect::AskReadiness);
+        let _turn = match changes_nodes {
+            true => Some(self.turn.lock().await),
+            false => None,
+        };
         let failures = match what {
             Effect::Download {
                 items,
