@@ -16,7 +16,23 @@
 //!
 //!   A different desired state supersedes: at once in every state but Launching and Finalizing, there when the step
 //!   in hand has ended. It starts again in Downloading; what was touched meanwhile is remembered and undone if it fails.
+//!   On the way back it waits until the Nodes have been given the committed set.
 //! ```
+//!
+//! | went wrong | what follows |
+//! |---|---|
+//! | a download | nothing was touched; tried again for ever |
+//! | node states, configuration, installing, launching, an instance that has failed for good, any deadline | the committed set comes back; tried again, at most so often ([`Retry`]) |
+//! | the same of an item marked independent, and of nothing else | it stays as it is in the committed set, the rest goes on; it is tried again like a failed update |
+//! | a gate that stayed shut too long | nothing was touched; not tried again by itself |
+//! | the way back: not all instances of the committed set that were changed are active by the deadline, or the unit configuration could not be restored | a [`Rollback`] is recorded and reported, and the way back tried again until it succeeds or another set is committed |
+//! | a commit | cannot fail any more: it is repeated |
+//!
+//! The cause of a failure is kept, with the number of attempts and the next time, until an update succeeds or the cloud wants
+//! what is committed. The same desired state again changes neither; anything newer takes its place.
+//!
+//! Nothing waits with a half-done set on the Nodes: one that was superseded is undone after
+//! [`Deadlines::waiting_active`] at the latest, and before its successor waits at a gate ([`Undo`]).
 //!
 //! Promises kept here (`docs/architecture.md`): each transition is stored before what it leads to is done; after
 //! [`Engine::restore`] the step in hand is asked for again; the committed set stays whole and its images stay kept until

@@ -8,9 +8,13 @@ use aos_time::Timestamp;
 use aos_types::{InstanceState, ItemType, Schedule};
 use aos_update::{
     Config, DesiredItem, Effect, EffectId, Engine, Failures, Input, Order, Output, Record, Target,
-    UpdatePart,
+    UpdatePart, UpdateState,
+    policy::{Policy, Rules},
 };
-use proptest::prelude::*;
+use proptest::{
+    prelude::*,
+    test_runner::{RngAlgorithm, TestRng, TestRunner},
+};
 
 use crate::given::*;
 
@@ -61,6 +65,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 struct Unit {
     engine: Engine,
+    config: Config,
     now: i64,
     disk: Option<Record>,
     in_hand: Vec<(EffectId, Effect)>,
@@ -81,9 +86,14 @@ fn key(item: &DesiredItem) -> String {
 }
 
 impl Unit {
-    fn new() -> Self {
+    fn new(policy: &'static dyn Policy) -> Self {
+        let config = Config {
+            policy,
+            ..Config::default()
+        };
         Self {
-            engine: engine(),
+            engine: Engine::restore(config.clone(), None, at(0)),
+            config,
             now: 0,
             disk: None,
             in_hand: Vec::new(),
@@ -110,7 +120,7 @@ impl Unit {
                 self.wake = None;
                 let record = self.disk.clone();
                 let now = Timestamp::from_secs(self.now);
-                self.engine = Engine::restore(Config::default(), record, now);
+                self.engine = Engine::restore(self.config.clone(), record, now);
                 // CM gives the Nodes, when they connect again, the set in force.
                 self.running = self.engine.in_force().clone();
                 self.all_verified(&self.running);
@@ -312,35 +322,124 @@ impl Unit {
     }
 }
 
+/// Lets these things happen, then no more trouble, and looks whether the Unit is where it was asked to be.
+fn happens(policy: &'static dyn Policy, events: &[Event]) -> Result<(), TestCaseError> {
+    let mut unit = Unit::new(policy);
+    for event in events {
+        unit.apply(event);
+    }
+    unit.power = usize::MAX;
+    unit.settle();
+    // The set in force is whole, and it is what runs (once something was launched).
+    let record = unit.engine.record();
+    prop_assert!(record.launched.is_none());
+    prop_assert!(
+        unit.running.asks_the_same(&record.committed) || unit.running == Target::default()
+    );
+    let Some(wish) = unit.last.clone() else {
+        return Ok(());
+    };
+    // The cloud need not say it again, unless it was given up.
+    if let Some(failure) = &record.failure {
+        prop_assert!(
+            failure.attempts >= unit.config.retry.attempts,
+            "{failure:?}"
+        );
+        unit.now += 2 * 3600;
+        unit.desire(wish.clone());
+        unit.settle();
+    }
+    let record = unit.engine.record();
+    prop_assert!(record.failure.is_none(), "{:?}", record.failure);
+    let ids = |items: &[DesiredItem]| items.iter().map(key).collect::<BTreeSet<_>>();
+    let wanted = wish.items.unwrap_or_default();
+    prop_assert_eq!(ids(&record.committed.items), ids(&wanted));
+    prop_assert_eq!(ids(&unit.running.items), ids(&record.committed.items));
+    Ok(())
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    prop::collection::vec(event(), 0..120)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
-    fn power_cuts_never_lose_the_committed_set_and_the_unit_converges(
-        events in prop::collection::vec(event(), 0..120)
-    ) {
-        let mut unit = Unit::new();
-        for event in &events {
-            unit.apply(event);
+    fn power_cuts_never_lose_the_committed_set_and_the_unit_converges(events in events()) {
+        happens(&Rules, &events)?;
+    }
+}
+
+/// A fault that is planted: what does not find these proves nothing.
+macro_rules! fault {
+    ($name:ident, $($rule:tt)*) => {
+        #[derive(Debug)]
+        struct $name;
+
+        impl Policy for $name {
+            $($rule)*
         }
-        unit.power = usize::MAX;
-        unit.settle();
-        // The set in force is whole, and it is what runs (once something was launched).
-        let record = unit.engine.record();
-        prop_assert!(record.launched.is_none());
-        prop_assert!(unit.running.asks_the_same(&record.committed) || unit.running == Target::default());
-        let Some(wish) = unit.last.clone() else { return Ok(()) };
-        // The cloud need not say it again, unless it was given up.
-        if let Some(failure) = &record.failure {
-            prop_assert!(failure.attempts >= Config::default().retry.attempts, "{failure:?}");
-            unit.now += 2 * 3600;
-            unit.desire(wish.clone());
-            unit.settle();
-        }
-        let record = unit.engine.record();
-        prop_assert!(record.failure.is_none(), "{:?}", record.failure);
-        let ids = |items: &[DesiredItem]| items.iter().map(key).collect::<BTreeSet<_>>();
-        prop_assert_eq!(ids(&record.committed.items), ids(&wish.items.unwrap()));
-        prop_assert_eq!(ids(&unit.running.items), ids(&record.committed.items));
+    };
+}
+
+fault!(
+    StoresNothing,
+    fn stores(&self, _: &Record) -> bool {
+        false
+    }
+);
+fault!(
+    NeverRetries,
+    fn retries(&self) -> bool {
+        false
+    }
+);
+fault!(
+    NeverUndoes,
+    fn undoes(&self) -> bool {
+        false
+    }
+);
+fault!(
+    GoesBackToNothing,
+    fn way_back(&self, _: &Record) -> Target {
+        Target::default()
+    }
+);
+fault!(
+    TakesWhatFailed,
+    fn ends_update(&self, _: UpdateState, _: &Failures, _: bool) -> bool {
+        false
+    }
+);
+fault!(
+    ForgetsTheNewest,
+    fn is_same(&self, _: &Target, newest: &Target) -> bool {
+        !newest.items.is_empty()
+    }
+);
+
+#[test]
+fn planted_faults_are_found() {
+    let faults: [&'static dyn Policy; 6] = [
+        &StoresNothing,
+        &NeverRetries,
+        &NeverUndoes,
+        &GoesBackToNothing,
+        &TakesWhatFailed,
+        &ForgetsTheNewest,
+    ];
+    for fault in faults {
+        let config = ProptestConfig {
+            cases: 300,
+            max_shrink_iters: 0,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        };
+        let mut runner =
+            TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+        let found = runner.run(&events(), |events| happens(fault, &events));
+        assert!(found.is_err(), "{fault:?} was not found");
     }
 }
