@@ -54,7 +54,7 @@ pub use key_store::{CertInfo, CertQuery, KeyRequest, KeyStore, KeyStoreError, sa
 pub use kind::{CertKind, CertProfile, UnknownKind};
 pub use load::{
     LoadError, certificates_from_pem, certificates_to_pem, certified_key, discovery_urls,
-    load_cert_url, load_certified_key, load_key_url,
+    load_cert_url, load_certified_key, load_key_url, organisation,
 };
 pub use private_file::{private_dir, read_bounded, write_private};
 pub use signer::Signer;

@@ -149,3 +149,10 @@ pub fn discovery_urls(certificate: &[u8]) -> Vec<String> {
         })
         .collect()
 }
+
+/// The organisation in the subject of a certificate, if it has one.
+pub fn organisation(certificate: &[u8]) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let name = parsed.subject().iter_organization().next()?;
+    Some(name.as_str().ok()?.chars().take(253).collect())
+}

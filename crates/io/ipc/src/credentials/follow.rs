@@ -1,6 +1,7 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aos_pki::{CertKind, CertSource, ClientTls, load_certified_key};
+use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
 
 use crate::proto::iamanager::v6::{
@@ -85,11 +86,60 @@ async fn follow(
 fn take_over(kind: CertKind, source: &CertSource, info: &CertInfo) {
     match load_certified_key(&info.cert_url, &info.key_url) {
         Ok(key) => {
-            tracing::info!(kind = kind.as_str(), "certificate taken over");
-            source.set(Some(key));
+            if offer(source, key) {
+                tracing::info!(kind = kind.as_str(), "certificate taken over");
+            }
         }
         Err(error) => {
             tracing::warn!(kind = kind.as_str(), error = %error, "IAM's certificate cannot be used");
         }
+    }
+}
+
+/// Presents `key` from now on. `false` if that is what is presented already: an IAM that was started again tells the same
+/// once more, and whoever follows `source` would connect anew for nothing.
+fn offer(source: &CertSource, key: Arc<CertifiedKey>) -> bool {
+    if source.current().is_some_and(|have| have.cert == key.cert) {
+        return false;
+    }
+    source.set(Some(key));
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use aos_pki::{
+        Authority, CertProfile, KeyAlgorithm, certificates_from_pem, certified_key,
+        install_provider,
+    };
+    use aos_time::{Clock, SystemClock};
+
+    use super::*;
+
+    #[test]
+    fn the_same_certificate_again_is_no_news() {
+        install_provider();
+        let authority = Authority::in_memory("test", SystemClock.now()).unwrap();
+        let profile = CertProfile::server(vec!["localhost".into()]);
+        let issue = || {
+            authority
+                .issue_pair(KeyAlgorithm::EcP256, &profile, SystemClock.now())
+                .unwrap()
+        };
+        let (first, second) = (issue(), issue());
+        // Loaded anew each time, as after a message of IAM.
+        let load = |pair: &aos_pki::IssuedPair| {
+            let chain = certificates_from_pem(pair.issued.chain_pem.as_bytes()).unwrap();
+            certified_key(chain, &pair.key).unwrap()
+        };
+        let source = CertSource::new();
+        let mut changes = source.subscribe();
+        assert!(offer(&source, load(&first)));
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        assert!(!offer(&source, load(&first)));
+        assert!(!changes.has_changed().unwrap());
+        assert!(offer(&source, load(&second)));
+        assert!(changes.has_changed().unwrap());
     }
 }
