@@ -25,6 +25,16 @@ words! {
         Finished = "finished",
     }
 
+    /// How the use of something stands towards its rule.
+    QuotaState = "state of a quota alert" {
+        /// The limit was reached.
+        Raise = "raise",
+        /// It is still too much.
+        Continue = "continue",
+        /// It is no longer too much: the alert is over.
+        Fall = "fall",
+    }
+
     /// The discriminator of an alert.
     Tag = "kind of alert" {
         /// From a Node's journal.
@@ -76,6 +86,8 @@ pub enum AlertEvent {
         parameter: String,
         /// How much.
         value: u64,
+        /// Whether it begins, goes on or is over; AosCore does not say.
+        state: Option<QuotaState>,
     },
     /// An instance uses more than its rule allows.
     InstanceQuota {
@@ -85,6 +97,8 @@ pub enum AlertEvent {
         parameter: String,
         /// How much.
         value: u64,
+        /// Whether it begins, goes on or is over; AosCore does not say.
+        state: Option<QuotaState>,
     },
     /// A blob is being fetched.
     DownloadProgress {
@@ -160,11 +174,15 @@ impl Element for Alert {
                 node: node()?,
                 parameter: fields.req("parameter")?,
                 value: fields.or_default("value")?,
+                // Not in the schema: an unknown word costs the state, not the alert.
+                state: fields.opt("state").unwrap_or_default(),
             },
             Tag::InstanceQuota => AlertEvent::InstanceQuota {
                 instance: identity::instance(&fields)?,
                 parameter: fields.req("parameter")?,
                 value: fields.or_default("value")?,
+                // Not in the schema: an unknown word costs the state, not the alert.
+                state: fields.opt("state").unwrap_or_default(),
             },
             Tag::DownloadProgress => AlertEvent::DownloadProgress {
                 digest: fields.req("digest")?,
@@ -219,18 +237,22 @@ impl ToJson for Alert {
                 node,
                 parameter,
                 value,
+                state,
             } => tagged(Tag::SystemQuota)
                 .put("node", codename_json(node.as_str()))
                 .put("parameter", name(parameter))
-                .put("value", *value),
+                .put("value", *value)
+                .opt("state", state.map(QuotaState::as_str)),
             AlertEvent::InstanceQuota {
                 instance,
                 parameter,
                 value,
+                state,
             } => tagged(Tag::InstanceQuota)
                 .instance(instance, "subject")
                 .put("parameter", name(parameter))
-                .put("value", *value),
+                .put("value", *value)
+                .opt("state", state.map(QuotaState::as_str)),
             AlertEvent::DownloadProgress {
                 digest,
                 downloaded_bytes,

@@ -66,8 +66,8 @@ pub struct SignInfo {
     pub ocsp_values: Vec<String>,
 }
 
-/// Where one blob can be fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where one blob can be fetched. The addresses carry tokens, so they are not shown by `{:?}`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct BlobUrl {
     /// The digest of the plain blob.
     pub digest: Digest,
@@ -81,6 +81,16 @@ pub struct BlobUrl {
     pub decrypt_info: Option<DecryptInfo>,
     /// Absent: not signed.
     pub sign_info: Option<SignInfo>,
+}
+
+impl fmt::Debug for BlobUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlobUrl")
+            .field("digest", &self.digest)
+            .field("urls", &self.urls.len())
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The answer to [`RequestBlobUrls`]. A digest that is not in it is not known or not allowed.

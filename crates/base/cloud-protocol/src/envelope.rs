@@ -11,7 +11,7 @@ use crate::{
     IssueUnitCertificates, IssuedUnitCertificates, MonitoringData, NewState, OverrideEnvVars,
     OverrideEnvVarsStatus, PushLog, RenewCertificatesNotification, RequestBlobUrls, RequestLog,
     StartProvisioningRequest, StartProvisioningResponse, StateAcceptance, StateRequest, UnitStatus,
-    Unreadable, UpdateState,
+    Unreadable, UpdateState, header,
     reading::Reader,
     writing::{Out, ToJson, words},
 };
@@ -264,10 +264,16 @@ pub fn decode(bytes: &[u8], caps: &Caps) -> Result<Decoded, DecodeError> {
         reason,
     };
     if bytes.len() > caps.message_bytes {
-        return Err(blank(Reason::TooLong {
-            bytes: bytes.len(),
-            cap: caps.message_bytes,
-        }));
+        let header = header::skim(bytes);
+        return Err(DecodeError {
+            txn: header.txn.filter(|txn| is_usable(txn)),
+            system_id: header.system_id.and_then(|id| SystemId::new(id).ok()),
+            message_type: None,
+            reason: Reason::TooLong {
+                bytes: bytes.len(),
+                cap: caps.message_bytes,
+            },
+        });
     }
     let value: Value =
         serde_json::from_slice(bytes).map_err(|error| blank(Reason::NotJson(error)))?;
@@ -306,7 +312,7 @@ impl Hints {
         Self {
             txn: header
                 .and_then(|header| header.opt("txn").ok().flatten())
-                .filter(|txn: &String| !txn.is_empty() && txn.len() <= MAX_TXN_BYTES),
+                .filter(|txn: &String| is_usable(txn)),
             system_id: header.and_then(|header| header.opt("systemId").ok().flatten()),
             message_type: part("data")
                 .and_then(|data| data.opt::<String>("messageType").ok().flatten())
@@ -317,6 +323,10 @@ impl Hints {
 
 /// Longest txn we remember and answer; a UUID has 36.
 const MAX_TXN_BYTES: usize = 256;
+
+fn is_usable(txn: &str) -> bool {
+    !txn.is_empty() && txn.len() <= MAX_TXN_BYTES
+}
 
 fn read(value: &Value, reader: &mut Reader<'_>) -> Result<Message, Reason> {
     let message = Fields::of(value).map_err(Reason::Field)?;

@@ -29,6 +29,7 @@ mod desired;
 mod discovery;
 mod env_vars;
 mod envelope;
+mod header;
 mod identity;
 mod logs;
 mod monitoring;
@@ -39,7 +40,7 @@ mod state;
 mod status;
 mod writing;
 
-pub use alerts::{Alert, AlertEvent, Alerts, DownloadState};
+pub use alerts::{Alert, AlertEvent, Alerts, DownloadState, QuotaState};
 pub use blobs::{BlobUrl, BlobUrls, DecryptInfo, FileHash, RequestBlobUrls, SignInfo};
 pub use certificates::{
     CertType, CertificateRequest, InstallUnitCertificatesConfirmation, InstalledCertificate,

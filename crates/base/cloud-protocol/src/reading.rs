@@ -24,6 +24,14 @@ impl Default for Caps {
     }
 }
 
+impl Caps {
+    /// Longest frame that is still read to its end, so that what is too long can be answered; a peer that sends more than
+    /// this is cut off.
+    pub const fn frame_bytes(&self) -> usize {
+        self.message_bytes.saturating_mul(2)
+    }
+}
+
 /// What an unreadable element is about, as far as it can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Named {

@@ -1,7 +1,7 @@
 //! What of a Unit's alerts people see in its timeline.
 
 use aos_api::{Severity, TimelineKind};
-use aos_cloud_protocol::{Alert, AlertEvent, DownloadState};
+use aos_cloud_protocol::{Alert, AlertEvent, DownloadState, QuotaState};
 use aos_db::Happening;
 use aos_types::InstanceIdent;
 
@@ -22,6 +22,14 @@ fn of_instance(instance: InstanceIdent, severity: Severity, text: &str) -> Happe
         subject_id: Some(instance.subject.to_string()),
         instance: Some(instance.index),
         ..about(TimelineKind::Instance, severity, text)
+    }
+}
+
+const fn quota(state: Option<QuotaState>) -> (Severity, &'static str) {
+    match state {
+        Some(QuotaState::Fall) => (Severity::Info, "no longer uses too much"),
+        Some(QuotaState::Continue) => (Severity::Warning, "still uses too much"),
+        Some(QuotaState::Raise) | None => (Severity::Warning, "uses too much"),
     }
 }
 
@@ -53,21 +61,27 @@ pub(crate) fn happening(alert: Alert) -> Option<Happening> {
             node,
             parameter,
             value,
-        } => Happening {
-            node_id: Some(node.to_string()),
-            ..about(
-                TimelineKind::Node,
-                warning,
-                &format!("Node {node} uses much {parameter}: {value}"),
-            )
-        },
+            state,
+        } => {
+            let (severity, uses) = quota(state);
+            Happening {
+                node_id: Some(node.to_string()),
+                ..about(
+                    TimelineKind::Node,
+                    severity,
+                    &format!("Node {node} {uses} {parameter}: {value}"),
+                )
+            }
+        }
         AlertEvent::InstanceQuota {
             instance,
             parameter,
             value,
+            state,
         } => {
-            let text = format!("instance {} uses much {parameter}: {value}", instance.index);
-            of_instance(instance, warning, &text)
+            let (severity, uses) = quota(state);
+            let text = format!("instance {} {uses} {parameter}: {value}", instance.index);
+            of_instance(instance, severity, &text)
         }
         AlertEvent::DownloadProgress {
             digest,

@@ -29,11 +29,13 @@ pub(super) fn alert(
             node,
             parameter: quota.parameter,
             value: quota.value,
+            state: quota.status.parse().ok(),
         },
         AlertItem::InstanceQuotaAlert(quota) => AlertEvent::InstanceQuota {
             instance: ident_from_proto(quota.instance)?,
             parameter: quota.parameter,
             value: quota.value,
+            state: quota.status.parse().ok(),
         },
         AlertItem::ResourceAllocateAlert(alert) => AlertEvent::ResourceAllocate {
             instance: ident_from_proto(alert.instance)?,
