@@ -3,7 +3,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::Timestamp;
@@ -24,6 +24,30 @@ impl Clock for SystemClock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+/// Starts at the machine's time and then runs evenly, even if the machine's clock is set anew. For waits and deadlines of
+/// one process; never for what is stored or sent.
+#[derive(Debug, Clone, Copy)]
+pub struct SteadyClock {
+    start: Timestamp,
+    since: Instant,
+}
+
+impl SteadyClock {
+    /// Starts now.
+    pub fn start() -> Self {
+        Self {
+            start: SystemClock.now(),
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        self.start + self.since.elapsed()
     }
 }
 

@@ -20,6 +20,6 @@ mod timestamp;
 mod zone;
 
 pub use chance::{Chance, SeededChance, SystemChance};
-pub use clock::{Clock, SimClock, SystemClock};
+pub use clock::{Clock, SimClock, SteadyClock, SystemClock};
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use zone::{LocalDate, LocalTime, ParseZoneError, Zone};

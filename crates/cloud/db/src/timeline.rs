@@ -1,6 +1,6 @@
 use aos_api::{ListQuery, Page, Severity, TimelineEvent, TimelineKind};
 
-use crate::{Actor, Db, DbError, columns::Columns, error::Doing};
+use crate::{Actor, Db, DbError, LinkWrite, columns::Columns, error::Doing};
 
 /// Timeline events kept of one Unit.
 pub const KEPT_PER_UNIT: i64 = 1000;
@@ -100,10 +100,20 @@ impl Db {
         })
     }
 
-    /// Adds to the timeline of a Unit: for what no other call here sees, such as a message that could not be read.
-    pub async fn note(&self, unit: uuid::Uuid, events: &[Happening]) -> Result<(), DbError> {
+    /// Adds to the timeline of a Unit, with the session's records, in one transaction: for what no other call here sees,
+    /// such as an alert or a message that could not be read.
+    pub async fn note(
+        &self,
+        unit: uuid::Uuid,
+        events: &[Happening],
+        link: &LinkWrite,
+    ) -> Result<(), DbError> {
+        if events.is_empty() {
+            return self.write_link(unit, link).await;
+        }
         let mut tx = self.begin().await?;
         let tenant = tx.tenant_of(unit).await?;
+        tx.link(unit, link).await?;
         tx.happened(unit, events).await?;
         tx.announce(
             tenant,

@@ -1079,7 +1079,11 @@ async fn the_timeline_is_bounded_and_newest_first() {
     let events: Vec<_> = (0..KEPT_PER_UNIT + 5)
         .map(|n| aos_db::Happening::info(TimelineKind::Protocol, format!("event {n}")))
         .collect();
-    bench.db.note(id, &events).await.unwrap();
+    bench
+        .db
+        .note(id, &events, &LinkWrite::default())
+        .await
+        .unwrap();
     let page = bench
         .db
         .timeline(
@@ -1095,6 +1099,50 @@ async fn the_timeline_is_bounded_and_newest_first() {
     assert_eq!(page.total, u64::try_from(KEPT_PER_UNIT).unwrap());
     assert_eq!(page.items[0].text, format!("event {}", KEPT_PER_UNIT + 4));
     assert!(page.items[0].id > page.items[1].id);
+}
+
+#[tokio::test]
+async fn what_a_message_tells_and_that_it_was_handled_are_kept_together_or_not_at_all() {
+    let bench = bench().await;
+    let id = unit(&bench, "u1").await;
+    let event = [aos_db::Happening::info(TimelineKind::Node, "an alert")];
+    let seen = LinkRecord::Seen {
+        seq: 1,
+        txn: "t".into(),
+    };
+    let broken = LinkRecord::Outgoing {
+        seq: 1,
+        txn: "o".into(),
+        priority: 1,
+        topic: None,
+        payload: [0xff].as_slice().into(),
+    };
+    let write = |put| LinkWrite {
+        put,
+        forget: Vec::new(),
+    };
+    let told = async || {
+        let query = ListQuery {
+            search: Some("an alert".into()),
+            ..ListQuery::default()
+        };
+        let page = bench.db.timeline(&bench.actor, "u1", &query).await.unwrap();
+        page.total
+    };
+    let failing = write(vec![seen.clone(), broken]);
+    bench.db.note(id, &event, &failing).await.unwrap_err();
+    assert_eq!(told().await, 0);
+    assert_eq!(bench.db.link_records(id).await.unwrap(), []);
+    let good = write(vec![seen.clone()]);
+    bench.db.note(id, &event, &good).await.unwrap();
+    assert_eq!(told().await, 1);
+    assert_eq!(bench.db.link_records(id).await.unwrap(), [seen]);
+    let later = write(vec![LinkRecord::Seen {
+        seq: 2,
+        txn: "u".into(),
+    }]);
+    bench.db.note(id, &[], &later).await.unwrap();
+    assert_eq!(bench.db.link_records(id).await.unwrap().len(), 2);
 }
 
 #[tokio::test]

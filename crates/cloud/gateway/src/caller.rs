@@ -1,7 +1,7 @@
 //! Who calls: a Unit is what its certificate says, if that is one we issued and did not take back.
 
 use aos_api::{Severity, TimelineKind};
-use aos_db::{Happening, LinkedUnit};
+use aos_db::{Happening, LinkWrite, LinkedUnit};
 use aos_pki::{CertKind, PeerIdentity};
 use aos_types::SystemId;
 use axum::response::{IntoResponse, Response};
@@ -102,7 +102,12 @@ pub(crate) async fn claims_another(shared: &Shared, caller: &Caller, claimed: &s
             caller.system_id
         ),
     );
-    if let Err(error) = shared.options.db.note(caller.unit.id, &[event]).await {
+    let noted = shared
+        .options
+        .db
+        .note(caller.unit.id, &[event], &LinkWrite::default())
+        .await;
+    if let Err(error) = noted {
         internal(error);
     }
     Refusal::ClaimsAnother {

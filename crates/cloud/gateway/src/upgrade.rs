@@ -43,7 +43,7 @@ pub(crate) async fn upgrade(
         return Err(Refusal::Token);
     }
     let authority = authority(&headers, &uri)?;
-    let longest = shared.options.caps.message_bytes;
+    let longest = shared.options.caps.frame_bytes();
     Ok(upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)

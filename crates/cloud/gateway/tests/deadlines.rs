@@ -11,7 +11,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use aos_api::{ListQuery, OnlineStatus};
 use aos_cloud_protocol::{
-    Body, Caps, DiscoveryRequest, DiscoveryResponse, Header, Message, Nack, decode,
+    Alert, AlertEvent, Alerts, Body, Caps, DiscoveryRequest, DiscoveryResponse, Header, Message,
+    Nack, QuotaState, decode,
 };
 use aos_db::{Actor, Db, IssuedCertificate, RegisterBy, Registration, hash_secret};
 use aos_gateway::{Gateway, GatewayOptions, TokenKey};
@@ -21,7 +22,7 @@ use aos_pki::{
     certificates_from_pem,
 };
 use aos_time::{Clock, SystemClock};
-use aos_types::SystemId;
+use aos_types::{NodeId, SystemId};
 use axum::Extension;
 use futures::{SinkExt as _, StreamExt as _};
 use http_body_util::BodyExt as _;
@@ -185,6 +186,17 @@ impl Stage {
         }
     }
 
+    /// Texts of the timeline that contain `words`.
+    async fn told(&self, words: &str) -> Vec<String> {
+        let page = self
+            .db
+            .timeline(&self.actor, "unit-1", &ListQuery::default())
+            .await
+            .unwrap();
+        let texts = page.items.into_iter().map(|event| event.text);
+        texts.filter(|text| text.contains(words)).collect()
+    }
+
     async fn end(self) {
         self.stop.cancel();
         tokio::time::timeout(WAIT, self.gateway.stopped())
@@ -269,6 +281,65 @@ async fn what_is_not_acknowledged_or_refused_comes_again_as_it_was() {
         }
     }
     assert!(pings >= 3, "{pings}");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn an_alert_that_comes_twice_is_told_once() {
+    let stage = Stage::new(aos_session::Config::default(), Caps::default()).await;
+    let alert = Body::Alerts(Alerts {
+        items: vec![Alert {
+            timestamp: SystemClock.now(),
+            event: AlertEvent::SystemQuota {
+                node: NodeId::new("main").unwrap(),
+                parameter: "ram".into(),
+                value: 7,
+                state: Some(QuotaState::Fall),
+            },
+        }],
+    });
+    for _ in 0..2 {
+        let mut socket = stage.open().await;
+        for _ in 0..2 {
+            socket.send(frame("t", alert.clone())).await.unwrap();
+            let acked = |message: &Message| message.header.txn == "t";
+            while !acked(&message(&mut socket).await) {}
+        }
+    }
+    let told = stage.told("ram").await;
+    assert_eq!(told, ["Node main no longer uses too much ram: 7"]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn an_ordinary_end_of_a_link_is_told_plainly() {
+    let stage = Stage::new(aos_session::Config::default(), Caps::default()).await;
+    let mut socket = stage.open().await;
+    message(&mut socket).await;
+    drop(socket);
+    let reason = stage.offline_reason().await;
+    assert_eq!(reason, "link lost: the Unit broke it off");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_long_but_not_by_far_is_answered_and_noted() {
+    let caps = Caps {
+        message_bytes: 1000,
+        ..Caps::default()
+    };
+    let stage = Stage::new(aos_session::Config::default(), caps).await;
+    let mut socket = stage.open().await;
+    let long = format!(
+        r#"{{"header":{{"version":7,"systemId":"unit-1","txn":"long"}},"data":{{"x":"{}"}}}}"#,
+        "x".repeat(1000)
+    );
+    socket
+        .send(tungstenite::Message::Binary(long.into_bytes().into()))
+        .await
+        .unwrap();
+    while message(&mut socket).await.header.txn != "long" {}
+    assert_eq!(stage.told("more than the 1000").await.len(), 1);
     stage.end().await;
 }
 

@@ -1,15 +1,32 @@
 use std::time::Duration;
 
-/// How a calling session spaces its attempts: doubling with full jitter, so that a fleet that lost its cloud does not come
-/// back all at once.
+/// How a calling session spaces its attempts: doubling with jitter, so that a fleet that lost its cloud does not come back
+/// all at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reconnect {
-    /// The first wait, before jitter.
+    /// The widest wait after the first failure; it doubles with each further one.
     pub first: Duration,
     /// The longest wait.
     pub longest: Duration,
     /// A connection that lasted this long counts as good: the next wait is the first one again.
     pub stable_after: Duration,
+    /// After a good connection is lost the first attempt is made within this time, at a moment that each Unit draws for
+    /// itself: what ended one link may have ended those of all.
+    pub spread: Duration,
+    /// The longest wait that the peer may ask for. A mistake of the cloud must not silence a Unit for good.
+    pub longest_asked: Duration,
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(600),
+            stable_after: Duration::from_secs(60),
+            spread: Duration::from_secs(3),
+            longest_asked: Duration::from_secs(24 * 3600),
+        }
+    }
 }
 
 /// The bounds and waits of a session. The defaults are AosEdge's where it has one (`docs/protocol/unit-cloud.md`).
@@ -21,6 +38,10 @@ pub struct Config {
     pub ack_wait: Duration,
     /// The longest such wait, after doubling.
     pub ack_wait_longest: Duration,
+    /// The shortest wait before a nacked message goes again, whatever the nack says.
+    pub nack_least: Duration,
+    /// The longest such wait.
+    pub nack_longest: Duration,
     /// Messages that may be sent and not yet acknowledged.
     pub window: usize,
     /// Most messages the outbox keeps.
@@ -29,10 +50,15 @@ pub struct Config {
     pub max_bytes: usize,
     /// Received messages that may wait for their turn; further ones are nacked.
     pub max_inbox: usize,
+    /// Bytes of received messages that may wait for their turn; one message may always wait.
+    pub max_inbox_bytes: usize,
     /// Transmission ids remembered to recognise a message that comes again.
     pub max_seen: usize,
     /// What a nack for a full inbox asks the peer to wait.
     pub busy_retry_after: Duration,
+    /// How long later messages are refused for the sake of an earlier one that was refused, so that the order is kept;
+    /// counted from the moment the earlier one was asked for again. After that its sender has dropped it.
+    pub order_patience: Duration,
     /// Silence after which a ping is sent.
     pub ping_after: Duration,
     /// Silence after which the peer counts as dead.
@@ -45,12 +71,16 @@ impl Default for Config {
             reconnect: None,
             ack_wait: Duration::from_secs(10),
             ack_wait_longest: Duration::from_secs(300),
+            nack_least: Duration::from_millis(100),
+            nack_longest: Duration::from_secs(3600),
             window: 16,
             max_messages: 4096,
             max_bytes: 64 << 20,
             max_inbox: 64,
+            max_inbox_bytes: 64 << 20,
             max_seen: 1024,
             busy_retry_after: Duration::from_millis(500),
+            order_patience: Duration::from_secs(10),
             ping_after: Duration::from_secs(15),
             dead_after: Duration::from_secs(45),
         }
@@ -58,14 +88,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The side that calls: first retry after a second, never later than ten minutes.
+    /// The side that calls: never later than ten minutes.
     pub fn calling() -> Self {
         Self {
-            reconnect: Some(Reconnect {
-                first: Duration::from_secs(1),
-                longest: Duration::from_secs(600),
-                stable_after: Duration::from_secs(60),
-            }),
+            reconnect: Some(Reconnect::default()),
             ..Self::default()
         }
     }

@@ -74,11 +74,50 @@ pub struct Outgoing {
     pub payload: Payload,
 }
 
+/// Messages that were dropped because the outbox was full, by priority, and that the peer has not been told of yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lost {
+    /// Of [`Priority::Low`].
+    pub low: u64,
+    /// Of [`Priority::Normal`].
+    pub normal: u64,
+    /// Of [`Priority::High`].
+    pub high: u64,
+}
+
+impl Lost {
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        self.low
+            .saturating_add(self.normal)
+            .saturating_add(self.high)
+    }
+
+    pub(crate) const fn add(&mut self, priority: Priority) {
+        let count = match priority {
+            Priority::Low => &mut self.low,
+            Priority::Normal => &mut self.normal,
+            Priority::High => &mut self.high,
+        };
+        *count = count.saturating_add(1);
+    }
+
+    pub(crate) const fn minus(self, told: Self) -> Self {
+        Self {
+            low: self.low.saturating_sub(told.low),
+            normal: self.normal.saturating_sub(told.normal),
+            high: self.high.saturating_sub(told.high),
+        }
+    }
+}
+
 /// What the shell keeps for the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// A message that was not acknowledged yet.
     Outgoing(Outgoing),
+    /// What is still to be told about dropped messages.
+    Lost(Lost),
     /// A message of the peer that has been handled.
     Seen {
         /// Its place in the order of handling.
@@ -95,6 +134,8 @@ pub enum RecordKey {
     Outgoing(u64),
     /// The `seq` of a [`Record::Seen`].
     Seen(u64),
+    /// The one [`Record::Lost`].
+    Lost,
 }
 
 impl Record {
@@ -103,6 +144,7 @@ impl Record {
         match self {
             Self::Outgoing(outgoing) => RecordKey::Outgoing(outgoing.seq),
             Self::Seen { seq, .. } => RecordKey::Seen(*seq),
+            Self::Lost(_) => RecordKey::Lost,
         }
     }
 }
@@ -136,10 +178,14 @@ pub enum Frame {
 /// What the shell decided about a delivered message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handled {
-    /// Taken over (also when it turned out to be useless: it is not wanted again).
+    /// Taken over; it is not wanted again.
     Accept,
-    /// Not now: the peer shall send it again after the given time.
+    /// Not now: the peer shall send it again after the given time. What follows it is refused until then, so that the
+    /// order is kept.
     Refuse(Duration),
+    /// Nothing can be done with it. The first time it is refused like this, in case it was damaged on its way; when it
+    /// comes again it is taken as handled, so that it does not come for ever.
+    Useless(Duration),
 }
 
 /// Why the connection is given up.
@@ -176,12 +222,19 @@ pub enum Input<M> {
     Disconnected,
     /// There is a reason to try now rather than when the wait is over.
     ConnectNow,
+    /// There are new credentials: the connection is to be replaced by one that is made with them. The present one stays
+    /// until then, so nothing waits for it.
+    Renew,
+    /// The peer asks that the first wait between attempts be this long from now on (`nextRequestDelay`).
+    FirstWait(Duration),
     /// The peer sent a message.
     Received {
         /// Its transmission id.
         txn: Txn,
         /// What it says.
         message: M,
+        /// Its length on the wire.
+        bytes: usize,
     },
     /// The peer has taken our message over.
     Acked {
@@ -204,6 +257,8 @@ pub enum Input<M> {
         /// The decision.
         outcome: Handled,
     },
+    /// The peer has taken over what [`Output::Report`] said.
+    Reported(Lost),
     /// The time asked for by [`Output::WakeAt`] has come. Harmless at any time.
     Wake,
 }
@@ -224,7 +279,8 @@ pub enum Output<M> {
         /// What it says.
         message: M,
     },
-    /// Try to connect and answer with [`Input::Connected`] or [`Input::ConnectFailed`].
+    /// Try to connect and answer with [`Input::Connected`] or [`Input::ConnectFailed`]. If there is a connection, keep it
+    /// until then.
     Connect,
     /// Close the connection. The session already counts it as gone.
     Disconnect(Gone),
@@ -242,4 +298,7 @@ pub enum Output<M> {
         /// Why.
         why: Dropped,
     },
+    /// Tell the peer that so many messages were dropped, on this connection, and answer with [`Input::Reported`] when it
+    /// has taken that over. Until then it is asked for again on each connection.
+    Report(Lost),
 }

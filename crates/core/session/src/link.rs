@@ -17,7 +17,17 @@ enum State {
         since: Timestamp,
         heard: Timestamp,
         pinged: Option<Timestamp>,
+        renewal: Renewal,
     },
+}
+
+/// Whether the connection is to be replaced while it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Renewal {
+    No,
+    At(Timestamp),
+    /// The shell tries.
+    Trying,
 }
 
 /// What the link wants at a moment.
@@ -33,6 +43,8 @@ pub(crate) enum Wish {
 pub(crate) struct Link {
     state: State,
     failures: u32,
+    /// What the peer asked for instead of [`Reconnect::first`].
+    first: Option<Duration>,
 }
 
 impl Link {
@@ -42,7 +54,11 @@ impl Link {
         } else {
             State::Idle
         };
-        Self { state, failures: 0 }
+        Self {
+            state,
+            failures: 0,
+            first: None,
+        }
     }
 
     pub(crate) fn online(&self) -> bool {
@@ -54,6 +70,7 @@ impl Link {
             since: now,
             heard: now,
             pinged: None,
+            renewal: Renewal::No,
         };
     }
 
@@ -65,17 +82,25 @@ impl Link {
     }
 
     pub(crate) fn lost(&mut self, config: &Config, now: Timestamp, chance: &mut dyn Chance) {
-        let State::Online { since, .. } = self.state else {
+        let State::Online { since, renewal, .. } = self.state else {
             return;
         };
         let Some(reconnect) = &config.reconnect else {
             self.state = State::Idle;
             return;
         };
-        if now.since(since) >= reconnect.stable_after {
+        let stable = now.since(since) >= reconnect.stable_after;
+        if stable {
             self.failures = 0;
         }
-        self.wait(reconnect, now, None, chance);
+        self.state = if renewal == Renewal::Trying {
+            // The attempt that is under way counts.
+            State::Connecting
+        } else if stable {
+            State::Waiting(now + below(reconnect.spread, chance))
+        } else {
+            State::Waiting(now + self.back_off(reconnect, None, chance))
+        };
     }
 
     pub(crate) fn failed(
@@ -85,12 +110,28 @@ impl Link {
         asked: Option<Duration>,
         chance: &mut dyn Chance,
     ) {
-        if self.state != State::Connecting {
+        let Some(reconnect) = &config.reconnect else {
             return;
-        }
-        match &config.reconnect {
-            Some(reconnect) => self.wait(reconnect, now, asked, chance),
-            None => self.state = State::Idle,
+        };
+        match self.state {
+            State::Connecting => {
+                self.state = State::Waiting(now + self.back_off(reconnect, asked, chance));
+            }
+            State::Online {
+                since,
+                heard,
+                pinged,
+                renewal: Renewal::Trying,
+            } => {
+                let again = now + self.back_off(reconnect, asked, chance);
+                self.state = State::Online {
+                    since,
+                    heard,
+                    pinged,
+                    renewal: Renewal::At(again),
+                };
+            }
+            _ => {}
         }
     }
 
@@ -100,6 +141,19 @@ impl Link {
         }
     }
 
+    pub(crate) fn renew(&mut self, now: Timestamp) {
+        match &mut self.state {
+            State::Online { renewal, .. } if *renewal != Renewal::Trying => {
+                *renewal = Renewal::At(now);
+            }
+            _ => self.connect_now(now),
+        }
+    }
+
+    pub(crate) fn first_wait(&mut self, first: Duration) {
+        self.first = Some(first);
+    }
+
     /// What is due now; the state moves with it.
     pub(crate) fn due(&mut self, config: &Config, now: Timestamp) -> Option<Wish> {
         match &mut self.state {
@@ -107,12 +161,20 @@ impl Link {
                 self.state = State::Connecting;
                 Some(Wish::Connect)
             }
-            State::Online { heard, pinged, .. } => {
+            State::Online {
+                heard,
+                pinged,
+                renewal,
+                ..
+            } => {
                 if *heard + config.dead_after <= now {
                     Some(Wish::GiveUp)
                 } else if (*pinged).unwrap_or(*heard) + config.ping_after <= now {
                     *pinged = Some(now);
                     Some(Wish::Ping)
+                } else if matches!(renewal, Renewal::At(at) if *at <= now) {
+                    *renewal = Renewal::Trying;
+                    Some(Wish::Connect)
                 } else {
                     None
                 }
@@ -124,32 +186,48 @@ impl Link {
     pub(crate) fn wake_at(&self, config: &Config) -> Option<Timestamp> {
         match self.state {
             State::Waiting(at) => Some(at),
-            State::Online { heard, pinged, .. } => {
-                Some((heard + config.dead_after).min(pinged.unwrap_or(heard) + config.ping_after))
+            State::Online {
+                heard,
+                pinged,
+                renewal,
+                ..
+            } => {
+                let listen =
+                    (heard + config.dead_after).min(pinged.unwrap_or(heard) + config.ping_after);
+                Some(match renewal {
+                    Renewal::At(at) => listen.min(at),
+                    _ => listen,
+                })
             }
             _ => None,
         }
     }
 
-    fn wait(
+    /// How long to wait after one more failure: between half of a span that doubles each time and all of it, so that Units
+    /// spread out and yet none comes at once. What the peer asks for is heeded, and spread by a quarter too.
+    fn back_off(
         &mut self,
         reconnect: &Reconnect,
-        now: Timestamp,
         asked: Option<Duration>,
         chance: &mut dyn Chance,
-    ) {
-        let widest = reconnect
+    ) -> Duration {
+        let widest = self
             .first
+            .map_or(reconnect.first, |asked| asked.max(reconnect.first))
             .saturating_mul(1 << self.failures.min(20))
             .min(reconnect.longest);
         self.failures = self.failures.saturating_add(1);
-        // Between half of it and all of it: spread out, yet never at once.
         let half = widest / 2;
-        let jitter = chance.below(u64::try_from(half.as_micros()).unwrap_or(u64::MAX) + 1);
-        let mut wait = half + Duration::from_micros(jitter);
-        if let Some(asked) = asked {
-            wait = wait.max(asked);
+        let wait = half + below(half, chance);
+        match asked.map(|asked| asked.min(reconnect.longest_asked)) {
+            Some(asked) if asked >= wait => asked + below(asked / 4, chance),
+            _ => wait,
         }
-        self.state = State::Waiting(now + wait);
     }
+}
+
+/// A random span up to `bound`.
+fn below(bound: Duration, chance: &mut dyn Chance) -> Duration {
+    let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX - 1);
+    Duration::from_micros(chance.below(micros + 1))
 }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, VecDeque};
 use aos_time::Timestamp;
 
 use crate::{
-    Config, Dropped, Frame, Keep, Message, Outgoing, Output, Priority, Record, RecordKey, Txn,
+    Config, Dropped, Frame, Keep, Lost, Message, Outgoing, Output, Priority, Record, RecordKey, Txn,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,10 @@ pub(crate) struct Outbox {
     by_txn: BTreeMap<Txn, u64>,
     next_seq: u64,
     bytes: usize,
+    /// Dropped since the start because there was no room.
     pub(crate) dropped: u64,
+    /// Dropped because there was no room, and nobody was told yet.
+    pub(crate) lost: Lost,
 }
 
 type Outputs<M> = VecDeque<Output<M>>;
@@ -66,23 +69,13 @@ impl Outbox {
                 self.drop_entry(seq, Dropped::Replaced, out);
             }
         }
-        while self.entries.len() >= config.max_messages.max(1)
-            || self.bytes.saturating_add(message.payload.len()) > config.max_bytes
-        {
-            match self.least() {
-                Some((priority, seq)) if priority <= message.priority => {
-                    self.dropped += 1;
-                    self.drop_entry(seq, Dropped::Full, out);
-                }
-                _ => {
-                    self.dropped += 1;
-                    out.push_back(Output::Dropped {
-                        txn: message.txn,
-                        why: Dropped::Full,
-                    });
-                    return;
-                }
-            }
+        if !self.make_room(config, &message, out) {
+            self.count_lost(message.priority, out);
+            out.push_back(Output::Dropped {
+                txn: message.txn,
+                why: Dropped::Full,
+            });
+            return;
         }
         let seq = self.next_seq;
         self.next_seq += 1;
@@ -97,6 +90,31 @@ impl Outbox {
             out.push_back(Output::Persist(Record::Outgoing(outgoing.clone())));
         }
         self.insert(outgoing, message.keep);
+    }
+
+    /// What was stored may be more than the bounds are now.
+    pub(crate) fn restored<M>(&mut self, config: &Config, out: &mut Outputs<M>) {
+        while self.entries.len() > config.max_messages.max(1) || self.bytes > config.max_bytes {
+            let Some((priority, seq)) = self.least() else {
+                return;
+            };
+            self.count_lost(priority, out);
+            self.drop_entry(seq, Dropped::Full, out);
+        }
+    }
+
+    /// The peer has been told of these.
+    pub(crate) fn told<M>(&mut self, told: Lost, out: &mut Outputs<M>) {
+        self.lost = self.lost.minus(told);
+        out.push_back(if self.lost == Lost::default() {
+            Output::Forget(RecordKey::Lost)
+        } else {
+            Output::Persist(Record::Lost(self.lost))
+        });
+    }
+
+    pub(crate) fn has_room(&self, config: &Config) -> bool {
+        self.entries.len() < config.max_messages.max(1) && self.bytes < config.max_bytes
     }
 
     pub(crate) fn acked<M>(&mut self, txn: &str, out: &mut Outputs<M>) {
@@ -122,12 +140,11 @@ impl Outbox {
         }
     }
 
-    /// A new connection: everything unacknowledged goes again, in order.
+    /// A new connection: everything unacknowledged goes again, in order. That includes what a nack put off, because what
+    /// comes after it would overtake it.
     pub(crate) fn connected(&mut self) {
         for entry in self.entries.values_mut() {
-            if let State::InFlight(_) = entry.state {
-                entry.state = State::Queued;
-            }
+            entry.state = State::Queued;
             entry.tries = 0;
         }
     }
@@ -225,6 +242,35 @@ impl Outbox {
                 why,
             });
         }
+    }
+
+    /// Drops what matters less or as much, least first, until the message has room. If even that would not do, nothing is
+    /// dropped and the answer is `false`.
+    fn make_room<M>(&mut self, config: &Config, message: &Message, out: &mut Outputs<M>) -> bool {
+        let (most, most_bytes) = (config.max_messages.max(1), config.max_bytes);
+        let needed = message.payload.len();
+        let stays = |entry: &&Entry| entry.message.priority > message.priority;
+        let staying = self.entries.values().filter(stays);
+        let (count, bytes) = staying.fold((0_usize, 0_usize), |(count, bytes), entry| {
+            (count + 1, bytes.saturating_add(entry.message.payload.len()))
+        });
+        if count >= most || bytes.saturating_add(needed) > most_bytes {
+            return false;
+        }
+        while self.entries.len() >= most || self.bytes.saturating_add(needed) > most_bytes {
+            let Some((priority, seq)) = self.least() else {
+                break;
+            };
+            self.count_lost(priority, out);
+            self.drop_entry(seq, Dropped::Full, out);
+        }
+        true
+    }
+
+    fn count_lost<M>(&mut self, priority: Priority, out: &mut Outputs<M>) {
+        self.dropped = self.dropped.saturating_add(1);
+        self.lost.add(priority);
+        out.push_back(Output::Persist(Record::Lost(self.lost)));
     }
 
     /// The message that matters least: lowest priority, then oldest.

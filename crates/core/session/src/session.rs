@@ -3,8 +3,8 @@ use std::{collections::VecDeque, fmt};
 use aos_time::{Chance, Timestamp};
 
 use crate::{
-    Config, Frame, Gone, Input, Output, Record,
-    inbox::Inbox,
+    Config, Frame, Gone, Input, Lost, Output, Record,
+    inbox::{Inbox, Way},
     link::{Link, Wish},
     outbox::Outbox,
 };
@@ -20,6 +20,10 @@ pub struct Stats {
     pub queued_bytes: usize,
     /// Messages dropped since start because the outbox was full.
     pub dropped: u64,
+    /// Those of them, and of earlier starts, that the peer has not been told of.
+    pub lost: Lost,
+    /// Received messages that wait for their turn.
+    pub waiting: usize,
 }
 
 /// One end of a conversation; see the crate's description. `M` is what the peer's messages are once read.
@@ -31,6 +35,8 @@ pub struct Session<M> {
     inbox: Inbox<M>,
     outputs: VecDeque<Output<M>>,
     wake: Option<Timestamp>,
+    /// The peer was told of lost messages on this connection and has not answered.
+    reporting: bool,
 }
 
 impl<M> fmt::Debug for Session<M> {
@@ -56,17 +62,21 @@ impl<M> Session<M> {
             match record {
                 Record::Outgoing(message) => outbox.restore(message),
                 Record::Seen { seq, txn } => inbox.restore(seq, txn),
+                Record::Lost(lost) => outbox.lost = lost,
             }
         }
         inbox.restored();
+        let mut outputs = VecDeque::new();
+        outbox.restored(&config, &mut outputs);
         let mut session = Self {
             link: Link::new(&config, now),
             config,
             chance,
             outbox,
             inbox,
-            outputs: VecDeque::new(),
+            outputs,
             wake: None,
+            reporting: false,
         };
         session.advance(now);
         session
@@ -74,6 +84,7 @@ impl<M> Session<M> {
 
     /// Takes in what happened at `now`; then [`Session::poll`] until it is empty.
     pub fn handle(&mut self, now: Timestamp, input: Input<M>) {
+        let online = self.link.online();
         let (config, out) = (&self.config, &mut self.outputs);
         if matches!(
             input,
@@ -84,7 +95,7 @@ impl<M> Session<M> {
         match input {
             Input::Send(message) => {
                 // What lives only as long as a connection has nowhere to go without one.
-                if message.keep == crate::Keep::Connection && !self.link.online() {
+                if message.keep == crate::Keep::Connection && !online {
                     out.push_back(Output::Dropped {
                         txn: message.txn,
                         why: crate::Dropped::Disconnected,
@@ -94,30 +105,56 @@ impl<M> Session<M> {
                 }
             }
             Input::Connected => {
-                if self.link.online() {
+                if online {
                     self.outbox.disconnected(out);
                 }
                 self.link.connected(now);
                 self.outbox.connected();
+                self.inbox.connection();
+                self.reporting = false;
             }
             Input::Disconnected => {
                 self.link.lost(config, now, self.chance.as_mut());
                 self.outbox.disconnected(out);
+                self.inbox.connection();
             }
             Input::ConnectFailed { wait } => {
                 self.link.failed(config, now, wait, self.chance.as_mut());
             }
             Input::ConnectNow => self.link.connect_now(now),
-            Input::Received { txn, message } => {
-                let online = self.link.online();
-                self.inbox.received(config, txn, message, online, out);
+            Input::Renew => self.link.renew(now),
+            Input::FirstWait(first) => self.link.first_wait(first),
+            Input::Received {
+                txn,
+                message,
+                bytes,
+            } => {
+                let way = Way {
+                    config,
+                    now,
+                    online,
+                    out,
+                };
+                self.inbox.received(txn, message, bytes, way);
             }
             Input::Handled { txn, outcome } => {
-                let online = self.link.online();
-                self.inbox.handled(config, txn, outcome, online, out);
+                let way = Way {
+                    config,
+                    now,
+                    online,
+                    out,
+                };
+                self.inbox.handled(txn, outcome, way);
             }
             Input::Acked { txn } => self.outbox.acked(&txn, out),
-            Input::Nacked { txn, retry_after } => self.outbox.nacked(&txn, now + retry_after),
+            Input::Nacked { txn, retry_after } => {
+                let wait = retry_after.min(config.nack_longest).max(config.nack_least);
+                self.outbox.nacked(&txn, now + wait);
+            }
+            Input::Reported(lost) => {
+                self.reporting = false;
+                self.outbox.told(lost, out);
+            }
             // Said again even if unchanged: the timer that fired may have been early.
             Input::Wake => self.wake = None,
             Input::Heard => {}
@@ -142,6 +179,8 @@ impl<M> Session<M> {
             queued: self.outbox.len(),
             queued_bytes: self.outbox.bytes(),
             dropped: self.outbox.dropped,
+            lost: self.outbox.lost,
+            waiting: self.inbox.waiting(),
         }
     }
 
@@ -153,12 +192,18 @@ impl<M> Session<M> {
             Some(Wish::GiveUp) => {
                 self.link.lost(&self.config, now, self.chance.as_mut());
                 self.outbox.disconnected(&mut self.outputs);
+                self.inbox.connection();
                 self.outputs.push_back(Output::Disconnect(Gone::Silent));
             }
             None => {}
         }
         let mut wake = self.link.wake_at(&self.config);
         if self.link.online() {
+            let untold = self.outbox.lost != Lost::default();
+            if untold && !self.reporting && self.outbox.has_room(&self.config) {
+                self.reporting = true;
+                self.outputs.push_back(Output::Report(self.outbox.lost));
+            }
             let resend = self.outbox.transmit(&self.config, now, &mut self.outputs);
             wake = match (wake, resend) {
                 (Some(one), Some(other)) => Some(one.min(other)),

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use aos_cloud_protocol::{AlertEvent, Body, Caps};
-use aos_session::{Config as SessionConfig, Handled, Keep, Priority};
+use aos_session::{Handled, Keep, Priority};
 use aos_store::{Records, Store};
 use aos_time::{Chance, SystemChance};
 use aos_types::{NodeId, SystemId};
@@ -31,7 +31,7 @@ pub(crate) const SCHEMA: &[&str] = &[Records::<()>::SCHEMA, crate::cloud::SCHEMA
 /// The cloud link and what belongs to it, before the rest of CM is there.
 pub(crate) struct CloudSide {
     pub(crate) link: Link,
-    driver: Driver,
+    driver: Box<Driver>,
     alerts: mpsc::Receiver<AlertEvent>,
     incoming: mpsc::Receiver<Incoming>,
 }
@@ -59,10 +59,7 @@ impl CloudSide {
         let (link, alerts, driver) = Driver::restore(Setup {
             system_id: own.system_id.clone(),
             node: own.node.clone(),
-            config: SessionConfig {
-                ack_wait: options.cloud_response(),
-                ..SessionConfig::calling()
-            },
+            config: options.session(),
             caps,
             outbox: Outbox::new(store.clone()),
             connector: Connector::new(endpoints, own.online.clone(), &own.trust, caps),
@@ -193,7 +190,12 @@ pub(crate) async fn run(
     tasks.spawn(async move { Ok(driver.run(token_driver).await?) });
     let token_updates = token();
     tasks.spawn(async move { Ok(updates.run(token_updates).await?) });
-    tasks.spawn(plain(gather_alerts(link.clone(), cloud.alerts, token())));
+    tasks.spawn(plain(gather_alerts(
+        link.clone(),
+        node.clone(),
+        cloud.alerts,
+        token(),
+    )));
     tasks.spawn(plain({
         let (world, token) = (world.clone(), token());
         async move { world.run(token).await }

@@ -1,5 +1,6 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use aos_session::{Config as Session, Reconnect};
 use serde::Deserialize;
 
 use crate::GateOptions;
@@ -39,6 +40,21 @@ pub struct Options {
     /// How long an acknowledgement or answer of the cloud may take, in seconds.
     #[serde(default = "cloud_response_secs")]
     pub cloud_response_secs: u64,
+    /// The longest wait between two attempts to reach the cloud, in seconds; waits grow up to it and are spread at random.
+    #[serde(default = "reconnect_max_secs")]
+    pub reconnect_max_secs: u64,
+    /// After how much silence the cloud is pinged, in seconds.
+    #[serde(default = "ping_secs")]
+    pub ping_secs: u64,
+    /// After how much silence the connection counts as dead, in seconds; more than `ping_secs`.
+    #[serde(default = "silence_secs")]
+    pub silence_secs: u64,
+    /// Most messages kept for the cloud while it cannot be reached.
+    #[serde(default = "outbox_messages")]
+    pub outbox_messages: usize,
+    /// Most of them together, in MiB.
+    #[serde(default = "outbox_mib")]
+    pub outbox_mib: usize,
     /// How long changes are gathered before they are sent as one status, in seconds, counted from the first of them.
     #[serde(default = "status_delay_secs")]
     pub status_delay_secs: u64,
@@ -107,6 +123,27 @@ impl Options {
         Duration::from_secs(self.cloud_response_secs)
     }
 
+    /// How the cloud link behaves.
+    pub fn session(&self) -> Session {
+        let calling = Session::calling();
+        let longest = Duration::from_secs(self.reconnect_max_secs.max(1));
+        let ping_after = Duration::from_secs(self.ping_secs.max(1));
+        let silence = Duration::from_secs(self.silence_secs);
+        Session {
+            ack_wait: self.cloud_response(),
+            reconnect: calling.reconnect.map(|reconnect| Reconnect {
+                longest,
+                ..reconnect
+            }),
+            ping_after,
+            // Time for one ping to be answered, whatever is configured.
+            dead_after: silence.max(ping_after + Duration::from_secs(1)),
+            max_messages: self.outbox_messages,
+            max_bytes: self.outbox_mib.saturating_mul(1 << 20),
+            ..calling
+        }
+    }
+
     /// How long changes are gathered.
     pub fn status_delay(&self) -> Duration {
         Duration::from_secs(self.status_delay_secs)
@@ -145,6 +182,26 @@ fn service_discovery_url() -> String {
 
 const fn cloud_response_secs() -> u64 {
     10
+}
+
+const fn reconnect_max_secs() -> u64 {
+    600
+}
+
+const fn ping_secs() -> u64 {
+    15
+}
+
+const fn silence_secs() -> u64 {
+    45
+}
+
+const fn outbox_messages() -> usize {
+    4096
+}
+
+const fn outbox_mib() -> usize {
+    64
 }
 
 const fn status_delay_secs() -> u64 {

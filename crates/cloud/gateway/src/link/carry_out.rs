@@ -2,14 +2,17 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use aos_api::{Severity, TimelineKind};
 use aos_cloud_protocol::{Body, Header, Message, Nack};
-use aos_db::LinkWrite;
+use aos_db::{Happening, LinkWrite};
 use aos_session::{Dropped, Frame, Gone, Input, Output};
+use aos_time::Clock;
 use axum::extract::ws::{self, close_code};
 use tokio::time::{Instant, timeout};
 
 use super::{
     Link, LinkError,
+    ending::ending,
     records::{link_key, link_record},
 };
 use crate::incoming::Incoming;
@@ -20,8 +23,7 @@ const SEND_DEADLINE: Duration = Duration::from_secs(30);
 impl Link {
     /// Gives an input to the session and carries out what comes of it.
     pub(super) async fn feed(&mut self, input: Input<Incoming>) -> Result<(), LinkError> {
-        let now = self.now();
-        self.session.handle(now, input);
+        self.session.handle(self.steady.now(), input);
         self.carry_out().await
     }
 
@@ -39,8 +41,8 @@ impl Link {
         let mut before_frame = true;
         for output in self.outputs.drain(..) {
             match output {
-                Output::Persist(record) if before_frame => write.put.push(link_record(record)),
-                Output::Forget(key) if before_frame => write.forget.push(link_key(key)),
+                Output::Persist(record) if before_frame => write.put.extend(link_record(record)),
+                Output::Forget(key) if before_frame => write.forget.extend(link_key(key)),
                 other => {
                     before_frame &= !matches!(other, Output::Transmit(_) | Output::Deliver { .. });
                     rest.push_back(other);
@@ -59,8 +61,8 @@ impl Link {
                 return self.flush(&mut write).await;
             };
             match output {
-                Output::Persist(record) => write.put.push(link_record(record)),
-                Output::Forget(key) => write.forget.push(link_key(key)),
+                Output::Persist(record) => write.put.extend(link_record(record)),
+                Output::Forget(key) => write.forget.extend(link_key(key)),
                 Output::Transmit(frame) => {
                     self.flush(&mut write).await?;
                     self.transmit(frame).await?;
@@ -86,6 +88,14 @@ impl Link {
                     }
                     if why == Dropped::Full {
                         self.shared.counts.add("dropped");
+                        let event = Happening::new(
+                            TimelineKind::Protocol,
+                            Severity::Warning,
+                            "a message to the Unit was dropped: more wait for it than are kept",
+                        );
+                        let records = std::mem::take(&mut write);
+                        let db = &self.shared.options.db;
+                        db.note(self.unit, &[event], &records).await?;
                     }
                 }
                 Output::Disconnect(Gone::Silent) => {
@@ -94,9 +104,11 @@ impl Link {
                     self.online = None;
                     self.set_offline("nothing was heard for too long").await?;
                 }
-                Output::WakeAt(at) => self.wake = Some(Instant::now() + at.since(self.now())),
-                // The cloud is called, it never calls.
-                Output::Connect => {}
+                Output::WakeAt(at) => {
+                    self.wake = Some(Instant::now() + at.since(self.steady.now()));
+                }
+                // The cloud is called, it never calls; and people see its timeline, not the Unit's.
+                Output::Connect | Output::Report(_) => {}
             }
         }
     }
@@ -109,7 +121,7 @@ impl Link {
     pub(super) async fn transmit(&mut self, frame: Frame) -> Result<(), LinkError> {
         let frame = match frame {
             Frame::Message { payload, .. } => {
-                ws::Message::Binary(bytes::Bytes::copy_from_slice(&payload))
+                ws::Message::Binary(bytes::Bytes::from_owner(payload))
             }
             Frame::Ack { txn } => self.reply(txn, Body::Ack),
             Frame::Nack { txn, retry_after } => {
@@ -123,7 +135,7 @@ impl Link {
         };
         let lost = match timeout(SEND_DEADLINE, online.socket.send(frame)).await {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => format!("sending failed: {error}"),
+            Ok(Err(error)) => ending(&error).1,
             Err(_) => "the Unit does not read what is sent".into(),
         };
         self.gone(&lost).await

@@ -4,6 +4,7 @@ use aos_api::UpdatePhase;
 use aos_cloud_protocol::{Body, Message};
 use aos_db::Actor;
 use aos_session::{Input, Keep, Priority};
+use aos_time::Clock;
 use uuid::Uuid;
 
 use super::{Link, LinkError};
@@ -84,7 +85,7 @@ impl Link {
             correlation_id: None,
             body: Body::DesiredStatus(desired),
         };
-        let now = self.now();
+        let now = self.steady.now();
         self.session.handle(
             now,
             Input::Send(aos_session::Message {

@@ -6,6 +6,7 @@ use aos_cloud_protocol::{
 };
 use aos_db::{Happening, LinkWrite, UnitStatusReport};
 use aos_session::{Handled, Input, Keep, Priority};
+use aos_time::Clock;
 use uuid::Uuid;
 
 use super::{Link, LinkError};
@@ -35,19 +36,14 @@ impl Link {
         incoming: Incoming,
     ) -> Result<(), LinkError> {
         let effect = self.effect(incoming);
-        let now = self.now();
+        let now = self.steady.now();
         let outcome = Handled::Accept;
         self.session.handle(now, Input::Handled { txn, outcome });
         let records = self.records_ahead();
         let db = self.shared.options.db.clone();
         match effect {
             Effect::Nothing => db.write_link(self.unit, &records).await?,
-            Effect::Events(events) => {
-                if !events.is_empty() {
-                    db.note(self.unit, &events).await?;
-                }
-                db.write_link(self.unit, &records).await?;
-            }
+            Effect::Events(events) => db.note(self.unit, &events, &records).await?,
             Effect::Status { reports, full } => {
                 let last = reports.len().saturating_sub(1);
                 for (place, report) in reports.iter().enumerate() {
@@ -71,10 +67,7 @@ impl Link {
                     .unwrap_or_default();
                 let answer =
                     blob_urls::answer(&self.shared, self.unit, &authority, request).await?;
-                if !events.is_empty() {
-                    db.note(self.unit, &events).await?;
-                }
-                db.write_link(self.unit, &records).await?;
+                db.note(self.unit, &events, &records).await?;
                 self.send(correlation_id, Body::BlobUrls(answer), Keep::Connection);
             }
             Effect::Answer(body) => {
@@ -93,7 +86,7 @@ impl Link {
             correlation_id,
             body,
         };
-        let now = self.now();
+        let now = self.steady.now();
         self.session.handle(
             now,
             Input::Send(aos_session::Message {

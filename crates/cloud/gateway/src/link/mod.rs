@@ -3,14 +3,15 @@
 mod carry_out;
 mod desired;
 mod effect;
+mod ending;
 mod records;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use aos_api::{OnlineStatus, Severity, TimelineKind};
-use aos_db::{ComposeInputError, DbError, Happening};
+use aos_db::{ComposeInputError, DbError, Happening, LinkWrite};
 use aos_session::{Input, Output, Record, Session};
-use aos_time::{SystemChance, Timestamp};
+use aos_time::{Clock, SteadyClock, SystemChance, Timestamp};
 use aos_types::SystemId;
 use axum::extract::ws::{self, CloseFrame, WebSocket, close_code};
 use tokio::{
@@ -20,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{desired::Sending, records::record_of};
+use self::{desired::Sending, ending::ending, records::record_of};
 use crate::{
     blob_urls::AnswerError,
     gateway::Shared,
@@ -131,6 +132,8 @@ struct Link {
     tenant: Uuid,
     system_id: SystemId,
     session: Session<Incoming>,
+    /// The session's waits go by this one: setting the machine's clock neither ends nor stretches them.
+    steady: SteadyClock,
     /// Outputs of the session that are to be carried out, in order.
     outputs: VecDeque<Output<Incoming>>,
     mailbox: mpsc::Receiver<Note>,
@@ -160,11 +163,12 @@ impl Link {
             }
             _ => None,
         });
+        let steady = SteadyClock::start();
         let session = Session::restore(
             shared.options.session.clone(),
             Box::new(SystemChance),
             records,
-            db.now(),
+            steady.now(),
         );
         Ok(Self {
             unit,
@@ -172,6 +176,7 @@ impl Link {
             system_id: SystemId::new(&known.system_uid)
                 .map_err(|_| LinkError::Id(known.system_uid))?,
             session,
+            steady,
             outputs: VecDeque::new(),
             mailbox,
             online: None,
@@ -212,8 +217,11 @@ impl Link {
                 Next::Note(None) => return Ok(Ended::Stopped),
                 Next::Frame(Some(Ok(frame))) => self.frame(frame).await?,
                 Next::Frame(Some(Err(error))) => {
-                    self.lost(&format!("the connection failed: {error}"))
-                        .await?;
+                    let (code, reason) = ending(&error);
+                    if let Some(code) = code {
+                        self.close(code, "the message is too long").await;
+                    }
+                    self.lost(&reason).await?;
                 }
                 Next::Frame(None) => self.lost("").await?,
                 Next::Wake => {
@@ -253,7 +261,8 @@ impl Link {
 
     async fn note_compose_error(&mut self, error: &ComposeInputError) -> Result<(), LinkError> {
         let event = Happening::new(TimelineKind::Desired, Severity::Error, error.to_string());
-        Ok(self.shared.options.db.note(self.unit, &[event]).await?)
+        let db = &self.shared.options.db;
+        Ok(db.note(self.unit, &[event], &LinkWrite::default()).await?)
     }
 
     async fn frame(&mut self, frame: ws::Message) -> Result<(), LinkError> {
@@ -276,6 +285,7 @@ impl Link {
                 self.feed(Input::Received {
                     txn,
                     message: incoming,
+                    bytes: bytes.len(),
                 })
                 .await
             }
@@ -289,7 +299,8 @@ impl Link {
                         "refused: a message on the link of this Unit claims to be of Unit `{claimed}`; the link was closed"
                     ),
                 );
-                self.shared.options.db.note(self.unit, &[event]).await?;
+                let db = &self.shared.options.db;
+                db.note(self.unit, &[event], &LinkWrite::default()).await?;
                 self.close(
                     close_code::POLICY,
                     "the message names another system id than the certificate",
@@ -311,7 +322,7 @@ impl Link {
         if self.online.take().is_none() {
             return Ok(());
         }
-        let now = self.now();
+        let now = self.steady.now();
         self.session.handle(now, Input::Disconnected);
         self.set_offline(reason).await
     }

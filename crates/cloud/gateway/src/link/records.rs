@@ -22,8 +22,9 @@ pub(super) fn record_of(record: LinkRecord) -> Record {
     }
 }
 
-pub(super) fn link_record(record: Record) -> LinkRecord {
-    match record {
+/// Nothing for the count of dropped messages: the timeline has them.
+pub(super) fn link_record(record: Record) -> Option<LinkRecord> {
+    Some(match record {
         Record::Outgoing(message) => LinkRecord::Outgoing {
             seq: message.seq,
             txn: message.txn,
@@ -32,12 +33,14 @@ pub(super) fn link_record(record: Record) -> LinkRecord {
             payload: message.payload,
         },
         Record::Seen { seq, txn } => LinkRecord::Seen { seq, txn },
-    }
+        Record::Lost(_) => return None,
+    })
 }
 
-pub(super) const fn link_key(key: RecordKey) -> LinkKey {
+pub(super) const fn link_key(key: RecordKey) -> Option<LinkKey> {
     match key {
-        RecordKey::Outgoing(seq) => LinkKey::Outgoing(seq),
-        RecordKey::Seen(seq) => LinkKey::Seen(seq),
+        RecordKey::Outgoing(seq) => Some(LinkKey::Outgoing(seq)),
+        RecordKey::Seen(seq) => Some(LinkKey::Seen(seq)),
+        RecordKey::Lost => None,
     }
 }

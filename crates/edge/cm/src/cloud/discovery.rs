@@ -1,7 +1,7 @@
-use std::{io, time::Duration};
+use std::{collections::VecDeque, io, time::Duration};
 
 use aos_cloud_protocol::{DiscoveryError, DiscoveryRequest, DiscoveryResponse};
-use aos_pki::{ClientTls, discovery_urls, handshake_reason};
+use aos_pki::{ClientTls, discovery_urls, handshake_reason, organisation};
 use aos_types::SystemId;
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
@@ -16,6 +16,12 @@ const MAX_ANSWER: usize = 256 * 1024;
 const REQUEST: Duration = Duration::from_secs(20);
 /// How often a redirect may lead on.
 const MAX_REDIRECTS: usize = 4;
+/// How many addresses are asked in one discovery, redirects included.
+const MAX_ASKED: usize = 16;
+/// How many addresses of one answer are tried.
+const MAX_ADDRESSES: usize = 16;
+/// The port of a cloud's service discovery, if a certificate names only the host.
+const PORT: u16 = 9000;
 
 /// Why a service discovery did not say where to connect.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +88,7 @@ pub(crate) fn candidates(
         .ok()
         .map_or_else(|| "/sd/v7/".to_owned(), |uri| uri.path().to_owned());
     let path = if path == "/" { "/sd/v7/".into() } else { path };
-    let mut urls: Vec<String> = certificate
+    let urls: Vec<String> = certificate
         .map(discovery_urls)
         .unwrap_or_default()
         .iter()
@@ -91,53 +97,83 @@ pub(crate) fn candidates(
             Some(format!("https://{}{path}", base.authority()?))
         })
         .collect();
-    if urls.is_empty() {
-        urls.push(configured.to_owned());
+    if !urls.is_empty() {
+        return urls;
     }
-    urls
+    // An organisation's name may be anything; only one that looks like a domain is asked.
+    let host = certificate.and_then(organisation).filter(|name| {
+        name.contains('.')
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+    });
+    host.map(|host| format!("https://{host}:{PORT}{path}"))
+        .into_iter()
+        .chain([configured.to_owned()])
+        .collect()
 }
 
-/// Asks the service discoveries one after the other and follows redirects.
+/// Asks the service discoveries one after the other until one says where to connect. A redirect leads to other addresses,
+/// which are asked first; an address that refuses or does not help leaves the next its turn. Only the wish to be asked
+/// later ends it at once: that is the cloud's own.
 pub(crate) async fn discover(
     urls: &[String],
     tls: &ClientTls,
     system_id: &SystemId,
 ) -> Result<DiscoveryResponse, Error> {
-    let mut urls = urls.to_vec();
-    for _ in 0..=MAX_REDIRECTS {
-        let (url, answer) = first_answer(&urls, tls, system_id).await?;
-        let wait = Duration::from_millis(answer.next_request_delay_ms);
-        match answer.error_code {
-            0 if answer.connection_info.is_empty() => return Err(Error::NoConnection { url }),
-            0 => return Ok(answer),
-            1 if answer.connection_info.is_empty() => return Err(Error::NoConnection { url }),
-            1 => urls = answer.connection_info,
-            2 => return Err(Error::Later { wait }),
-            code if wait.is_zero() => return Err(Error::Refused { url, code }),
-            _ => return Err(Error::Later { wait }),
-        }
-    }
-    Err(Error::Redirects)
-}
-
-async fn first_answer(
-    urls: &[String],
-    tls: &ClientTls,
-    system_id: &SystemId,
-) -> Result<(String, DiscoveryResponse), Error> {
+    let mut open: VecDeque<String> = urls.iter().cloned().collect();
+    let (mut asked, mut redirects) = (0, 0);
     let mut last = Error::NoUrl;
-    for url in urls {
+    while let Some(url) = open.pop_front() {
+        if asked >= MAX_ASKED {
+            return Err(last);
+        }
+        asked += 1;
         let timeout = Error::Timeout { url: url.clone() };
-        let asked = tokio::time::timeout(REQUEST, ask(url, tls, system_id)).await;
-        match asked.unwrap_or(Err(timeout)) {
-            Ok(answer) => return Ok((url.clone(), answer)),
+        let answer = tokio::time::timeout(REQUEST, ask(&url, tls, system_id)).await;
+        match answer
+            .unwrap_or(Err(timeout))
+            .and_then(|answer| act(url, answer))
+        {
+            Ok(Act::Connect(mut answer)) => {
+                answer.connection_info.truncate(MAX_ADDRESSES);
+                return Ok(answer);
+            }
+            Ok(Act::AskAt(others)) => {
+                redirects += 1;
+                if redirects > MAX_REDIRECTS {
+                    return Err(Error::Redirects);
+                }
+                for other in others.into_iter().take(MAX_ADDRESSES).rev() {
+                    open.push_front(other);
+                }
+            }
+            Err(error @ Error::Later { .. }) => return Err(error),
             Err(error) => {
-                tracing::debug!(url, error = %chain(&error), "a service discovery did not help");
+                tracing::debug!(error = %chain(&error), "a service discovery did not help");
                 last = error;
             }
         }
     }
     Err(last)
+}
+
+/// What an answer asks for.
+enum Act {
+    Connect(DiscoveryResponse),
+    AskAt(Vec<String>),
+}
+
+fn act(url: String, answer: DiscoveryResponse) -> Result<Act, Error> {
+    let wait = Duration::from_millis(answer.next_request_delay_ms);
+    match answer.error_code {
+        0 | 1 if answer.connection_info.is_empty() => Err(Error::NoConnection { url }),
+        0 => Ok(Act::Connect(answer)),
+        1 => Ok(Act::AskAt(answer.connection_info)),
+        2 => Err(Error::Later { wait }),
+        code if wait.is_zero() => Err(Error::Refused { url, code }),
+        _ => Err(Error::Later { wait }),
+    }
 }
 
 async fn ask(url: &str, tls: &ClientTls, system_id: &SystemId) -> Result<DiscoveryResponse, Error> {

@@ -1,18 +1,19 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     future,
+    sync::Arc,
     time::Duration,
 };
 
 use aos_cloud_protocol::{
-    AlertEvent, BlobUrl, Body, Caps, Decoded, Header, Message, MessageType, Nack, Unreadable,
-    decode,
+    AlertEvent, BlobUrl, Body, Caps, Decoded, Header, Message, Nack, Unreadable,
 };
 use aos_session::{
-    Config, Frame, Handled, Input, Keep, Message as Queued, Output, Priority, Session,
+    Config, Frame, Handled, Input, Keep, Lost, Message as Queued, Output, Priority, Session,
 };
-use aos_time::{Clock, SystemChance, SystemClock, Timestamp};
-use aos_types::{NodeId, SystemId};
+use aos_time::{Clock, SteadyClock, SystemChance, SystemClock, Timestamp};
+use aos_types::{Digest, NodeId, SystemId};
+use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
@@ -22,14 +23,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Answer, Connector, Link, Outbox, Outgoing,
-    connector::Failed,
+    alerts::{lost_alert, refused_alert},
+    arrived::{Arrived, Read, arrived},
+    connector::{Failed, Opened},
     link::{Command, ask_for},
     outbox::Change,
     socket::{Heard, Socket},
 };
 
-/// What a nack asks the cloud to wait when a message cannot be used at all: it will not be better soon.
-const USELESS_RETRY: Duration = Duration::from_secs(300);
+/// What a nack asks the cloud to wait when nothing can be done with a message: it is given one more chance.
+const USELESS_RETRY: Duration = Duration::from_secs(60);
+/// What a nack asks the cloud to wait when nobody took a message.
+const UNTAKEN_RETRY: Duration = Duration::from_secs(5);
+/// How long whoever deals with a message may take to say that it is taken over.
+const TAKING_OVER: Duration = Duration::from_secs(120);
+/// How long the link waits for one more message when everything stops.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+/// Parts of one message that people are told of when they cannot be used.
+const TOLD_PARTS: usize = 8;
+/// Useless messages remembered as told, at most.
+const COMPLAINED: usize = 256;
 
 /// A message of the cloud for somebody else to deal with.
 #[derive(Debug)]
@@ -49,7 +62,10 @@ pub(crate) struct Driver {
     system_id: SystemId,
     node: NodeId,
     caps: Caps,
-    session: Session<Decoded>,
+    bounds: (usize, usize),
+    /// Waits go by this one, so that setting the machine's clock neither ends nor stretches them.
+    clock: SteadyClock,
+    session: Session<Read>,
     outbox: Outbox,
     link: Link,
     commands: mpsc::Receiver<Command>,
@@ -58,26 +74,36 @@ pub(crate) struct Driver {
     connector: Connector,
     attempt: Option<JoinHandle<Attempt>>,
     socket: Option<Socket>,
+    /// The certificate the connection was made with.
+    shown: Option<Vec<u8>>,
     /// Tells the frames of this connection from those of earlier ones.
     connection: u64,
     heard: Channel<(u64, Heard)>,
-    handled: Channel<Done>,
+    in_hand: Option<InHand>,
     watched: HashMap<String, oneshot::Sender<Answer>>,
-    asked: HashMap<String, oneshot::Sender<Vec<BlobUrl>>>,
+    asked: HashMap<String, Question>,
+    /// The message that tells of dropped ones.
+    report: Option<(String, Lost)>,
     wake: Option<Timestamp>,
-    /// Unreadable messages an alert was sent for, so that a repetition raises none.
+    /// Useless messages an alert was sent for, by txn or else by text, so that a repetition raises none.
     complained: HashSet<String>,
 }
 
-type Done = (String, Handled);
+/// The message that somebody deals with.
+struct InHand {
+    txn: String,
+    outcome: oneshot::Receiver<Handled>,
+    until: tokio::time::Instant,
+}
+
+/// A request that waits for the answer with the same correlation id.
+struct Question {
+    digests: Vec<Digest>,
+    done: oneshot::Sender<Vec<BlobUrl>>,
+}
+
 type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
-type Attempt = (
-    Connector,
-    Result<
-        tokio_tungstenite::WebSocketStream<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>,
-        Failed,
-    >,
-);
+type Attempt = (Connector, Result<Opened, Failed>);
 
 /// What a driver is made of.
 pub(crate) struct Setup {
@@ -95,20 +121,18 @@ impl Driver {
     /// Restores the session. Gives the handle, the alerts to be gathered, and the task to run.
     pub(crate) async fn restore(
         setup: Setup,
-    ) -> Result<(Link, mpsc::Receiver<AlertEvent>, Self), aos_store::Error> {
+    ) -> Result<(Link, mpsc::Receiver<AlertEvent>, Box<Self>), aos_store::Error> {
         let records = setup.outbox.load().await?;
-        let session = Session::restore(
-            setup.config,
-            Box::new(SystemChance),
-            records,
-            SystemClock.now(),
-        );
+        let clock = SteadyClock::start();
+        let bounds = (setup.config.max_messages, setup.config.max_bytes);
+        let session = Session::restore(setup.config, Box::new(SystemChance), records, clock.now());
         let (commands, received) = mpsc::channel(64);
         let (alerts, alerted) = mpsc::channel(256);
         let (online, connected) = watch::channel(false);
         let link = Link {
             commands,
             alerts,
+            alerts_dropped: Arc::default(),
             connected,
             patience: setup.patience,
         };
@@ -116,6 +140,8 @@ impl Driver {
             system_id: setup.system_id,
             node: setup.node,
             caps: setup.caps,
+            bounds,
+            clock,
             session,
             outbox: setup.outbox,
             link: link.clone(),
@@ -125,54 +151,80 @@ impl Driver {
             connector: setup.connector,
             attempt: None,
             socket: None,
+            shown: None,
             connection: 0,
-            heard: mpsc::channel(16),
-            handled: mpsc::channel(16),
+            // One at a time: a frame may be large.
+            heard: mpsc::channel(1),
+            in_hand: None,
             watched: HashMap::new(),
             asked: HashMap::new(),
+            report: None,
             wake: None,
             complained: HashSet::new(),
         };
-        Ok((link, alerted, driver))
+        Ok((link, alerted, Box::new(driver)))
     }
 
     /// Runs until `stop`. An error is one of the database: nothing can be promised without it.
-    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), aos_store::Error> {
+    pub(crate) async fn run(
+        mut self: Box<Self>,
+        stop: CancellationToken,
+    ) -> Result<(), aos_store::Error> {
+        let mut certificate = self.connector.certificate();
         self.carry_out().await?;
         loop {
-            let now = SystemClock.now();
-            let sleep = self.wake.map(|at| at.since(now));
+            let sleep = self.wake.map(|at| at.since(self.clock.now()));
             // Each arm is cancel-safe: channels keep what was not received, the attempt goes on in its own task, and
             // the timer is made anew from the same moment.
             let input = tokio::select! {
                 () = stop.cancelled() => break,
                 Some(command) = self.commands.recv() => self.command(command),
                 Some((number, heard)) = self.heard.1.recv() => {
-                    if number != self.connection {
-                        continue;
-                    }
-                    self.hear(heard).await
+                    if number == self.connection { self.hear(heard) } else { None }
                 }
-                Some((txn, outcome)) = self.handled.1.recv() => Some(Input::Handled { txn, outcome }),
+                (txn, outcome) = taken_over(&mut self.in_hand) => {
+                    self.in_hand = None;
+                    Some(Input::Handled { txn, outcome })
+                }
                 attempt = finished(&mut self.attempt) => self.attempted(attempt),
+                Ok(()) = certificate.changed() => {
+                    certificate.borrow_and_update();
+                    self.renewal()
+                }
                 () = sleep_or_never(sleep) => {
                     self.wake = None;
                     Some(Input::Wake)
                 }
             };
             if let Some(input) = input {
-                self.session.handle(SystemClock.now(), input);
+                let connected = matches!(input, Input::Connected);
+                self.session.handle(self.clock.now(), input);
+                if connected {
+                    self.begin();
+                }
                 self.carry_out().await?;
             }
         }
         if let Some(attempt) = self.attempt.take() {
             attempt.abort();
         }
+        self.keep_last().await?;
         self.online.send_replace(false);
         Ok(())
     }
 
-    fn command(&mut self, command: Command) -> Option<Input<Decoded>> {
+    /// What others hand over while everything stops is kept for the next start.
+    async fn keep_last(&mut self) -> Result<(), aos_store::Error> {
+        while let Ok(Some(command)) = tokio::time::timeout(LAST_WORDS, self.commands.recv()).await {
+            if let Some(input) = self.command(command) {
+                self.session.handle(self.clock.now(), input);
+                self.carry_out().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, command: Command) -> Option<Input<Read>> {
         match command {
             Command::Send(message, done) => {
                 let queued = self.queued(*message);
@@ -182,18 +234,40 @@ impl Driver {
                 Some(Input::Send(queued))
             }
             Command::Ask(digests, done) => {
-                self.asked.retain(|_, waiting| !waiting.is_closed());
+                self.asked.retain(|_, asked| !asked.done.is_closed());
                 let correlation_id = uuid::Uuid::new_v4().to_string();
-                self.asked.insert(correlation_id.clone(), done);
-                Some(Input::Send(self.queued(Outgoing {
-                    body: ask_for(digests),
-                    correlation_id: Some(correlation_id),
-                    priority: Priority::High,
-                    keep: Keep::Connection,
-                    topic: None,
-                })))
+                let question = self.question(correlation_id.clone(), digests.clone());
+                self.asked
+                    .insert(correlation_id, Question { digests, done });
+                Some(Input::Send(question))
             }
         }
+    }
+
+    /// A connection begins: what is still asked is asked again, and a certificate that came meanwhile is shown.
+    fn begin(&mut self) {
+        self.asked.retain(|_, asked| !asked.done.is_closed());
+        let open = self.asked.iter();
+        let questions: Vec<Queued> = open
+            .map(|(id, asked)| self.question(id.clone(), asked.digests.clone()))
+            .collect();
+        let now = self.clock.now();
+        for question in questions {
+            self.session.handle(now, Input::Send(question));
+        }
+        if let Some(renew) = self.renewal() {
+            self.session.handle(now, renew);
+        }
+    }
+
+    fn question(&self, correlation_id: String, digests: Vec<Digest>) -> Queued {
+        self.queued(Outgoing {
+            body: ask_for(digests),
+            correlation_id: Some(correlation_id),
+            priority: Priority::High,
+            keep: Keep::Connection,
+            topic: None,
+        })
     }
 
     fn message(&self, txn: String, body: Body, correlation_id: Option<String>) -> Vec<u8> {
@@ -221,9 +295,15 @@ impl Driver {
         }
     }
 
-    async fn hear(&mut self, heard: Heard) -> Option<Input<Decoded>> {
+    fn hear(&mut self, heard: Heard) -> Option<Input<Read>> {
         let frame = match heard {
             Heard::Alive => return Some(Input::Heard),
+            Heard::TooLong(why) => {
+                let why = format!("it is longer than anything that is read: {why}");
+                self.complain(why.clone(), &why);
+                self.hang_up();
+                return Some(Input::Disconnected);
+            }
             Heard::Closed(why) => {
                 tracing::info!(why, "the cloud connection is over");
                 self.hang_up();
@@ -231,134 +311,135 @@ impl Driver {
             }
             Heard::Frame(frame) => frame,
         };
-        let decoded = match decode(&frame, &self.caps) {
-            Ok(decoded) => decoded,
-            Err(error) => {
-                let text = super::discovery::chain(&error);
-                self.refuse(error.txn, &text).await;
-                return Some(Input::Heard);
+        Some(match arrived(&frame, &self.system_id, &self.caps) {
+            Arrived::Ack(txn) => Input::Acked { txn },
+            Arrived::Nack { txn, retry_after } => Input::Nacked { txn, retry_after },
+            Arrived::Data { txn, read } => Input::Received {
+                txn,
+                message: read,
+                bytes: frame.len(),
+            },
+            Arrived::Nameless(why) => {
+                self.complain(why.clone(), &why);
+                Input::Heard
             }
-        };
-        let header = &decoded.message.header;
-        let txn = header.txn.clone();
-        if header.system_id != self.system_id {
-            let text = format!(
-                "a message is for Unit `{}`, not for this one",
-                header.system_id
-            );
-            self.refuse(Some(txn), &text).await;
-            return Some(Input::Heard);
-        }
-        match &decoded.message.body {
-            Body::Ack => return Some(Input::Acked { txn }),
-            Body::Nack(nack) => {
-                return Some(Input::Nacked {
-                    txn,
-                    retry_after: Duration::from_millis(nack.retry_after_ms),
-                });
-            }
-            body if !body.message_type().is_from_cloud() => {
-                let kind = body.message_type().as_str();
-                let text = format!("a message of type `{kind}` is not one that a cloud sends");
-                self.refuse(Some(txn), &text).await;
-                return Some(Input::Heard);
-            }
-            _ => {}
-        }
-        Some(Input::Received {
-            txn,
-            message: decoded,
         })
     }
 
-    /// Says to the cloud that a message cannot be used, and to people why. A repetition only gets the nack.
-    async fn refuse(&mut self, txn: Option<String>, why: &str) {
-        let known = txn.clone().unwrap_or_else(|| why.to_owned());
-        if self.complained.len() > 1000 {
+    /// Says to people, once for each `which`, that a message of the cloud is of no use.
+    fn complain(&mut self, which: String, why: &str) {
+        use crate::contract::AlertSink;
+        if self.complained.len() >= COMPLAINED {
             self.complained.clear();
         }
-        if self.complained.insert(known) {
-            tracing::warn!(why, "a message of the cloud was refused");
-            self.complain(format!("a message of the cloud was refused: {why}"));
-        }
-        if let Some(txn) = txn {
-            let nack = Frame::Nack {
-                txn,
-                retry_after: USELESS_RETRY,
-            };
-            self.transmit(nack).await;
+        if self.complained.insert(which) {
+            tracing::warn!(why, "a message of the cloud cannot be used");
+            self.link.alert(refused_alert(&self.node, why));
         }
     }
 
-    fn complain(&self, message: String) {
-        use crate::contract::AlertSink;
-        self.link.alert(AlertEvent::Core {
-            node: self.node.clone(),
-            component: "CM".into(),
-            message,
-        });
-    }
-
-    fn attempted(&mut self, attempt: Option<Attempt>) -> Option<Input<Decoded>> {
+    fn attempted(&mut self, attempt: Option<Attempt>) -> Option<Input<Read>> {
         self.attempt = None;
         let Some((connector, result)) = attempt else {
             return Some(Input::ConnectFailed { wait: None });
         };
         self.connector = connector;
         match result {
-            Ok(stream) => {
+            Ok(opened) => {
                 tracing::info!("the cloud is connected");
+                if let Some(first) = opened.first_wait {
+                    self.session
+                        .handle(self.clock.now(), Input::FirstWait(first));
+                }
                 self.connection += 1;
-                self.socket = Some(Socket::start(stream, self.connection, self.heard.0.clone()));
+                self.shown = Some(opened.shown);
+                // A former one, if any, is closed by this.
+                self.socket = Some(Socket::start(
+                    opened.stream,
+                    self.connection,
+                    self.heard.0.clone(),
+                ));
+                self.report = None;
                 self.online.send_replace(true);
                 Some(Input::Connected)
             }
             Err(failed) => {
                 tracing::info!(why = failed.why, "cannot connect to the cloud");
+                if let Some(first) = failed.first_wait {
+                    self.session
+                        .handle(self.clock.now(), Input::FirstWait(first));
+                }
                 Some(Input::ConnectFailed { wait: failed.wait })
             }
         }
     }
 
+    /// A certificate came. The connection is replaced if it was made with another one.
+    fn renewal(&self) -> Option<Input<Read>> {
+        let own = self.connector.own()?;
+        if self.socket.is_some() && self.shown.as_ref() == Some(&own) {
+            return None;
+        }
+        tracing::info!("there is a new `online` certificate; connecting with it");
+        Some(Input::Renew)
+    }
+
     fn hang_up(&mut self) {
         self.socket = None;
+        self.shown = None;
         self.connection += 1;
-        self.asked.clear();
+        self.report = None;
         self.online.send_replace(false);
     }
 
     /// Carries out all outputs: what is to be stored is on the disk before anything after it happens.
     async fn carry_out(&mut self) -> Result<(), aos_store::Error> {
         let mut changes = Vec::new();
-        while let Some(output) = self.session.poll() {
-            match output {
-                Output::Persist(record) => changes.push(Change::Put(record)),
-                Output::Forget(key) => changes.push(Change::Delete(key)),
-                Output::WakeAt(at) => self.wake = Some(at),
-                Output::Acked { txn } => self.answer(&txn, Answer::Acked),
-                Output::Dropped { txn, why } => {
-                    tracing::debug!(txn, ?why, "a message was dropped");
-                    self.answer(&txn, Answer::Dropped);
-                }
-                Output::Transmit(frame) => {
-                    self.flush(&mut changes).await?;
-                    self.transmit(frame).await;
-                }
-                Output::Deliver { txn, message } => {
-                    self.flush(&mut changes).await?;
-                    self.deliver(txn, message);
-                }
-                Output::Connect => {
-                    let connecting = self.connector.clone().connect(self.system_id.clone());
-                    self.attempt = Some(tokio::spawn(connecting));
-                }
-                Output::Disconnect(_) => {
-                    tracing::info!("the cloud is silent; connecting anew");
-                    self.hang_up();
+        loop {
+            let mut more = VecDeque::new();
+            while let Some(output) = self.session.poll() {
+                match output {
+                    Output::Persist(record) => changes.push(Change::Put(record)),
+                    Output::Forget(key) => changes.push(Change::Delete(key)),
+                    Output::WakeAt(at) => self.wake = Some(at),
+                    Output::Acked { txn } => {
+                        if let Some((_, lost)) =
+                            self.report.take_if(|(reporting, _)| *reporting == txn)
+                        {
+                            more.push_back(Input::Reported(lost));
+                        }
+                        self.answer(&txn, Answer::Acked);
+                    }
+                    Output::Dropped { txn, why } => {
+                        tracing::debug!(txn, ?why, "a message was dropped");
+                        self.answer(&txn, Answer::Dropped);
+                    }
+                    Output::Transmit(frame) => {
+                        self.flush(&mut changes).await?;
+                        more.extend(self.transmit(frame));
+                    }
+                    Output::Deliver { txn, message } => {
+                        self.flush(&mut changes).await?;
+                        more.extend(self.deliver(txn, message));
+                    }
+                    Output::Connect => {
+                        let connecting = self.connector.clone().connect(self.system_id.clone());
+                        self.attempt = Some(tokio::spawn(connecting));
+                    }
+                    Output::Disconnect(_) => {
+                        tracing::info!("the cloud is silent; connecting anew");
+                        self.hang_up();
+                    }
+                    Output::Report(lost) => more.push_back(self.tell_lost(lost)),
                 }
             }
+            if more.is_empty() {
+                return self.flush(&mut changes).await;
+            }
+            for input in more {
+                self.session.handle(self.clock.now(), input);
+            }
         }
-        self.flush(&mut changes).await
     }
 
     async fn flush(&mut self, changes: &mut Vec<Change>) -> Result<(), aos_store::Error> {
@@ -374,9 +455,28 @@ impl Driver {
         }
     }
 
-    async fn transmit(&mut self, frame: Frame) {
+    /// Tells people what was dropped, on this connection.
+    fn tell_lost(&mut self, lost: Lost) -> Input<Read> {
+        let (messages, bytes) = self.bounds;
+        let body = lost_alert(&self.node, lost, messages, bytes);
+        let queued = self.queued(Outgoing {
+            keep: Keep::Connection,
+            ..Outgoing::durable(body, Priority::Normal)
+        });
+        tracing::warn!(
+            ?lost,
+            "messages for the cloud were dropped: too many waited"
+        );
+        self.report = Some((queued.txn.clone(), lost));
+        Input::Send(queued)
+    }
+
+    /// Gives a frame to the socket. What comes of it when the socket does not take it is the end of the connection.
+    fn transmit(&mut self, frame: Frame) -> Option<Input<Read>> {
         let message = match frame {
-            Frame::Message { payload, .. } => tungstenite::Message::Binary(payload.to_vec().into()),
+            Frame::Message { payload, .. } => {
+                tungstenite::Message::Binary(Bytes::from_owner(payload))
+            }
             Frame::Ack { txn } => {
                 tungstenite::Message::Binary(self.message(txn, Body::Ack, None).into())
             }
@@ -386,29 +486,47 @@ impl Driver {
                 });
                 tungstenite::Message::Binary(self.message(txn, nack, None).into())
             }
-            Frame::Ping => tungstenite::Message::Ping(Vec::new().into()),
+            Frame::Ping => tungstenite::Message::Ping(Bytes::new()),
         };
-        if let Some(socket) = &self.socket
-            && !socket.send(message).await
-        {
-            // The reader or writer tells of the end; what was not sent is sent again on the next connection.
-            tracing::debug!("a frame could not be sent");
+        if self.socket.as_ref()?.send(message) {
+            return None;
         }
+        // A gap in what is sent would change the order: the next connection begins with all of it.
+        tracing::info!("the cloud does not read what is sent; connecting anew");
+        self.hang_up();
+        Some(Input::Disconnected)
     }
 
     /// Answers to requests are dealt with here; all else is somebody else's.
-    fn deliver(&mut self, txn: String, decoded: Decoded) {
+    fn deliver(&mut self, txn: String, read: Read) -> Option<Input<Read>> {
+        let decoded: Decoded = match read {
+            Read::Message(decoded) => *decoded,
+            Read::Useless(why) => {
+                self.complain(txn.clone(), &why);
+                let outcome = Handled::Useless(USELESS_RETRY);
+                return Some(Input::Handled { txn, outcome });
+            }
+        };
+        // The engine reports what it cannot read of a desired state itself.
+        if !matches!(decoded.message.body, Body::DesiredStatus(_)) {
+            let kind = decoded.message.body.message_type();
+            for (place, part) in decoded.unreadable.iter().take(TOLD_PARTS).enumerate() {
+                let which = format!("{txn} {place}");
+                self.complain(
+                    which,
+                    &format!("a part of a `{kind}` cannot be used: {part}"),
+                );
+            }
+        }
         let correlation_id = decoded.message.correlation_id;
         if let Body::BlobUrls(urls) = decoded.message.body {
-            let waiting = correlation_id.and_then(|id| self.asked.remove(&id));
-            if let Some(waiting) = waiting {
-                let _ = waiting.send(urls.items);
+            // An answer that nobody waits for any more is of no use to anybody else.
+            if let Some(question) = correlation_id.and_then(|id| self.asked.remove(&id)) {
+                let _ = question.done.send(urls.items);
             }
-            let done = self.handled.0.clone();
-            tokio::spawn(async move { done.send((txn, Handled::Accept)).await });
-            return;
+            let outcome = Handled::Accept;
+            return Some(Input::Handled { txn, outcome });
         }
-        let kind = decoded.message.body.message_type();
         let (done, outcome) = oneshot::channel();
         let incoming = Incoming {
             body: decoded.message.body,
@@ -416,22 +534,34 @@ impl Driver {
             correlation_id,
             done,
         };
-        let (to, handled) = (self.incoming.clone(), self.handled.0.clone());
-        tokio::spawn(async move {
-            let outcome = match to.send(incoming).await {
-                Ok(()) => outcome.await.unwrap_or(refused(kind)),
-                Err(_) => refused(kind),
-            };
-            // The driver has ended: the message comes again next time.
-            let _ = handled.send((txn, outcome)).await;
+        // There is room: one message is in hand at a time.
+        if self.incoming.try_send(incoming).is_err() {
+            let outcome = Handled::Refuse(UNTAKEN_RETRY);
+            return Some(Input::Handled { txn, outcome });
+        }
+        self.in_hand = Some(InHand {
+            txn,
+            outcome,
+            until: tokio::time::Instant::now() + TAKING_OVER,
         });
+        None
     }
 }
 
-/// Nobody took the message: it may come again.
-fn refused(kind: MessageType) -> Handled {
-    tracing::debug!(kind = kind.as_str(), "a message was not taken");
-    Handled::Refuse(Duration::from_secs(5))
+/// Waits until the message in hand is dealt with. One that nobody took may come again.
+async fn taken_over(in_hand: &mut Option<InHand>) -> (String, Handled) {
+    let Some(in_hand) = in_hand else {
+        return future::pending().await;
+    };
+    let outcome = tokio::time::timeout_at(in_hand.until, &mut in_hand.outcome).await;
+    let outcome = match outcome {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) | Err(_) => {
+            tracing::warn!("a message of the cloud was not taken; it is asked for again");
+            Handled::Refuse(UNTAKEN_RETRY)
+        }
+    };
+    (in_hand.txn.clone(), outcome)
 }
 
 async fn finished(attempt: &mut Option<JoinHandle<Attempt>>) -> Option<Attempt> {

@@ -1,4 +1,10 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use aos_cloud_protocol::{AlertEvent, BlobUrl, Body, RequestBlobUrls};
 use aos_session::{Keep, Priority};
@@ -58,6 +64,8 @@ pub(crate) enum Command {
 pub(crate) struct Link {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) alerts: mpsc::Sender<AlertEvent>,
+    /// Alerts that found no room since the last message that told of them.
+    pub(super) alerts_dropped: Arc<AtomicU64>,
     pub(crate) connected: watch::Receiver<bool>,
     /// How long an answer may take.
     pub(super) patience: Duration,
@@ -116,7 +124,7 @@ impl BlobSource for Link {
 impl AlertSink for Link {
     fn alert(&self, event: AlertEvent) {
         if self.alerts.try_send(event).is_err() {
-            tracing::warn!("an alert was dropped: too many at once");
+            self.alerts_dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -12,11 +12,16 @@
 //! ```
 
 mod alerts;
+mod arrived;
 mod connector;
 mod discovery;
 mod driver;
+#[cfg(test)]
+mod gaps;
 mod link;
 mod outbox;
+#[cfg(test)]
+mod peer;
 mod socket;
 
 pub(crate) use alerts::gather_alerts;

@@ -1,11 +1,17 @@
-use aos_session::{Outgoing, Priority, Record, RecordKey};
-use aos_store::{Error, Store, rusqlite::params};
+use aos_session::{Lost, Outgoing, Priority, Record, RecordKey};
+use aos_store::{
+    Error, Store,
+    rusqlite::{OptionalExtension, params},
+};
 
 /// The session's tables.
 pub(crate) const SCHEMA: &str = "
     CREATE TABLE cloud_outbox (
         seq INTEGER PRIMARY KEY, txn TEXT NOT NULL, priority INTEGER NOT NULL, topic TEXT, payload BLOB NOT NULL);
     CREATE TABLE cloud_seen (seq INTEGER PRIMARY KEY, txn TEXT NOT NULL);";
+
+/// Where the count of dropped messages is kept: a record of CM's database (`aos_store::Records`).
+const LOST: &str = "cloud_lost";
 
 /// A change of what is stored.
 #[derive(Debug)]
@@ -59,6 +65,15 @@ impl Outbox {
                 for row in rows {
                     records.push(row?);
                 }
+                let lost: Option<String> = connection
+                    .query_row("SELECT value FROM records WHERE kind = ?1", [LOST], |row| {
+                        row.get(0)
+                    })
+                    .optional()?;
+                if let Some(counts) = lost.and_then(|text| serde_json::from_str(&text).ok()) {
+                    let [low, normal, high] = counts;
+                    records.push(Record::Lost(Lost { low, normal, high }));
+                }
                 Ok(records)
             })
             .await
@@ -85,6 +100,15 @@ impl Outbox {
                             "INSERT OR REPLACE INTO cloud_seen (seq, txn) VALUES (?1, ?2)",
                             params![number(seq), txn],
                         )?,
+                        Change::Put(Record::Lost(lost)) => transaction.execute(
+                            "INSERT OR REPLACE INTO records (kind, key, value) VALUES (?1, '', ?2)",
+                            params![
+                                LOST,
+                                format!("[{},{},{}]", lost.low, lost.normal, lost.high)
+                            ],
+                        )?,
+                        Change::Delete(RecordKey::Lost) => transaction
+                            .execute("DELETE FROM records WHERE kind = ?1", params![LOST])?,
                         Change::Delete(RecordKey::Outgoing(seq)) => transaction.execute(
                             "DELETE FROM cloud_outbox WHERE seq = ?1",
                             params![number(seq)],
@@ -103,6 +127,8 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use aos_store::Records;
+
     use super::*;
 
     #[tokio::test]
@@ -120,16 +146,22 @@ mod tests {
             seq: 3,
             txn: "u".into(),
         };
+        let lost = Record::Lost(Lost {
+            low: 5,
+            normal: 0,
+            high: 1,
+        });
+        let open = || Outbox::new(Store::open(&path, &[Records::<()>::SCHEMA, SCHEMA]).unwrap());
         {
-            let outbox = Outbox::new(Store::open(&path, &[SCHEMA]).unwrap());
-            let changes = vec![Change::Put(message.clone()), Change::Put(seen.clone())];
-            outbox.apply(changes).await.unwrap();
+            let changes = [message.clone(), seen.clone(), lost.clone()].map(Change::Put);
+            open().apply(changes.into()).await.unwrap();
         }
-        let outbox = Outbox::new(Store::open(&path, &[SCHEMA]).unwrap());
-        assert_eq!(outbox.load().await.unwrap(), [message, seen]);
+        let outbox = open();
+        assert_eq!(outbox.load().await.unwrap(), [message, seen, lost]);
         let changes = vec![
             Change::Delete(RecordKey::Outgoing(7)),
             Change::Delete(RecordKey::Seen(3)),
+            Change::Delete(RecordKey::Lost),
         ];
         outbox.apply(changes).await.unwrap();
         assert_eq!(outbox.load().await.unwrap(), []);

@@ -5,6 +5,7 @@ mod cloud;
 mod fakes;
 mod gaps;
 mod gates;
+mod secrets;
 mod stage;
 
 use std::time::Duration;
