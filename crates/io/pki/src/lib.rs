@@ -21,6 +21,7 @@
 )]
 
 mod authority;
+mod blob_cipher;
 mod blob_signature;
 mod bootstrap;
 mod der;
@@ -30,6 +31,7 @@ mod identity;
 mod jwt;
 mod key;
 mod key_store;
+mod key_wrap;
 mod kind;
 mod load;
 mod private_file;
@@ -40,6 +42,9 @@ mod trust;
 mod verifier;
 
 pub use authority::{Authority, AuthorityError, Issued, IssuedPair};
+pub use blob_cipher::{
+    BlobCipher, BlobDecryptor, BlobKey, BlobReplay, DecryptError, UnknownCipher,
+};
 pub use blob_signature::{
     BlobSignature, ChainBook, Hash, HashContext, SignatureAlgorithm, SignatureError,
     UnknownAlgorithm,
@@ -51,6 +56,7 @@ pub use identity::{IdentityError, PeerIdentity};
 pub use jwt::{JwtError, JwtHeader, key_id, key_id_serial, read_jwt_header, verify_jwt};
 pub use key::{KeyAlgorithm, KeyError, KeyPair};
 pub use key_store::{CertInfo, CertQuery, KeyRequest, KeyStore, KeyStoreError, same_serial};
+pub use key_wrap::{KeyUnwrapper, KeyWrap, UnknownKeyWrap, UnwrapError, load_unwrapper};
 pub use kind::{CertKind, CertProfile, UnknownKind};
 pub use load::{
     LoadError, certificates_from_pem, certificates_to_pem, certified_key, discovery_urls,
