@@ -38,8 +38,22 @@ pub struct DecryptInfo {
     pub block_alg: String,
     /// The initialisation vector.
     pub block_iv: Vec<u8>,
-    /// The key. It is a secret.
+    /// The key. It is a secret, unless it is wrapped.
     pub block_key: Vec<u8>,
+    /// How the key is wrapped for the Unit's `offline` certificate, such as `RSA/PKCS1v1_5` or `RSA/OAEP-256`. Absent: it is
+    /// plain, protected by TLS alone, as in version 7.
+    pub asym_alg: Option<String>,
+    /// For which certificate it is wrapped; absent: for the present one.
+    pub receiver: Option<KeyReceiver>,
+}
+
+/// Names the certificate whose key unwraps a content key (`receiverInfo` of version 6).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeyReceiver {
+    /// Serial number in hex.
+    pub serial: String,
+    /// The issuer as a DER name; empty is any.
+    pub issuer: Vec<u8>,
 }
 
 impl fmt::Debug for DecryptInfo {
@@ -140,7 +154,30 @@ impl FromJson for DecryptInfo {
                 .unwrap_or_else(|| "AES256/CBC/pkcs7".into()),
             block_iv: binary::bytes(&fields, "blockIv")?.unwrap_or_default(),
             block_key: fields.req::<Base64>("blockKey")?.0,
+            asym_alg: fields
+                .opt::<String>("asymAlg")?
+                .filter(|alg| !alg.is_empty()),
+            receiver: fields.opt("receiverInfo")?,
         })
+    }
+}
+
+impl FromJson for KeyReceiver {
+    fn from_json(value: &Value) -> Result<Self, FieldError> {
+        let fields = Fields::of(value)?;
+        Ok(Self {
+            serial: fields.or_default("serial")?,
+            issuer: binary::bytes(&fields, "issuer")?.unwrap_or_default(),
+        })
+    }
+}
+
+impl ToJson for KeyReceiver {
+    fn to_json(&self) -> Value {
+        Out::new()
+            .put("serial", self.serial.as_str())
+            .put("issuer", to_base64(&self.issuer))
+            .into()
     }
 }
 
@@ -150,6 +187,8 @@ impl ToJson for DecryptInfo {
             .put("blockAlg", self.block_alg.as_str())
             .put("blockIv", to_base64(&self.block_iv))
             .put("blockKey", to_base64(&self.block_key))
+            .opt("asymAlg", self.asym_alg.clone().map(Value::from))
+            .opt("receiverInfo", self.receiver.as_ref().map(ToJson::to_json))
             .into()
     }
 }

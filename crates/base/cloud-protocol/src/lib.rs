@@ -41,7 +41,7 @@ mod status;
 mod writing;
 
 pub use alerts::{Alert, AlertEvent, Alerts, DownloadState, QuotaState};
-pub use blobs::{BlobUrl, BlobUrls, DecryptInfo, FileHash, RequestBlobUrls, SignInfo};
+pub use blobs::{BlobUrl, BlobUrls, DecryptInfo, FileHash, KeyReceiver, RequestBlobUrls, SignInfo};
 pub use certificates::{
     CertType, CertificateRequest, InstallUnitCertificatesConfirmation, InstalledCertificate,
     IssueUnitCertificates, IssuedCertificate, IssuedUnitCertificates, NodeSecret, RenewCertificate,

@@ -104,7 +104,8 @@ pub(crate) async fn run(
         node,
         local,
     } = parts;
-    let world = Arc::new(World::new(iam.clone(), nodes.clone(), options.node_lost()));
+    let world = World::new(iam.clone(), nodes.clone(), options.node_lost());
+    let world = Arc::new(world.marking(options.images.legacy_blobs.iter().cloned()));
     let configs = UnitConfigs::open(
         nodes.clone(),
         world.clone(),

@@ -3,9 +3,10 @@
 //! The shell of the update engine, the status and the cloud link speak to the Nodes and to the images only through the
 //! traits here, so each part can be built and tested by itself, with a fake of the others.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use aos_cloud_protocol::BlobUrl;
+use aos_cloud_protocol::{BlobUrl, KeyReceiver};
+use aos_pki::KeyWrap;
 use aos_time::Timestamp;
 use aos_types::{
     Digest, ErrorInfo, InstanceIdent, InstanceState, ItemId, NodeConfig, NodeId, NodeInfo,
@@ -15,6 +16,7 @@ use aos_update::{Certificate, CertificateChain, DesiredItem};
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 /// An instance as CM orders it of a Node (servicemanager.v5 `InstanceInfo`).
 #[derive(Debug, Clone, PartialEq)]
@@ -195,6 +197,27 @@ pub struct DownloadRequest {
     pub runtimes: Vec<RuntimeInfo>,
 }
 
+/// The Node whose SM asks for blobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobReader {
+    /// Which, by its certificate.
+    pub node: NodeId,
+    /// Where its connection comes from.
+    pub address: Option<IpAddr>,
+}
+
+/// The Unit's keys, as far as content is encrypted for them. `crate::identity` implements this.
+#[async_trait]
+pub trait ContentKeys: Send + Sync {
+    /// Unwraps a content key with the key of the `offline` certificate that is named, or of the present one.
+    async fn unwrap_key(
+        &self,
+        wrap: KeyWrap,
+        wrapped: &[u8],
+        receiver: Option<&KeyReceiver>,
+    ) -> Result<Zeroizing<Vec<u8>>, ErrorInfo>;
+}
+
 /// The store of items and their blobs. `crate::images` implements this.
 #[async_trait]
 pub trait Images: Send + Sync {
@@ -214,9 +237,13 @@ pub trait Images: Send + Sync {
     /// The images of an item that is here, in the order of its index, for the scheduler: those whose blobs are here.
     async fn images_of(&self, item: &DesiredItem) -> Result<Vec<aos_schedule::Image>, ErrorInfo>;
 
-    /// Where an SM can fetch these blobs: `https://…/blobs/sha256/<hex>`, in the same order. An error names the first digest
-    /// that is not here.
-    async fn blob_urls(&self, digests: &[Digest]) -> Result<Vec<String>, ErrorInfo>;
+    /// Where this SM can fetch these blobs: `https://…/blobs/sha256/<hex>`, in the same order; for a Node that can do plain
+    /// HTTP only, a pass that ends soon. An error names the first digest that is not here.
+    async fn blob_urls(
+        &self,
+        reader: &BlobReader,
+        digests: &[Digest],
+    ) -> Result<Vec<String>, ErrorInfo>;
 }
 
 /// The cloud, as the image store needs it. The cloud link implements this.

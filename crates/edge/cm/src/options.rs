@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use aos_session::{Config as Session, Reconnect};
 use serde::Deserialize;
 
-use crate::GateOptions;
+use crate::{GateOptions, images::ImageOptions};
 
 /// How CM is set up: the table `[cm]` of `node.toml`, or the whole of `cm.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -37,6 +37,9 @@ pub struct Options {
     /// Networks of the instances.
     #[serde(default)]
     pub network: NetworkOptions,
+    /// How images are fetched, kept and served.
+    #[serde(default)]
+    pub images: ImageOptions,
     /// How long an acknowledgement or answer of the cloud may take, in seconds.
     #[serde(default = "cloud_response_secs")]
     pub cloud_response_secs: u64,

@@ -79,6 +79,10 @@ async fn serve(
         store: store.clone(),
         cloud: source,
         alerts,
+        keys: iam.clone(),
+        options: options.images.clone(),
+        policy: Default::default(),
+        tries: Default::default(),
     })
     .await?;
     let (tell, events) = mpsc::channel(EVENTS);

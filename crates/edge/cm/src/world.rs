@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -54,6 +54,7 @@ pub(crate) struct World {
     iam: Arc<dyn Iam>,
     nodes: Arc<dyn Nodes>,
     lost_after: Duration,
+    plain_blobs: BTreeSet<NodeId>,
     seen: Mutex<BTreeMap<NodeId, Seen>>,
     changes: watch::Sender<u64>,
 }
@@ -64,9 +65,17 @@ impl World {
             iam,
             nodes,
             lost_after,
+            plain_blobs: BTreeSet::new(),
             seen: Mutex::default(),
             changes: watch::channel(0).0,
         }
+    }
+
+    /// Marks the Nodes that are served blobs by plain HTTP: everybody who looks at them shall see it.
+    #[must_use]
+    pub(crate) fn marking(mut self, plain_blobs: impl IntoIterator<Item = NodeId>) -> Self {
+        self.plain_blobs.extend(plain_blobs);
+        self
     }
 
     /// Tells of every change of any Node, its instances included.
@@ -120,6 +129,10 @@ impl World {
                     self.lost_after.as_secs()
                 ),
             ));
+        }
+        if self.plain_blobs.contains(&info.id) {
+            info.attrs
+                .insert("AosBlobTransfer".into(), "plain-http".into());
         }
         if let Some(sm) = &sm {
             let guarantee = sm.guarantee.as_str().to_owned();

@@ -10,7 +10,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aos_cm::{
     NetworkOptions,
-    contract::{DownloadRequest, Guarantee, Images, InstanceOrder, NodeEvent, Nodes, NodesView},
+    contract::{
+        BlobReader, DownloadRequest, Guarantee, Images, InstanceOrder, NodeEvent, Nodes, NodesView,
+    },
     nodes::{Server, Setup},
 };
 use aos_ipc::proto::{
@@ -60,7 +62,11 @@ impl Images for Blobs {
         unreachable!("the server for Nodes schedules nothing")
     }
 
-    async fn blob_urls(&self, digests: &[Digest]) -> Result<Vec<String>, ErrorInfo> {
+    async fn blob_urls(
+        &self,
+        _reader: &BlobReader,
+        digests: &[Digest],
+    ) -> Result<Vec<String>, ErrorInfo> {
         if digests.iter().any(|digest| digest.as_bytes()[0] == 0xff) {
             return Err(ErrorInfo::new(
                 AosCode::NotFound,

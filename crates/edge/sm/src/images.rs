@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error,
     cm_handle::{CmHandle, call_failed},
+    image_room::Wanted,
     records::{IMAGE_GRACE, ImageUse, Kept},
 };
 
@@ -39,12 +41,14 @@ pub(crate) struct Images {
     fetcher: Fetcher,
     client: reqwest::Client,
     cm: CmHandle,
-    kept: Kept,
+    pub(crate) kept: Kept,
     caps: Caps,
     /// One turn an image: two instances of an item do not fetch it twice.
     turns: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Nothing is removed while something is installed.
-    installing: tokio::sync::RwLock<()>,
+    pub(crate) installing: tokio::sync::RwLock<()>,
+    /// What must stay when room is needed.
+    pub(crate) wanted: Wanted,
 }
 
 /// An image that is ready to run.
@@ -101,6 +105,7 @@ impl Images {
             caps: Caps::default(),
             turns: Mutex::default(),
             installing: tokio::sync::RwLock::default(),
+            wanted: Wanted::default(),
         })
     }
 
@@ -126,7 +131,8 @@ impl Images {
         .flatten()
     }
 
-    /// Brings an image to this Node unless it is here: documents, layers, all verified and unpacked.
+    /// Brings an image to this Node unless it is here: documents, layers, all verified and unpacked. If the disk is full,
+    /// images that nobody uses go, the oldest first.
     pub(crate) async fn install(
         &self,
         manifest: Digest,
@@ -140,6 +146,25 @@ impl Images {
             .or_default()
             .clone();
         let _turn = turn.lock().await;
+        self.wanted.ask(manifest);
+        loop {
+            match self.try_install(manifest, stop).await {
+                Err(error) if error.aos_code == AosCode::NoMemory as i32 => {
+                    if !self.give_up_oldest().await? {
+                        return Err(error);
+                    }
+                    tracing::warn!(%manifest, %error, "an unused image was given up for room; installing again");
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_install(
+        &self,
+        manifest: Digest,
+        stop: &CancellationToken,
+    ) -> Result<Installed, ErrorInfo> {
         let _installing = self.installing.read().await;
         self.note_use([manifest]).await;
         if let Some(installed) = self.get(manifest).await {
@@ -209,7 +234,9 @@ impl Images {
             let blobs = self.blobs.clone();
             blocking(move || blobs.insert(bytes.as_slice(), Some(&digest)))
                 .await?
-                .map_err(|error| ErrorInfo::from_error(AosCode::InvalidChecksum, &error))?;
+                .map_err(|error| {
+                    ErrorInfo::from_error(code(AosCode::InvalidChecksum, &error), &error)
+                })?;
         }
         Ok(())
     }
@@ -248,7 +275,7 @@ impl Images {
             urls: url.into_iter().collect(),
             size,
             checksum: None,
-            encrypted: false,
+            key: None,
             signature: None,
         };
         self.fetcher
@@ -263,7 +290,7 @@ impl Images {
             Ok::<_, aos_image::unpack::Error>(())
         })
         .await?
-        .map_err(|error| ErrorInfo::from_error(AosCode::InvalidChecksum, &error))
+        .map_err(|error| ErrorInfo::from_error(code(AosCode::InvalidChecksum, &error), &error))
     }
 
     /// Where CM offers blobs.
@@ -303,6 +330,7 @@ impl Images {
 
     /// Removes images that nobody uses and nobody used for `keep_for`.
     pub(crate) async fn collect(&self, used: BTreeSet<Digest>, keep_for: Duration) {
+        self.wanted.use_now(used.clone());
         let Ok(_quiet) = self.installing.try_write() else {
             return;
         };
@@ -327,6 +355,16 @@ impl Images {
                 gone.push((key, None));
             }
         }
+        self.sweep(keep, IMAGE_GRACE).await?;
+        self.kept.images.apply(gone).await.map_err(stored)
+    }
+
+    /// Removes blobs and layers that no image of `keep` names.
+    pub(crate) async fn sweep(
+        &self,
+        keep: BTreeSet<Digest>,
+        grace: Duration,
+    ) -> Result<(), ErrorInfo> {
         let (blobs, layers, caps) = (self.blobs.clone(), self.layers.clone(), self.caps);
         let removed = blocking(move || {
             let mut digests = BTreeSet::new();
@@ -342,7 +380,7 @@ impl Images {
                 }
             }
             let collected = blobs
-                .collect(&digests, IMAGE_GRACE)
+                .collect(&digests, grace)
                 .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
             let layers = layers
                 .collect(&diff_ids)
@@ -357,8 +395,26 @@ impl Images {
                 "unused images removed"
             );
         }
-        self.kept.images.apply(gone).await.map_err(stored)
+        Ok(())
     }
+}
+
+/// The code of an error: a full disk has its own, whatever was tried.
+fn code(otherwise: AosCode, error: &(dyn std::error::Error + 'static)) -> AosCode {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let full = error.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        });
+        if full {
+            return AosCode::NoMemory;
+        }
+        cause = error.source();
+    }
+    otherwise
 }
 
 /// The body, or nothing if it is longer than `cap`.
@@ -378,7 +434,7 @@ async fn bounded(
 }
 
 fn not_fetched(digest: &Digest, error: &(dyn std::error::Error + 'static)) -> ErrorInfo {
-    let mut info = ErrorInfo::from_error(AosCode::Failed, error);
+    let mut info = ErrorInfo::from_error(code(AosCode::Failed, error), error);
     info.message = format!("blob {digest} cannot be fetched from CM: {}", info.message);
     info
 }

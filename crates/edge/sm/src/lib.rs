@@ -30,6 +30,7 @@ mod cm;
 mod cm_handle;
 mod container;
 mod error;
+mod image_room;
 mod images;
 mod launcher;
 mod networks;

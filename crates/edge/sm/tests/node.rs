@@ -506,3 +506,67 @@ fn gap_84_a_state_is_told_however_it_was_written_and_replaced_without_being_mixe
         },
     );
 }
+
+/// Bytes that do not compress.
+fn noise(length: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            (state >> 24) as u8
+        })
+        .collect()
+}
+
+#[test]
+fn on_a_full_disk_the_image_that_was_unused_for_longest_goes() {
+    run(
+        "on_a_full_disk_the_image_that_was_unused_for_longest_goes",
+        async |unit: Unit| {
+            let disk = unit.path("sm");
+            fs::create_dir_all(&disk).unwrap();
+            nix::mount::mount(
+                Some("none"),
+                &disk,
+                Some("tmpfs"),
+                nix::mount::MsFlags::empty(),
+                Some("size=22m"),
+            )
+            .unwrap();
+            let (store, folder) = (&unit.images, unit.folder.path());
+            let images: Vec<_> = (1..4)
+                .map(|seed| {
+                    let ballast = noise(6_000_000, seed);
+                    item::publish_with(store, folder, &["web"], &ballast, published(8080))
+                })
+                .collect();
+            let sm = unit.start_sm();
+            let cm = &unit.cm;
+            cm.until("introduced", |seen| seen.complete > 0).await;
+            for (image, version) in images.iter().zip(["1.0.0", "2.0.0"]) {
+                cm.list(vec![cm.instance("web", 0, version, *image)]).await;
+                cm.until_state("web", version, "active").await;
+            }
+            // What was asked for of late stays: that is forgotten by a restart.
+            sm.end().await;
+            let seen = cm.seen.lock().unwrap().complete;
+            let sm = unit.start_sm();
+            cm.until("introduced again", |now| now.complete > seen)
+                .await;
+            cm.until_state("web", "2.0.0", "active").await;
+            // The unpacked 1 and 2 and the packed and unpacked 3 do not fit together.
+            cm.list(vec![cm.instance("web", 0, "3.0.0", images[2])])
+                .await;
+            cm.until_state("web", "3.0.0", "active").await;
+            until("it answers", || ask(8080).as_deref() == Some("web")).await;
+            // The one before is still there to go back to, the first is not.
+            let layers = fs::read_dir(disk.join("images/layers/sha256")).unwrap();
+            assert_eq!(layers.count(), 2);
+            cm.list(vec![]).await;
+            sm.end().await;
+            let _ = nix::mount::umount2(&disk, nix::mount::MntFlags::MNT_DETACH);
+        },
+    );
+}

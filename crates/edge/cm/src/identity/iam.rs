@@ -20,7 +20,7 @@ use super::Credentials;
 use crate::contract::{Iam, IamNodes};
 
 /// How long one call to IAM may take.
-const CALL: Duration = Duration::from_secs(10);
+pub(super) const CALL: Duration = Duration::from_secs(10);
 /// The pause between attempts to reach IAM.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct IamClient {
     credentials: Credentials,
-    public: String,
+    pub(super) public: String,
     protected: String,
     nodes: watch::Sender<Arc<IamNodes>>,
     subjects: watch::Sender<Arc<Vec<SubjectId>>>,
@@ -56,7 +56,7 @@ impl IamClient {
         }
     }
 
-    async fn channel(&self, address: &str) -> Result<Channel, String> {
+    pub(super) async fn channel(&self, address: &str) -> Result<Channel, String> {
         aos_ipc::connect(address, &self.credentials.iam_tls())
             .await
             .map_err(|error| error.to_string())

@@ -6,6 +6,7 @@
 
 mod credentials;
 mod iam;
+mod offline;
 
 pub(crate) use credentials::Credentials;
 pub(crate) use iam::IamClient;

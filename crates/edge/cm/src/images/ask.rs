@@ -2,86 +2,104 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
-use aos_cloud_protocol::{AlertEvent, BlobUrl, DownloadState};
-use aos_image::fetch::{Checksum, Error as FetchError, Progress, Source};
-use aos_pki::ChainBook;
+use aos_cloud_protocol::BlobUrl;
+use aos_image::fetch::Error as FetchError;
 use aos_types::{Digest, ErrorInfo};
 use futures::{StreamExt, stream};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, library::Shared, request::blocking, signature::Check};
+use super::{Error, library::Shared, source::Proof};
 
-/// Blobs fetched side by side.
-const SIDE_BY_SIDE: usize = 4;
 /// Digests in one question. AosCore's own limit is 16; a cloud takes more, but not any number.
 const DIGESTS: usize = 500;
-/// How often a blob that failed is asked for again, while the cloud is connected.
-const ROUNDS: u32 = 3;
-/// First and longest pause before the cloud is asked again.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How often progress of one blob is told to the cloud.
-const TELL: Duration = Duration::from_secs(10);
+
+/// How often something is tried again, while the cloud is connected. While it is away nothing counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tries {
+    /// Questions in a row that the cloud may leave without an answer.
+    pub questions: u32,
+    /// Times that a blob which failed is asked for.
+    pub rounds: u32,
+    /// First pause before the cloud is asked again; doubled while nothing comes of it.
+    pub first_pause: Duration,
+    /// Longest pause.
+    pub longest_pause: Duration,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self {
+            questions: 10,
+            rounds: 3,
+            first_pause: Duration::from_secs(1),
+            longest_pause: Duration::from_secs(30),
+        }
+    }
+}
 
 /// Where each digest's outcome goes.
 pub(super) type Told = mpsc::Sender<(Digest, Result<(), ErrorInfo>)>;
 
 impl Shared {
-    /// Fetches all of `wanted`. Each digest is told exactly once.
+    /// Fetches all of `wanted`. Each digest is told exactly once. What is in `reached` is not given up to make room.
     pub(super) async fn fetch_all(
         &self,
         wanted: BTreeSet<Digest>,
-        book: Arc<ChainBook>,
+        reached: &BTreeSet<Digest>,
+        proof: Proof,
         cancel: CancellationToken,
         told: Told,
     ) {
+        let tries = self.tries;
         let mut open = wanted;
-        let mut round = 0;
-        let mut pause = PAUSES.0;
+        let (mut round, mut unanswered) = (0, 0);
+        let mut pause = tries.first_pause;
         while !open.is_empty() {
             let asked = tokio::select! {
                 asked = self.ask(&open) => asked,
                 // The question was only listening to the cloud; nothing is lost.
-                () = cancel.cancelled() => {
-                    tell_all(&told, &open, &Error::Ended).await;
-                    return;
-                }
+                () = cancel.cancelled() => return tell_all(&told, &open, &Error::Ended).await,
             };
-            let failed = match asked {
-                Err(error) => {
-                    tracing::info!(%error, "the cloud did not say where blobs are; asking again");
-                    None
+            match asked {
+                Err(why) => {
+                    if *self.cloud.connected().borrow() {
+                        unanswered += 1;
+                    }
+                    if unanswered >= tries.questions {
+                        let error = Error::NoAnswer {
+                            times: unanswered,
+                            why,
+                        };
+                        return tell_all(&told, &open, &error).await;
+                    }
+                    tracing::info!(%why, "the cloud did not say where blobs are; asking again");
                 }
                 Ok(sources) => {
-                    if let Err(error) = self.make_room(&sources, &open).await {
-                        tell_all(&told, &open, &error).await;
-                        return;
+                    if let Err(error) = self.make_room(&sources, &open, reached).await {
+                        return tell_all(&told, &open, &error).await;
                     }
                     round += 1;
-                    Some(
-                        self.round(&open, sources, &book, &cancel, &told, round)
-                            .await,
-                    )
-                }
-            };
-            if let Some(failed) = failed {
-                open = failed;
-                // Progress was made, or at least tried: the pause starts over.
-                pause = PAUSES.0;
-                if open.is_empty() {
-                    return;
+                    open = self
+                        .round(open, sources, &proof, &cancel, &told, round)
+                        .await;
+                    // Progress was made, or at least tried: the pause starts over.
+                    unanswered = 0;
+                    pause = tries.first_pause;
+                    if open.is_empty() {
+                        return;
+                    }
                 }
             }
             tokio::select! {
                 () = sleep(pause) => {}
                 () = cancel.cancelled() => {}
             }
-            pause = (pause * 2).min(PAUSES.1);
+            pause = (pause * 2).min(tries.longest_pause);
         }
     }
 
@@ -105,23 +123,23 @@ impl Shared {
     /// Fetches what has a source. Gives those that are worth another question.
     async fn round(
         &self,
-        open: &BTreeSet<Digest>,
+        open: BTreeSet<Digest>,
         mut sources: BTreeMap<Digest, BlobUrl>,
-        book: &Arc<ChainBook>,
+        proof: &Proof,
         cancel: &CancellationToken,
         told: &Told,
         round: u32,
     ) -> BTreeSet<Digest> {
         let work: Vec<(Digest, Option<BlobUrl>)> = open
-            .iter()
-            .map(|digest| (*digest, sources.remove(digest)))
+            .into_iter()
+            .map(|digest| (digest, sources.remove(&digest)))
             .collect();
         let mut results = stream::iter(work)
             .map(|(digest, url)| async move {
-                let outcome = self.one(digest, url, book, cancel).await;
+                let outcome = self.one(digest, url, proof, cancel).await;
                 (digest, outcome)
             })
-            .buffer_unordered(SIDE_BY_SIDE);
+            .buffer_unordered(self.options.parallel.max(1));
         let mut again = BTreeSet::new();
         while let Some((digest, outcome)) = results.next().await {
             let outcome = match outcome {
@@ -137,7 +155,7 @@ impl Shared {
         again
     }
 
-    /// Whether a blob may arrive another time. While the cloud is away nothing counts.
+    /// Whether a blob may arrive another time.
     fn is_worth_it(&self, error: &Error, cancel: &CancellationToken, round: u32) -> bool {
         if cancel.is_cancelled() {
             return false;
@@ -149,94 +167,66 @@ impl Shared {
                 ..
             }
         );
-        transient && (round < ROUNDS || !*self.cloud.connected().borrow())
+        transient && (round < self.tries.rounds || !*self.cloud.connected().borrow())
     }
 
     async fn one(
         &self,
         digest: Digest,
         url: Option<BlobUrl>,
-        book: &Arc<ChainBook>,
+        proof: &Proof,
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
         let url = url.ok_or(Error::Unknown { digest })?;
-        let info = url.sign_info.as_ref().ok_or(Error::Unsigned { digest })?;
-        let check = Check::new(&digest, info, book, &self.trust)?;
-        let source = Source {
-            urls: url.urls,
-            size: url.size,
-            checksum: Some(Checksum(url.sha256.0)),
-            encrypted: url.decrypt_info.is_some(),
-            signature: Some(Arc::new(check)),
-        };
-        let alert = |state, downloaded_bytes, error| {
-            self.alerts.alert(AlertEvent::DownloadProgress {
-                digest,
-                downloaded_bytes,
-                total_bytes: source.size,
-                state,
-                // The address may carry a token.
-                url: None,
-                reason: None,
-                error,
-            });
-        };
-        let last = Mutex::new(None::<Instant>);
-        let progress = |progress: Progress| {
-            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.is_none_or(|at| at.elapsed() >= TELL) && progress.done < progress.total {
-                *last = Some(Instant::now());
-                alert(DownloadState::Started, progress.done, None);
-            }
-        };
+        let source = self.source(url, proof).await?;
+        let notices = super::notices::Notices::new(self, digest, source.size);
         let fetched = self
             .fetcher
-            .fetch(&digest, &source, &progress, cancel)
+            .fetch(
+                &digest,
+                &source,
+                &|progress| notices.note(&progress),
+                cancel,
+            )
             .await
             .map_err(|source| Error::Fetch { digest, source });
         match &fetched {
             Ok(_) => {
-                alert(DownloadState::Finished, source.size, None);
+                notices.finished();
                 // It was verified while it arrived; it need not be read again.
                 let (seen, store) = (self.seen.clone(), self.blobs.clone());
-                blocking(move || seen.note(&store, &digest)).await?;
+                super::request::blocking(move || seen.note(&store, &digest)).await?;
             }
-            Err(error) => alert(DownloadState::Interrupted, 0, Some(error.info())),
+            Err(error) => notices.failed(error.info()),
         }
         fetched.map(|_| ())
     }
-
-    /// Sees to it that what is announced fits on the disk, giving up unused items, the oldest first.
-    async fn make_room(
-        &self,
-        sources: &BTreeMap<Digest, BlobUrl>,
-        open: &BTreeSet<Digest>,
-    ) -> Result<(), Error> {
-        let wanted = sources
-            .values()
-            .fold(0_u64, |sum, url| sum.saturating_add(url.size));
-        loop {
-            let folder = self.dir.clone();
-            let free = blocking(move || free_bytes(&folder)).await?;
-            let Some(free) = free.filter(|free| *free < wanted) else {
-                return Ok(());
-            };
-            if !self.keep.give_up_oldest().await? {
-                return Err(Error::NoRoom { wanted, free });
-            }
-            self.keep.collect(&self.blobs, open, false).await?;
-        }
-    }
-}
-
-/// Bytes free for us in the file system of a folder, if it tells.
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(folder).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 async fn tell_all(told: &Told, open: &BTreeSet<Digest>, error: &Error) {
     for digest in open {
         let _ = told.send((*digest, Err(error.info()))).await;
     }
+}
+
+/// Fetches what an item needed before and has lost; its records say that these digests were verified.
+pub(super) async fn fetch_again(
+    shared: &Arc<Shared>,
+    lost: BTreeSet<Digest>,
+    cancel: &CancellationToken,
+) -> BTreeMap<Digest, ErrorInfo> {
+    let (told, mut outcomes) = mpsc::channel(64);
+    let reached = lost.clone();
+    let fetching = shared.fetch_all(lost, &reached, Proof::Known, cancel.clone(), told);
+    let listening = async {
+        let mut failed = BTreeMap::new();
+        while let Some((digest, outcome)) = outcomes.recv().await {
+            if let Err(error) = outcome {
+                failed.insert(digest, error);
+            }
+        }
+        failed
+    };
+    let ((), failed) = tokio::join!(fetching, listening);
+    failed
 }

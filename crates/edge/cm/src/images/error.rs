@@ -35,6 +35,62 @@ pub enum Error {
         /// Which.
         digest: Digest,
     },
+    /// There are Nodes for plain HTTP but no address to serve them at.
+    #[error(
+        "`images.legacy_blobs` names Nodes, so `images.legacy_listen` must say where they fetch blobs"
+    )]
+    NoLegacyListen,
+    /// A Node for plain HTTP whose address is not known.
+    #[error(
+        "the address of Node {node} is not known, so no plain address of a blob can be made for it"
+    )]
+    NoAddress {
+        /// Which.
+        node: aos_types::NodeId,
+    },
+    /// The cloud leaves questions unanswered.
+    #[error("the cloud did not say {times} times where the blobs are: {why}")]
+    NoAnswer {
+        /// Asked in a row.
+        times: u32,
+        /// What it said, or did not.
+        why: ErrorInfo,
+    },
+    /// The cloud names a cipher we do not know.
+    #[error("blob {digest} cannot be decrypted")]
+    Cipher {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: aos_pki::UnknownCipher,
+    },
+    /// The cloud names a way to wrap keys that we do not know.
+    #[error("blob {digest} cannot be decrypted")]
+    KeyWrap {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: aos_pki::UnknownKeyWrap,
+    },
+    /// The key of a blob cannot be unwrapped.
+    #[error("the key of blob {digest} cannot be unwrapped: {why}")]
+    Unwrap {
+        /// Which.
+        digest: Digest,
+        /// What IAM or the key says.
+        why: ErrorInfo,
+    },
+    /// Key and cipher do not fit.
+    #[error("blob {digest} cannot be decrypted")]
+    Key {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: aos_pki::DecryptError,
+    },
     /// The cloud names a signature algorithm we do not know.
     #[error("blob {digest} is refused")]
     Algorithm {
@@ -100,12 +156,10 @@ impl Error {
             Self::Unknown { .. } | Self::Absent { .. } => AosCode::NotFound,
             Self::NoRoom { .. } => AosCode::NoMemory,
             Self::Fetch { source, .. } if source.is_out_of_space() => AosCode::NoMemory,
-            Self::Fetch {
-                source: Fetch::Encrypted,
-                ..
-            }
-            | Self::NoPlatform { .. }
-            | Self::Algorithm { .. } => AosCode::NotSupported,
+            Self::NoPlatform { .. }
+            | Self::Algorithm { .. }
+            | Self::Cipher { .. }
+            | Self::KeyWrap { .. } => AosCode::NotSupported,
             Self::Fetch {
                 source: Fetch::Signature(_) | Fetch::Checksum { .. } | Fetch::WrongDigest { .. },
                 ..
@@ -114,8 +168,11 @@ impl Error {
             Self::Fetch {
                 source: Fetch::Deadline { .. },
                 ..
-            } => AosCode::Timeout,
-            Self::Graph(_) | Self::NoItemConfig { .. } => AosCode::InvalidArgument,
+            }
+            | Self::NoAnswer { .. } => AosCode::Timeout,
+            Self::Graph(_) | Self::NoItemConfig { .. } | Self::Key { .. } => {
+                AosCode::InvalidArgument
+            }
             Self::Ended | Self::Interrupted => AosCode::Canceled,
             _ => AosCode::Failed,
         };

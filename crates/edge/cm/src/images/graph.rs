@@ -1,5 +1,7 @@
 //! Which blobs an item needs on this Unit, as far as they are known already. Blocking.
 
+use std::collections::BTreeSet;
+
 use aos_image::{
     BlobStore, ItemImage, Platform,
     graph::{Caps, Descriptor, Manifest, load_config, load_index, load_item_config, load_manifest},
@@ -19,13 +21,15 @@ pub(super) enum Need {
 }
 
 /// Walks an item's graph as far as it is in the store: index, manifests that may fit, their configs, the layers of those
-/// that do fit.
+/// that do fit. The documents it comes across are added to `documents`, here or not.
 pub(super) fn needs(
     store: &BlobStore,
     item: &DesiredItem,
     runtimes: &[RuntimeInfo],
+    documents: &mut BTreeSet<Digest>,
 ) -> Result<Need, Error> {
     let caps = Caps::default();
+    documents.insert(item.index_digest);
     if !store.contains(&item.index_digest)? {
         return Ok(Need::More(vec![item.index_digest]));
     }
@@ -42,6 +46,7 @@ pub(super) fn needs(
     let mut missing: Vec<Digest> = Vec::new();
     let mut manifests = Vec::new();
     for (digest, promised) in candidates {
+        documents.insert(digest);
         if store.contains(&digest)? {
             manifests.push((digest, promised, load_manifest(store, &digest, &caps)?));
         } else {
@@ -50,6 +55,7 @@ pub(super) fn needs(
     }
     for (_, _, manifest) in &manifests {
         for config in configs(manifest) {
+            documents.insert(config.digest);
             if !store.contains(&config.digest)? && !missing.contains(&config.digest) {
                 missing.push(config.digest);
             }
@@ -81,7 +87,7 @@ pub(super) fn needs(
     if all.len() == 1 {
         return Err(Error::NoPlatform { why });
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     all.retain(|digest| seen.insert(*digest));
     Ok(Need::All(all))
 }

@@ -65,7 +65,7 @@ impl Keep {
     ) -> Result<(), Error> {
         let key = item.index_digest.hex();
         let before = self.records.get(key.as_str()).await?;
-        let kept = match before {
+        let kept = match &before {
             Some(kit) if kit.kept == Kept::Installed => Kept::Installed,
             _ => Kept::Pending,
         };
@@ -76,7 +76,30 @@ impl Keep {
             blobs,
             kept,
         };
-        self.records.put(key, &kit).await?;
+        // Nothing is written for what is known already.
+        if before.as_ref() != Some(&kit) {
+            self.records.put(key, &kit).await?;
+        }
+        Ok(())
+    }
+
+    /// Items that were fetched for a set which never was committed and is no longer wanted become removable.
+    pub(super) async fn supersede(
+        &self,
+        items: &[DesiredItem],
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let wanted: BTreeSet<Digest> = items.iter().map(|item| item.index_digest).collect();
+        let mut changes = Vec::new();
+        for (index, mut kit) in self.all().await? {
+            if kit.kept == Kept::Pending && !wanted.contains(&index) {
+                kit.kept = Kept::Removable(now.as_micros());
+                changes.push((index.hex(), Some(kit)));
+            }
+        }
+        if !changes.is_empty() {
+            self.records.apply(changes).await?;
+        }
         Ok(())
     }
 
@@ -127,31 +150,20 @@ impl Keep {
         Ok(next)
     }
 
-    /// Forgets the item that has been removable for longest. Whether there was one.
-    pub(super) async fn give_up_oldest(&self) -> Result<bool, Error> {
-        let oldest = self
-            .all()
-            .await?
-            .into_values()
-            .filter_map(|kit| match kit.kept {
-                Kept::Removable(since) => Some((since, kit.index)),
-                _ => None,
-            })
-            .min();
-        let Some((_, index)) = oldest else {
-            return Ok(false);
-        };
-        self.records.remove(index.hex()).await?;
-        Ok(true)
+    /// Forgets these items.
+    pub(super) async fn forget(&self, indexes: &[Digest]) -> Result<(), Error> {
+        let gone = indexes.iter().map(|index| (index.hex(), None));
+        self.records.apply(gone.collect::<Vec<_>>()).await?;
+        Ok(())
     }
 
-    /// Removes blobs that no record names and that are not in `needed`.
+    /// Removes blobs that no record names and that are not in `needed`. When to look again, if some are still too young.
     pub(super) async fn collect(
         &self,
         store: &BlobStore,
         needed: &BTreeSet<Digest>,
         grace: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Duration>, Error> {
         let mut keep = needed.clone();
         for kit in self.all().await?.into_values() {
             keep.extend(kit.blobs);
@@ -168,6 +180,6 @@ impl Keep {
                 "unused images removed"
             );
         }
-        Ok(())
+        Ok((collected.young > 0).then_some(GRACE))
     }
 }

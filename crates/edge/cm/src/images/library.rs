@@ -7,11 +7,14 @@ use std::{
     time::Duration,
 };
 
-use aos_image::{BlobStore, blob, fetch::Fetcher};
+use aos_image::{
+    BlobStore, blob,
+    fetch::{Fetcher, Policy, Throttle},
+};
 use aos_pki::{ALPN_HTTP, CertKind, CertSource, Expect, Trust, host_client, mutual_server};
 use aos_store::Store;
 use aos_time::{Clock, SystemClock};
-use aos_types::{Digest, ErrorInfo, ItemId};
+use aos_types::{Digest, ErrorInfo, ItemId, NodeId};
 use aos_update::DesiredItem;
 use async_trait::async_trait;
 use tokio::{
@@ -22,13 +25,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error,
+    Error, ImageOptions, Tries,
     graph::images,
     keep::Keep,
+    legacy::Passes,
+    mend,
     request::{Run, blocking},
-    server,
+    server::{self, Door},
 };
-use crate::contract::{AlertSink, BlobSource, DownloadRequest, Images};
+use crate::contract::{AlertSink, BlobReader, BlobSource, ContentKeys, DownloadRequest, Images};
 
 /// What the library is made of.
 pub struct Setup {
@@ -52,6 +57,14 @@ pub struct Setup {
     pub cloud: Arc<dyn BlobSource>,
     /// Where progress is told.
     pub alerts: Arc<dyn AlertSink>,
+    /// The Unit's keys for content that is encrypted for it.
+    pub keys: Arc<dyn ContentKeys>,
+    /// How images are fetched and served.
+    pub options: ImageOptions,
+    /// How long and how often one transfer is tried.
+    pub policy: Policy,
+    /// How often the cloud is asked.
+    pub tries: Tries,
 }
 
 /// What all tasks of the library share.
@@ -63,22 +76,74 @@ pub(super) struct Shared {
     pub(super) trust: Trust,
     pub(super) cloud: Arc<dyn BlobSource>,
     pub(super) alerts: Arc<dyn AlertSink>,
+    pub(super) keys: Arc<dyn ContentKeys>,
+    pub(super) options: ImageOptions,
+    pub(super) tries: Tries,
     pub(super) seen: Seen,
+    /// Told when something of an installed item is found missing.
+    pub(super) damaged: Notify,
 }
+
+/// Longest sleep while something is to expire: the clock may be set meanwhile.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The images of the Unit. Clones share everything.
 #[derive(Clone)]
 pub struct Library {
     shared: Arc<Shared>,
-    listener: Arc<Mutex<Option<TcpListener>>>,
+    listener: Listening,
     tls: aos_pki::ServerTls,
     address: SocketAddr,
     public_url: String,
+    legacy: Option<Legacy>,
     keep_for: Duration,
     /// Told when something became removable.
     changed: Arc<Notify>,
     /// One download at a time: a newer one waits until the older has ended.
     downloading: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A listener until it is served.
+type Listening = Arc<Mutex<Option<TcpListener>>>;
+
+/// The plain door for Nodes that have no other.
+#[derive(Clone)]
+struct Legacy {
+    listener: Listening,
+    passes: Passes,
+    url: String,
+}
+
+impl Legacy {
+    async fn open(options: &ImageOptions) -> Result<Option<Self>, Error> {
+        if options.legacy_blobs.is_empty() {
+            return Ok(None);
+        }
+        let listen = options.legacy_listen.ok_or(Error::NoLegacyListen)?;
+        let (listener, address) = bind(listen).await?;
+        tracing::warn!(
+            %address,
+            nodes = ?options.legacy_blobs,
+            "blobs are served by plain HTTP to some Nodes, as the configuration says"
+        );
+        let url = match &options.legacy_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{address}"),
+        };
+        Ok(Some(Self {
+            listener,
+            passes: Passes::default(),
+            url,
+        }))
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(Listening, SocketAddr), Error> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::Listen { address, source })?;
+    let address = listener.local_addr().unwrap_or(address);
+    Ok((Arc::new(Mutex::new(Some(listener))), address))
 }
 
 impl Library {
@@ -95,13 +160,9 @@ impl Library {
             .map_err(Error::Client)?;
         let dir = setup.dir.clone();
         let blobs = blocking(move || BlobStore::open(dir)).await??;
-        let listener = TcpListener::bind(setup.listen)
-            .await
-            .map_err(|source| Error::Listen {
-                address: setup.listen,
-                source,
-            })?;
-        let address = listener.local_addr().unwrap_or(setup.listen);
+        let (listener, address) = bind(setup.listen).await?;
+        let legacy = Legacy::open(&setup.options).await?;
+        let throttle = Throttle::new(setup.options.bandwidth_limit);
         let public_url = match setup.public_url.trim_end_matches('/') {
             "" => format!("https://{address}"),
             given => given.to_owned(),
@@ -109,15 +170,19 @@ impl Library {
         Ok(Self {
             shared: Arc::new(Shared {
                 dir: setup.dir,
-                fetcher: Fetcher::new(blobs.clone(), client, Default::default()),
+                fetcher: Fetcher::new(blobs.clone(), client, setup.policy).with_throttle(throttle),
                 blobs,
                 keep: Keep::new(setup.store),
                 trust: setup.trust.clone(),
                 cloud: setup.cloud,
                 alerts: setup.alerts,
+                keys: setup.keys,
+                options: setup.options,
+                tries: setup.tries,
                 seen: Seen::default(),
+                damaged: Notify::new(),
             }),
-            listener: Arc::new(Mutex::new(Some(listener))),
+            listener,
             tls: mutual_server(
                 &setup.source,
                 &setup.trust,
@@ -126,6 +191,7 @@ impl Library {
             ),
             address,
             public_url,
+            legacy,
             keep_for: setup.keep,
             changed: Arc::default(),
             downloading: Arc::default(),
@@ -148,38 +214,72 @@ impl Library {
         here.then(|| format!("{}/blobs/sha256/{}", self.public_url, digest.hex()))
     }
 
-    /// Serves SMs and removes what was kept long enough, until `stop`.
+    /// The address for one Node: a plain one, if the configuration says that it has no other way.
+    fn url_for(&self, reader: &BlobReader, digest: &Digest, url: String) -> Result<String, Error> {
+        let options = &self.shared.options;
+        let Some(legacy) = self
+            .legacy
+            .as_ref()
+            .filter(|_| is_legacy(options, &reader.node))
+        else {
+            return Ok(url);
+        };
+        let node = &reader.node;
+        let address = reader
+            .address
+            .ok_or_else(|| Error::NoAddress { node: node.clone() })?;
+        let life = Duration::from_secs(options.legacy_secs);
+        let path = legacy.passes.issue(address, *digest, life);
+        Ok(format!("{}{path}", legacy.url))
+    }
+
+    /// Serves SMs, looks after what is installed, and removes what was kept long enough, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        let listener = self
-            .listener
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let serving = async {
-            match listener {
-                Some(listener) => {
-                    server::serve(listener, self.tls.clone(), self.shared.blobs.clone(), &stop)
-                        .await;
-                }
+        let plain = self.legacy.as_ref().map(|legacy| {
+            let door = Door::Plain(legacy.passes.clone());
+            self.serve(&legacy.listener, door, &stop)
+        });
+        let plain = async {
+            match plain {
+                Some(serving) => serving.await,
                 None => stop.cancelled().await,
             }
         };
-        tokio::join!(serving, self.tidy(&stop));
+        tokio::join!(
+            self.serve(&self.listener, Door::Mutual(self.tls.clone()), &stop),
+            plain,
+            self.tidy(&stop),
+            mend::keep_whole(&self.shared, &stop),
+        );
     }
 
-    /// Removes items whose time has come, and sleeps until the next one's.
+    async fn serve(&self, listener: &Listening, door: Door, stop: &CancellationToken) {
+        let listener = listener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match listener {
+            Some(listener) => {
+                server::serve(listener, door, self.shared.blobs.clone(), stop).await;
+            }
+            None => stop.cancelled().await,
+        }
+    }
+
+    /// Removes items whose time has come, and sleeps until the next one's. With nothing to expire it sleeps until something
+    /// changes.
     async fn tidy(&self, stop: &CancellationToken) {
         loop {
             let next = match self.remove_expired().await {
-                Ok(next) => next.unwrap_or(Duration::MAX),
+                Ok(next) => next.map(|next| next.min(DAY)),
                 Err(error) => {
                     tracing::warn!(error = %error.info(), "unused images cannot be removed now");
-                    Duration::from_secs(3600)
+                    Some(Duration::from_secs(3600))
                 }
             };
             // Every arm only waits: nothing is lost when another one wins.
             tokio::select! {
-                () = sleep(next.min(Duration::from_secs(24 * 3600))) => {}
+                () = sleep(next.unwrap_or(DAY)), if next.is_some() => {}
                 () = self.changed.notified() => {}
                 () = stop.cancelled() => return,
             }
@@ -187,17 +287,26 @@ impl Library {
     }
 
     async fn remove_expired(&self) -> Result<Option<Duration>, Error> {
+        // A download has blobs that no record names yet. When it ends it tells.
+        let Ok(_quiet) = self.downloading.try_lock() else {
+            return Ok(None);
+        };
         let next = self
             .shared
             .keep
             .expire(self.keep_for, SystemClock.now())
             .await?;
-        self.shared
+        let young = self
+            .shared
             .keep
             .collect(&self.shared.blobs, &BTreeSet::new(), true)
             .await?;
-        Ok(next)
+        Ok(next.into_iter().chain(young).min())
     }
+}
+
+fn is_legacy(options: &ImageOptions, node: &NodeId) -> bool {
+    options.legacy_blobs.contains(node)
 }
 
 #[async_trait]
@@ -208,9 +317,20 @@ impl Images for Library {
         progress: mpsc::Sender<(ItemId, Result<(), ErrorInfo>)>,
         cancel: CancellationToken,
     ) -> BTreeMap<ItemId, ErrorInfo> {
-        let _one = self.downloading.lock().await;
+        let one = self.downloading.lock().await;
+        if let Err(error) = self
+            .shared
+            .keep
+            .supersede(&request.items, SystemClock.now())
+            .await
+        {
+            tracing::warn!(error = %error.info(), "items of an earlier set stay pending");
+        }
         let run = Run::new(&self.shared, &request, progress, cancel);
-        run.items(request.items).await
+        let failed = run.items(request.items).await;
+        drop(one);
+        self.changed.notify_one();
+        failed
     }
 
     async fn commit(&self, items: &[DesiredItem]) -> Result<(), ErrorInfo> {
@@ -231,12 +351,23 @@ impl Images for Library {
             .map_err(|error| error.info())
     }
 
-    async fn blob_urls(&self, digests: &[Digest]) -> Result<Vec<String>, ErrorInfo> {
-        let (library, digests) = (self.clone(), digests.to_vec());
+    async fn blob_urls(
+        &self,
+        reader: &BlobReader,
+        digests: &[Digest],
+    ) -> Result<Vec<String>, ErrorInfo> {
+        let (library, digests, reader) = (self.clone(), digests.to_vec(), reader.clone());
         blocking(move || {
             digests
                 .iter()
-                .map(|digest| library.url(digest).ok_or(Error::Absent { digest: *digest }))
+                .map(|digest| match library.url(digest) {
+                    Some(url) => library.url_for(&reader, digest, url),
+                    None => {
+                        // If it belongs to an installed item it is fetched again.
+                        library.shared.damaged.notify_one();
+                        Err(Error::Absent { digest: *digest })
+                    }
+                })
                 .collect::<Result<Vec<_>, _>>()
         })
         .await
@@ -267,6 +398,7 @@ impl Seen {
                 self.lock().insert(*digest, mark);
                 Ok(true)
             }
+            // The file is gone already: it is fetched again like one that never was here.
             Err(blob::Error::Corrupt { .. }) => {
                 tracing::warn!(%digest, "a blob was corrupt on disk; it is fetched again");
                 Ok(false)

@@ -1,6 +1,7 @@
-//! Serves blobs to the Nodes: `GET /blobs/sha256/<hex>` over mutual TLS, with ranges.
+//! Serves blobs to the Nodes: `GET /blobs/sha256/<hex>` over mutual TLS, with ranges. Where the configuration names Nodes
+//! that cannot, also by plain HTTP under paths that are passes (`legacy`).
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
 
 use aos_image::BlobStore;
 use aos_pki::{ServerTls, handshake_reason};
@@ -19,13 +20,15 @@ use hyper_util::{
 };
 use tokio::{
     fs::File,
-    io::{AsyncReadExt, AsyncSeekExt},
+    io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{io::ReaderStream, sync::CancellationToken, task::TaskTracker};
+
+use super::legacy::Passes;
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 128;
@@ -36,16 +39,24 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 /// Bytes read at once.
 const CHUNK: usize = 128 * 1024;
 
+/// How clients come in.
+#[derive(Clone)]
+pub(super) enum Door {
+    /// By mutual TLS, whose certificate says that it is an SM of this Unit.
+    Mutual(ServerTls),
+    /// By plain HTTP, with a pass.
+    Plain(Passes),
+}
+
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Serves until `stop`; open transfers are cut then, clients resume them.
 pub(super) async fn serve(
     listener: TcpListener,
-    tls: ServerTls,
+    door: Door,
     blobs: BlobStore,
     stop: &CancellationToken,
 ) {
-    let acceptor = TlsAcceptor::from(tls.config);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let tracker = TaskTracker::new();
     loop {
@@ -57,8 +68,8 @@ pub(super) async fn serve(
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok((stream, from)) => (stream, from.ip()),
             Err(error) => {
                 // Out of descriptors, most likely: give others time to close some.
                 tracing::warn!(%error, "cannot accept a connection for blobs");
@@ -66,10 +77,10 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        let (acceptor, blobs, stop) = (acceptor.clone(), blobs.clone(), stop.clone());
+        let (door, blobs, stop) = (door.clone(), blobs.clone(), stop.clone());
         tracker.spawn(async move {
             tokio::select! {
-                () = connection(stream, acceptor, blobs) => {}
+                () = connection(stream, from, door, blobs) => {}
                 () = tokio::time::sleep(LIFETIME) => {}
                 () = stop.cancelled() => {}
             }
@@ -80,9 +91,16 @@ pub(super) async fn serve(
     tracker.wait().await;
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, blobs: BlobStore) {
+async fn connection(stream: TcpStream, from: IpAddr, door: Door, blobs: BlobStore) {
     let _ = stream.set_nodelay(true);
-    let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    let tls = match door {
+        Door::Plain(passes) => {
+            let find = move |path: &str| passes.open(path, from);
+            return converse(stream, blobs, find).await;
+        }
+        Door::Mutual(tls) => TlsAcceptor::from(tls.config),
+    };
+    let stream = match timeout(HANDSHAKE, tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::warn!(
@@ -93,9 +111,24 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, blobs: BlobStore) 
         }
         Err(_) => return,
     };
-    let service = hyper::service::service_fn(move |request| {
+    converse(stream, blobs, by_digest).await;
+}
+
+/// The blob that a path names by its digest.
+fn by_digest(path: &str) -> Option<Digest> {
+    let hex = path.strip_prefix("/blobs/sha256/")?;
+    format!("sha256:{hex}").parse().ok()
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    blobs: BlobStore,
+    find: impl Fn(&str) -> Option<Digest> + Send + Sync + Clone + 'static,
+) {
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let blobs = blobs.clone();
-        async move { Ok::<_, Infallible>(answer(&blobs, &request).await) }
+        let wanted = find(request.uri().path());
+        async move { Ok::<_, Infallible>(answer(&blobs, &request, wanted).await) }
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
@@ -112,7 +145,11 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, blobs: BlobStore) 
     }
 }
 
-async fn answer(blobs: &BlobStore, request: &Request<Incoming>) -> Response<Body> {
+async fn answer(
+    blobs: &BlobStore,
+    request: &Request<Incoming>,
+    wanted: Option<Digest>,
+) -> Response<Body> {
     let head = match *request.method() {
         Method::GET => false,
         Method::HEAD => true,
@@ -124,12 +161,7 @@ async fn answer(blobs: &BlobStore, request: &Request<Incoming>) -> Response<Body
             return refusal;
         }
     };
-    let digest = request
-        .uri()
-        .path()
-        .strip_prefix("/blobs/sha256/")
-        .and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
-    let Some(digest) = digest else {
+    let Some(digest) = wanted else {
         return bare(StatusCode::NOT_FOUND);
     };
     match blob(blobs, &digest, request.headers(), head).await {

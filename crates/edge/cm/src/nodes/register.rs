@@ -58,7 +58,7 @@ impl sm::sm_service_server::SmService for Service {
         &self,
         request: Request<sm::BlobsInfosRequest>,
     ) -> Result<Response<sm::BlobsInfos>, Status> {
-        caller::node(&request)?;
+        let reader = caller::reader(&request)?;
         let digests: Vec<Digest> = request
             .into_inner()
             .digests
@@ -69,7 +69,7 @@ impl sm::sm_service_server::SmService for Service {
         let urls = self
             .shared
             .images
-            .blob_urls(&digests)
+            .blob_urls(&reader, &digests)
             .await
             .map_err(|error| Status::internal(error.message))?;
         Ok(Response::new(sm::BlobsInfos { urls }))

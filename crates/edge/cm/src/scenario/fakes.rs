@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::SOON;
 use crate::contract::{
-    DownloadRequest, Guarantee, Iam, IamNodes, Images, InstanceOrder, InstanceReport, Nodes,
-    NodesView, SmNode,
+    BlobReader, DownloadRequest, Guarantee, Iam, IamNodes, Images, InstanceOrder, InstanceReport,
+    Nodes, NodesView, SmNode,
 };
 
 fn node_id(name: &str) -> NodeId {
@@ -376,7 +376,11 @@ impl Images for FakeImages {
         }])
     }
 
-    async fn blob_urls(&self, _digests: &[Digest]) -> Result<Vec<String>, ErrorInfo> {
+    async fn blob_urls(
+        &self,
+        _reader: &BlobReader,
+        _digests: &[Digest],
+    ) -> Result<Vec<String>, ErrorInfo> {
         Err(failed("no blobs here"))
     }
 }

@@ -392,3 +392,17 @@ async fn a_newer_desired_state_supersedes_a_download_that_hangs() {
     assert_eq!(stage.nodes.running("main"), ["web:s:0 3"]);
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn a_node_served_by_plain_http_shows_it_in_its_status() {
+    let mut stage = Stage::new(&["main", "old"]).await;
+    stage.options.images.legacy_blobs = vec![aos_types::NodeId::new("old").unwrap()];
+    stage.start().await;
+    let status = stage.cloud.status(|_| true).await;
+    for node in status.nodes.unwrap() {
+        let shown = node.info.attrs.get("AosBlobTransfer").map(String::as_str);
+        let expected = (node.info.id.as_str() == "old").then_some("plain-http");
+        assert_eq!(shown, expected, "{}", node.info.id);
+    }
+    stage.stop().await;
+}

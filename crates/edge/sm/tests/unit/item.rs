@@ -65,7 +65,21 @@ pub fn publish(
     args: &[&str],
     change: impl FnOnce(&mut ItemConfig),
 ) -> Digest {
+    publish_with(store, folder, args, &[], change)
+}
+
+/// An image that holds some ballast besides the program.
+pub fn publish_with(
+    store: &BlobStore,
+    folder: &Path,
+    args: &[&str],
+    ballast: &[u8],
+    change: impl FnOnce(&mut ItemConfig),
+) -> Digest {
     let content = tempfile::tempdir_in(folder).unwrap();
+    if !ballast.is_empty() {
+        fs::write(content.path().join("ballast"), ballast).unwrap();
+    }
     fs::copy(program(folder), content.path().join("program")).unwrap();
     let mut item = ItemConfig {
         base_layer_is_node_rootfs: false,

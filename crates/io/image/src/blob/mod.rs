@@ -16,12 +16,14 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    num::NonZeroU64,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use aos_types::Digest;
+use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
 
 pub use error::Error;
@@ -29,6 +31,9 @@ pub use writer::BlobWriter;
 
 /// Bytes read or written at once.
 pub(crate) const CHUNK: usize = 128 * 1024;
+
+/// Bytes after which the kernel is told to start writing to the disk: the flush at the end finds little left to do.
+const WRITE_BACK: u64 = 8 << 20;
 
 /// A blob that is in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +51,8 @@ pub struct Collected {
     pub blobs: usize,
     /// Bytes freed, those of abandoned transfers included.
     pub bytes: u64,
+    /// Blobs and transfers that nobody needs but that are too young to go.
+    pub young: usize,
 }
 
 /// A folder of blobs. Cheap to clone; clones share the folder.
@@ -210,7 +217,12 @@ impl BlobStore {
         if found == *digest {
             return Ok(size);
         }
-        self.remove(digest)?;
+        // Somebody may have put a good one in its place meanwhile.
+        let read = file.metadata().ok().map(|meta| meta.ino());
+        let named = fs::metadata(&path).ok().map(|meta| meta.ino());
+        if read == named {
+            self.remove(digest)?;
+        }
         Err(Error::Corrupt {
             expected: *digest,
             found,
@@ -254,6 +266,7 @@ impl BlobStore {
     pub fn collect(&self, keep: &BTreeSet<Digest>, grace: Duration) -> Result<Collected, Error> {
         let mut collected = Collected::default();
         for (folder, counts) in [(&self.blobs, 1), (&self.partial, 0)] {
+            let mut gone = false;
             for entry in fs::read_dir(folder).map_err(|e| Error::io("list", folder, e))? {
                 let entry = entry.map_err(|e| Error::io("list", folder, e))?;
                 let Some(digest) = digest_of_name(&entry) else {
@@ -264,14 +277,18 @@ impl BlobStore {
                 }
                 let Ok(meta) = entry.metadata() else { continue };
                 if !older_than(&meta, grace) {
+                    collected.young += 1;
                     continue;
                 }
                 if remove_file(&entry.path())? {
+                    gone = true;
                     collected.blobs += counts;
                     collected.bytes = collected.bytes.saturating_add(meta.len());
                 }
             }
-            sync_folder(folder)?;
+            if gone {
+                sync_folder(folder)?;
+            }
         }
         Ok(collected)
     }
@@ -323,6 +340,17 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
     File::open(folder)
         .and_then(|dir| dir.sync_all())
         .map_err(|e| Error::io("flush the folder", folder, e))
+}
+
+/// Tells the kernel to write back what was written of a growing file, a stretch at a time. Memory then holds no more than a
+/// stretch or two of it, and the flush before the rename is short. Only advice: whatever becomes of it, the flush decides.
+pub(crate) fn write_back(file: &File, before: u64, now: u64) {
+    let (old, new) = (before / WRITE_BACK, now / WRITE_BACK);
+    if new > old
+        && let Some(length) = NonZeroU64::new((new - old) * WRITE_BACK)
+    {
+        let _ = fadvise(file, old * WRITE_BACK, Some(length), Advice::DontNeed);
+    }
 }
 
 /// The SHA-256 and the size of at most `cap` bytes of `reader`.

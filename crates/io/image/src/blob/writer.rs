@@ -8,7 +8,7 @@ use std::{
 use aos_types::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{Error, Stored, sync_folder};
+use super::{Error, Stored, sync_folder, write_back};
 
 /// How the names of blobs being written begin.
 pub(super) const UNFINISHED: &str = ".new-";
@@ -54,7 +54,9 @@ impl BlobWriter {
             .write_all(bytes)
             .map_err(|e| Error::io("write", self.file.path(), e))?;
         self.hasher.update(bytes);
+        let before = self.size;
         self.size += bytes.len() as u64;
+        write_back(self.file.as_file(), before, self.size);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use aos_pki::DecryptError;
 use aos_types::Digest;
 
 use super::Checksum;
@@ -22,9 +23,17 @@ pub enum Error {
         /// Allowed.
         max: u64,
     },
-    /// It needs decryption.
-    #[error("the blob is encrypted (decryptInfo), which is not supported: have it delivered plain")]
-    Encrypted,
+    /// It cannot be decrypted.
+    #[error("the blob cannot be decrypted")]
+    Decrypt(#[from] DecryptError),
+    /// A source is slow, and there is another one.
+    #[error("{host} gives fewer than {slowest} bytes a second, another source is tried")]
+    Slow {
+        /// Whom we asked.
+        host: String,
+        /// Expected.
+        slowest: u64,
+    },
     /// The server did not answer in time.
     #[error("{host} did not answer within {after:?}")]
     NoAnswer {
@@ -135,7 +144,6 @@ impl Error {
             self,
             Self::NoUrls
                 | Self::TooLong { .. }
-                | Self::Encrypted
                 | Self::Signature(_)
                 | Self::Busy
                 | Self::Store(_)

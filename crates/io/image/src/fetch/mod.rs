@@ -1,25 +1,32 @@
 //! Brings blobs over HTTPS into a [`BlobStore`], verified while the bytes pass by.
 //!
 //! ```text
-//! attempt 1..n, over the URLs in turn ── connect ──► stream ──► whole ──► size, checksum, digest, signature ──► stored
+//! attempt 1..n, over the URLs in turn ── connect ──► stream ──► whole ──► size, checksum, tag, digest, signature ──► stored
 //!        ▲                                 │ resume where it broke off        │ wrong: start over from nothing
 //!        └────────── pause, doubling ──────┴──────────────────────────────────┘
 //! ```
+//!
+//! Each URL has its own failures, pauses and bound of attempts (`turns`). A file that is encrypted is decrypted as it
+//! passes; only plain bytes are written, and they get their name in the store when all of them were found right. Room for
+//! the whole file is set aside before the first byte is asked for.
 //!
 //! Every wait has a deadline: for the answer, for the next bytes, for the whole. What arrived stays in the store's
 //! `partial` folder, so that a later call goes on from there, also after a restart. No byte is read a second time, except
 //! those that an earlier process left behind.
 
 mod error;
+mod hashes;
 mod policy;
 mod sink;
 mod source;
+mod throttle;
 mod transfer;
+mod turns;
 
 use std::time::Duration;
 
 use aos_types::Digest;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::blob::{BlobStore, Stored};
@@ -27,16 +34,20 @@ use crate::blob::{BlobStore, Stored};
 pub use error::Error;
 pub use policy::Policy;
 pub use source::{Checksum, HashAlgorithm, ParseChecksumError, SignatureCheck, Source};
+pub use throttle::Throttle;
 
 use sink::Sink;
+use turns::Turns;
 
 /// How long a transfer waits for another one of the same blob, and how often it looks.
 const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// How far a transfer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
+    /// Why it broke off just now; it goes on after a pause, or with another source.
+    pub broke_off: Option<String>,
     /// Bytes here, those of an earlier transfer included.
     pub done: u64,
     /// Bytes in all.
@@ -49,6 +60,7 @@ pub struct Fetcher {
     store: BlobStore,
     client: reqwest::Client,
     policy: Policy,
+    throttle: Throttle,
 }
 
 impl Fetcher {
@@ -58,7 +70,15 @@ impl Fetcher {
             store,
             client,
             policy,
+            throttle: Throttle::default(),
         }
+    }
+
+    /// Shares a bound of the bytes a second with whoever has the same.
+    #[must_use]
+    pub fn with_throttle(mut self, throttle: Throttle) -> Self {
+        self.throttle = throttle;
+        self
     }
 
     /// The store blobs go to.
@@ -74,13 +94,27 @@ impl Fetcher {
         progress: &(dyn Fn(Progress) + Send + Sync),
         stop: &CancellationToken,
     ) -> Result<Stored, Error> {
-        let deadline = Instant::now() + self.policy.total;
-        let work = timeout_at(deadline, self.attempts(digest, source, progress));
+        let after = self.deadline(source.size);
+        let work = timeout_at(
+            Instant::now() + after,
+            self.attempts(digest, source, progress),
+        );
         tokio::select! {
-            done = work => done.unwrap_or(Err(Error::Deadline { after: self.policy.total })),
+            done = work => done.unwrap_or(Err(Error::Deadline { after })),
             // What arrived is on disk; nothing else is lost.
             () = stop.cancelled() => Err(Error::Stopped),
         }
+    }
+
+    /// A bound of ours on the rate must not make a transfer fail: it lengthens the deadline.
+    fn deadline(&self, size: u64) -> Duration {
+        let own = self.throttle.rate().map_or(0, |rate| size / rate.max(1));
+        // Transfers share the bound: each may get a part of it only.
+        let own = Duration::from_secs(own.saturating_mul(8).min(365 * 24 * 3600));
+        self.policy
+            .deadline(size)
+            .saturating_add(own)
+            .min(Duration::from_secs(365 * 24 * 3600))
     }
 
     async fn attempts(
@@ -93,19 +127,15 @@ impl Fetcher {
             return Ok(stored);
         }
         source.check(self.store.max_blob())?;
-        let mut urls = source.urls.clone();
         let Some(mut sink) = self.take_up(digest, source).await? else {
             return self.stored(digest).await?.ok_or(Error::Busy);
         };
-        let mut pause = self.policy.first_pause;
-        let mut attempt = 0;
-        loop {
-            let turn = attempt as usize % urls.len().max(1);
-            let Some(url) = urls.get(turn).cloned() else {
-                return Err(Error::NoUrls);
-            };
-            attempt += 1;
-            let (back, outcome) = transfer::run(self, &url, sink, progress).await;
+        let mut turns = Turns::new(&source.urls, &self.policy, Instant::now());
+        let mut last = Error::NoUrls;
+        while let Some(turn) = turns.next(Instant::now()) {
+            sleep_until(turn.at).await;
+            let url = turns.url(turn.index);
+            let (back, outcome) = transfer::run(self, url, turn.has_fresh, sink, progress).await;
             let error = match outcome {
                 Ok(()) => match self.accept(digest, source, back).await? {
                     Ok(stored) => return Ok(stored),
@@ -119,22 +149,25 @@ impl Fetcher {
                     error
                 }
             };
-            tracing::debug!(%digest, attempt, error = %chain(&error), "blob transfer failed");
+            tracing::debug!(%digest, attempt = turns.made() + 1, error = %chain(&error), "blob transfer failed");
+            progress(Progress {
+                broke_off: Some(chain(&error)),
+                done: sink.len(),
+                total: sink.size(),
+            });
             if error.is_final() {
+                blocking(move || sink.release()).await?;
                 return Err(error);
             }
-            if error.spoils_url() {
-                urls.remove(turn);
-            }
-            if attempt >= self.policy.attempts || urls.is_empty() {
-                return Err(Error::GaveUp {
-                    attempts: attempt,
-                    source: Box::new(error),
-                });
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(self.policy.longest_pause);
+            let spoils = error.spoils_url();
+            turns.failed(turn.index, spoils, Instant::now(), rand::random());
+            last = error;
         }
+        blocking(move || sink.release()).await?;
+        Err(Error::GaveUp {
+            attempts: turns.made(),
+            source: Box::new(last),
+        })
     }
 
     async fn stored(&self, digest: &Digest) -> Result<Option<Stored>, Error> {
@@ -146,11 +179,10 @@ impl Fetcher {
     /// Takes up the partial file. While another transfer of the same blob holds it, this waits a while: that one is
     /// either ending, or about to store the blob, which gives nothing here.
     async fn take_up(&self, digest: &Digest, source: &Source) -> Result<Option<Sink>, Error> {
-        let hashes = source.hashes(digest);
         let until = Instant::now() + PATIENCE;
         loop {
-            let (store, name, size) = (self.store.clone(), *digest, source.size);
-            match blocking(move || Sink::open(&store, &name, size, hashes)).await? {
+            let (store, name, source) = (self.store.clone(), *digest, source.clone());
+            match blocking(move || Sink::open(&store, &name, &source)).await? {
                 Err(Error::Busy) if Instant::now() < until => sleep(AGAIN).await,
                 Err(error) => return Err(error),
                 Ok(sink) => return Ok(Some(sink)),
@@ -175,6 +207,10 @@ impl Fetcher {
 
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    pub(crate) fn throttle(&self) -> &Throttle {
+        &self.throttle
     }
 
     pub(crate) fn client(&self) -> &reqwest::Client {

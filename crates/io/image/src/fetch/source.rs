@@ -1,21 +1,22 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
+use aos_pki::BlobKey;
 use aos_types::Digest;
 use base64::{Engine as _, engine::general_purpose};
 
-use super::Error;
+use super::{Error, hashes::Wanted};
 
 /// Where a blob is and what its file must be like, as `blobUrls` says (`docs/protocol/unit-cloud.md`).
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Tried in turn.
+    /// In order of preference; each has its own attempts.
     pub urls: Vec<String>,
     /// Bytes of the file.
     pub size: u64,
     /// Checksum of the file as it is transferred.
     pub checksum: Option<Checksum>,
-    /// Whether the file is the blob in encrypted form.
-    pub encrypted: bool,
+    /// What the file is decrypted with, if it is the blob in encrypted form.
+    pub key: Option<Arc<BlobKey>>,
     /// How the content is checked beyond its digest; nothing if the policy takes unsigned blobs.
     pub signature: Option<Arc<dyn SignatureCheck>>,
 }
@@ -78,18 +79,8 @@ impl fmt::Display for Checksum {
     }
 }
 
-/// Which hashes are computed while a blob passes by.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
-    pub sha3: bool,
-    pub signature: Option<HashAlgorithm>,
-}
-
 impl Source {
     pub(super) fn check(&self, max: u64) -> Result<(), Error> {
-        if self.encrypted {
-            return Err(Error::Encrypted);
-        }
         if self.urls.is_empty() {
             return Err(Error::NoUrls);
         }
@@ -108,6 +99,7 @@ impl Source {
             sha3: self
                 .checksum
                 .is_some_and(|checksum| checksum.0 != *digest.as_bytes()),
+            file: self.key.is_some() && self.checksum.is_some(),
             signature: self.signature.as_ref().map(|check| check.algorithm()),
         }
     }

@@ -5,22 +5,28 @@ use reqwest::{
     Response, StatusCode, Url,
     header::{ACCEPT_ENCODING, CONTENT_RANGE, RANGE},
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Duration, Instant, timeout},
+};
 
 use super::{Error, Fetcher, Progress, sink::Sink};
 
 /// Pieces of the body that wait for the disk. Together with reqwest's own buffers this bounds the memory of a transfer.
 const WAITING: usize = 8;
 
-/// Fetches what is missing. Gives the sink back, unless its writer was lost with the program.
+/// Fetches what is missing; `has_fresh` says that there is another source to turn to if this one is slow. Gives the sink back, unless its writer was lost with the program.
 pub(super) async fn run(
     fetcher: &Fetcher,
     url: &str,
+    has_fresh: bool,
     sink: Sink,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> (Option<Sink>, Result<(), Error>) {
     let total = sink.size();
     progress(Progress {
+        broke_off: None,
         done: sink.len(),
         total,
     });
@@ -36,16 +42,19 @@ pub(super) async fn run(
         Err(error) => return (Some(sink), Err(error)),
     };
     let host = asked.host_str().unwrap_or("the server").to_owned();
-    let (response, resumed) = match open(fetcher, asked, &host, &sink).await {
+    let (response, resumed) = match open(fetcher, asked, &host, sink.len(), total).await {
         Ok(opened) => opened,
         Err(error) => return (Some(sink), Err(error)),
     };
-    let mut done = if resumed { sink.len() } else { 0 };
+    let mut stream = Stream {
+        fetcher,
+        host: &host,
+        done: if resumed { sink.len() } else { 0 },
+        total,
+        pace: has_fresh.then(|| Pace::new(fetcher)),
+    };
     let (pieces, writer) = start_writer(sink, !resumed);
-    let outcome = stream(
-        fetcher, response, &host, &pieces, &mut done, total, progress,
-    )
-    .await;
+    let outcome = stream.run(response, &pieces, progress).await;
     drop(pieces);
     match writer.await {
         Ok((sink, Ok(()))) => (Some(sink), outcome),
@@ -60,9 +69,9 @@ async fn open(
     fetcher: &Fetcher,
     url: Url,
     host: &str,
-    sink: &Sink,
+    done: u64,
+    size: u64,
 ) -> Result<(Response, bool), Error> {
-    let (done, size) = (sink.len(), sink.size());
     let mut request = fetcher
         .client()
         .get(url)
@@ -150,50 +159,111 @@ fn start_writer(mut sink: Sink, from_nothing: bool) -> (mpsc::Sender<Bytes>, Wri
     (sender, writer)
 }
 
-async fn stream(
-    fetcher: &Fetcher,
-    mut response: Response,
-    host: &str,
-    pieces: &mpsc::Sender<Bytes>,
-    done: &mut u64,
+/// How fast a source gives, counted while we wait for it.
+struct Pace {
+    slowest: u64,
+    watch: Duration,
+    waited: Duration,
+    came: u64,
+}
+
+impl Pace {
+    fn new(fetcher: &Fetcher) -> Self {
+        let policy = fetcher.policy();
+        // Our own bound of the rate is not the source's fault.
+        let bound = fetcher.throttle().rate().map_or(u64::MAX, |rate| rate / 8);
+        Self {
+            slowest: policy.slowest.min(bound),
+            watch: policy.watch,
+            waited: Duration::ZERO,
+            came: 0,
+        }
+    }
+
+    /// Notes a piece. Whether the source is slow.
+    fn note(&mut self, waited: Duration, bytes: usize) -> bool {
+        self.waited += waited;
+        self.came += bytes as u64;
+        if self.waited < self.watch {
+            return false;
+        }
+        let slow = (self.came as f64) < self.slowest as f64 * self.waited.as_secs_f64();
+        self.waited = Duration::ZERO;
+        self.came = 0;
+        slow
+    }
+}
+
+/// A body being read.
+struct Stream<'a> {
+    fetcher: &'a Fetcher,
+    host: &'a str,
+    done: u64,
     total: u64,
-    progress: &(dyn Fn(Progress) + Send + Sync),
-) -> Result<(), Error> {
-    let wait = fetcher.policy().stall;
-    loop {
-        let piece = timeout(wait, response.chunk())
-            .await
-            .map_err(|_| Error::Stalled {
-                host: host.to_owned(),
-                after: wait,
-                done: *done,
-            })?
-            .map_err(|e| Error::Transfer {
-                host: host.to_owned(),
-                done: *done,
-                source: e.without_url(),
-            })?;
-        let Some(piece) = piece else { break };
-        *done = done.saturating_add(piece.len() as u64);
-        if *done > total {
-            return Err(Error::Size {
-                host: host.to_owned(),
-                found: *done,
-                size: total,
+    pace: Option<Pace>,
+}
+
+impl Stream<'_> {
+    async fn run(
+        &mut self,
+        mut response: Response,
+        pieces: &mpsc::Sender<Bytes>,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(), Error> {
+        let host = || self.host.to_owned();
+        let wait = self.fetcher.policy().stall;
+        loop {
+            let asked = Instant::now();
+            let piece = timeout(wait, response.chunk())
+                .await
+                .map_err(|_| Error::Stalled {
+                    host: host(),
+                    after: wait,
+                    done: self.done,
+                })?
+                .map_err(|e| Error::Transfer {
+                    host: host(),
+                    done: self.done,
+                    source: e.without_url(),
+                })?;
+            let Some(piece) = piece else { break };
+            let waited = asked.elapsed();
+            let count = piece.len();
+            self.done = self.done.saturating_add(count as u64);
+            if self.done > self.total {
+                return Err(Error::Size {
+                    host: host(),
+                    found: self.done,
+                    size: self.total,
+                });
+            }
+            if pieces.send(piece).await.is_err() {
+                // The writer stopped; its error is the one to report.
+                return Ok(());
+            }
+            progress(Progress {
+                broke_off: None,
+                done: self.done,
+                total: self.total,
+            });
+            self.fetcher.throttle().take(count).await;
+            if let Some(pace) = &mut self.pace
+                && pace.note(waited, count)
+                && self.done < self.total
+            {
+                return Err(Error::Slow {
+                    host: host(),
+                    slowest: pace.slowest,
+                });
+            }
+        }
+        if self.done < self.total {
+            return Err(Error::Short {
+                host: host(),
+                done: self.done,
+                size: self.total,
             });
         }
-        if pieces.send(piece).await.is_err() {
-            // The writer stopped; its error is the one to report.
-            return Ok(());
-        }
-        progress(Progress { done: *done, total });
+        Ok(())
     }
-    if *done < total {
-        return Err(Error::Short {
-            host: host.to_owned(),
-            done: *done,
-            size: total,
-        });
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@ use std::{
 
 use aos_image::{
     BlobStore,
-    fetch::{Checksum, Error, Fetcher, HashAlgorithm, Policy, SignatureCheck, Source},
+    fetch::{Checksum, Error, Fetcher, HashAlgorithm, Policy, SignatureCheck, Source, Throttle},
 };
 use aos_types::Digest;
 use sha2::Sha512;
@@ -31,6 +31,8 @@ fn policy() -> Policy {
         attempts: 4,
         first_pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(20),
+        slowest: 1_000_000,
+        watch: Duration::from_millis(200),
     }
 }
 
@@ -70,7 +72,7 @@ fn source(urls: &[&Server]) -> Source {
         urls: urls.iter().map(|server| server.url.clone()).collect(),
         size: SIZE as u64,
         checksum: Some(Checksum(Sha3_256::digest(content()).into())),
-        encrypted: false,
+        key: None,
         signature: None,
     }
 }
@@ -245,12 +247,6 @@ async fn the_signature_is_checked_over_the_content() {
 async fn what_cannot_work_is_refused_at_once() {
     let server = Server::start(content(), vec![Mood::Fine]).await;
     let bench = Bench::new();
-    let mut encrypted = source(&[&server]);
-    encrypted.encrypted = true;
-    assert!(matches!(
-        bench.fetch(&encrypted).await,
-        Err(Error::Encrypted)
-    ));
     assert!(matches!(
         bench.fetch(&source(&[])).await,
         Err(Error::NoUrls)
@@ -315,4 +311,81 @@ async fn a_dropped_transfer_can_be_taken_up_at_once() {
     let _ = tokio::time::timeout(Duration::from_millis(200), bench.fetch(&from)).await;
     bench.fetch(&from).await.unwrap();
     assert_eq!(server.ranges(), [None, Some(1000)]);
+}
+
+#[tokio::test]
+async fn a_slow_source_is_left_for_a_better_one() {
+    let slow = Server::start(content(), vec![Mood::Trickle(2_000)]).await;
+    let good = Server::start(content(), vec![Mood::Fine]).await;
+    let bench = Bench::new();
+    let start = std::time::Instant::now();
+    bench.fetch(&source(&[&slow, &good])).await.unwrap();
+    // At the pace of the slow one it would have taken 3 s.
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(
+        good.ranges()[0].is_some_and(|from| from >= 2_000),
+        "it goes on where the slow one was left: {:?}",
+        good.ranges()
+    );
+    // Where there is no other, slow is better than nothing.
+    let bench = Bench::new();
+    bench.fetch(&source(&[&slow])).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_url_has_its_own_attempts() {
+    let dead = Server::start(content(), vec![Mood::Status(500)]).await;
+    let late = Server::start(
+        content(),
+        vec![Mood::Status(503), Mood::BreakAfter(10), Mood::Fine],
+    )
+    .await;
+    let bench = Bench::new();
+    bench.fetch(&source(&[&dead, &late])).await.unwrap();
+    assert_eq!(late.requests(), 3);
+    assert!((1..=3).contains(&dead.requests()), "{}", dead.requests());
+}
+
+#[tokio::test]
+async fn transfers_share_one_bound_of_the_rate() {
+    let server = Server::start(content(), vec![Mood::Fine]).await;
+    let throttle = Throttle::new(600_000);
+    let (one, two) = (Bench::new(), Bench::new());
+    let start = std::time::Instant::now();
+    let from = source(&[&server]);
+    let bounded = |bench: &Bench| bench.fetcher.clone().with_throttle(throttle.clone());
+    let (first, second) = (bounded(&one), bounded(&two));
+    let stop = CancellationToken::new();
+    let (first, second) = tokio::join!(
+        first.fetch(&one.digest, &from, &|_| {}, &stop),
+        second.fetch(&two.digest, &from, &|_| {}, &stop)
+    );
+    first.unwrap();
+    second.unwrap();
+    // Twice 300,000 bytes at 600,000 a second, less the burst at the start.
+    assert!(start.elapsed() >= Duration::from_millis(700));
+}
+
+#[tokio::test]
+async fn an_interruption_is_told_with_its_cause() {
+    let server = Server::start(content(), vec![Mood::BreakAfter(1000), Mood::Fine]).await;
+    let bench = Bench::new();
+    let seen = Mutex::new(Vec::new());
+    let stop = CancellationToken::new();
+    let note = |progress: aos_image::fetch::Progress| {
+        if let Some(why) = progress.broke_off {
+            seen.lock().unwrap().push((progress.done, why));
+        }
+    };
+    let from = source(&[&server]);
+    let wanted = bench.digest;
+    bench
+        .fetcher
+        .fetch(&wanted, &from, &note, &stop)
+        .await
+        .unwrap();
+    let seen = seen.into_inner().unwrap();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].0, 1000);
+    assert!(seen[0].1.contains("127.0.0.1"), "{seen:?}");
 }

@@ -9,6 +9,7 @@
 
 mod blob;
 mod build;
+mod encrypted;
 mod fetch;
 mod graph;
 mod server;

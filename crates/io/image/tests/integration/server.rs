@@ -29,6 +29,8 @@ pub(crate) enum Mood {
     WrongLength,
     /// Never answers.
     Silent,
+    /// Serves a piece of this size every 20 ms.
+    Trickle(usize),
 }
 
 pub(crate) struct Server {
@@ -136,6 +138,15 @@ async fn serve(
         Mood::BreakAfter(count) | Mood::StallAfter(count) => count.min(body.len()),
         _ => body.len(),
     };
+    if let Mood::Trickle(piece) = mood {
+        for piece in body.chunks(piece) {
+            if stream.write_all(piece).await.is_err() || stream.flush().await.is_err() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        return;
+    }
     let _ = stream.write_all(&body[..sent]).await;
     let _ = stream.flush().await;
     if let Mood::StallAfter(_) = mood {
