@@ -19,6 +19,7 @@ use crate::{
     gates::{self, Desk, UnitReadiness, ZoneSource},
     local::{Explainer, Local},
     placing::Placing,
+    states::States,
     status::{EngineStatus, Keeper, Sources},
     unit_config::UnitConfigs,
     updates::{Doer, InForce, NewDesired, Updates},
@@ -112,11 +113,19 @@ pub(crate) async fn run(
         Records::new(store.clone(), "unit_config"),
     );
     let configs = Arc::new(configs.await?);
+    let states = States::open(
+        Records::new(store.clone(), "state"),
+        nodes.clone(),
+        cloud.link.clone(),
+        node.clone(),
+    );
+    let states = Arc::new(states.await?);
     let placing = Placing::open(
         nodes.clone(),
         images.clone(),
         world.clone(),
         configs.clone(),
+        states.clone(),
         Records::new(store.clone(), "placed"),
     );
     let placing = Arc::new(placing.await?);
@@ -202,15 +211,25 @@ pub(crate) async fn run(
         async move { world.run(token).await }
     }));
     tasks.spawn(plain(keeper.run(token())));
-    tasks.spawn(plain(dispatch(
+    let dispatching = dispatch(
         cloud.incoming,
         to_updates,
         nodes.clone(),
+        states.clone(),
         link.clone(),
         node,
         token(),
-    )));
-    tasks.spawn(plain(forward(events, link.clone(), token())));
+    );
+    tasks.spawn(async move { Ok(dispatching.await?) });
+    let (told, token_forward) = (states.clone(), token());
+    let to_cloud = link.clone();
+    tasks.spawn(async move { Ok(forward(events, told, to_cloud, token_forward).await?) });
+    tasks.spawn(plain({
+        let (states, token) = (states.clone(), token());
+        async move { states.remind(token).await }
+    }));
+    let (around, lists, token_settle) = (world.clone(), placing.lists(), token());
+    tasks.spawn(async move { Ok(states.settle(&around, lists, token_settle).await?) });
     tasks.spawn(plain(tell_nodes(nodes, link, token())));
     let token_follow = token();
     tasks.spawn(async move { Ok(follow(world, placing, configs, target, token_follow).await?) });
@@ -263,17 +282,20 @@ async fn dispatch(
     mut incoming: mpsc::Receiver<Incoming>,
     updates: mpsc::Sender<NewDesired>,
     nodes: Arc<dyn Nodes>,
+    states: Arc<States>,
     link: Link,
     node: NodeId,
     stop: CancellationToken,
-) {
+) -> Result<(), aos_store::Error> {
     loop {
         // Receiving is cancel-safe.
         let message = tokio::select! {
             message = incoming.recv() => message,
             () = stop.cancelled() => None,
         };
-        let Some(message) = message else { return };
+        let Some(message) = message else {
+            return Ok(());
+        };
         match message.body {
             Body::DesiredStatus(status) => {
                 let new = NewDesired {
@@ -282,7 +304,7 @@ async fn dispatch(
                     done: message.done,
                 };
                 if updates.send(new).await.is_err() {
-                    return;
+                    return Ok(());
                 }
             }
             Body::RequestLog(request) => {
@@ -291,6 +313,14 @@ async fn dispatch(
                     tracing::warn!(%error, "a log cannot be fetched");
                     complain(&link, &node, format!("a log cannot be fetched: {error}"));
                 }
+                let _ = message.done.send(Handled::Accept);
+            }
+            Body::StateAcceptance(answer) => {
+                states.judged(answer).await?;
+                let _ = message.done.send(Handled::Accept);
+            }
+            Body::UpdateState(order) => {
+                states.ordered(order).await?;
                 let _ = message.done.send(Handled::Accept);
             }
             other => {
@@ -316,19 +346,29 @@ fn complain(link: &Link, node: &NodeId, message: String) {
 }
 
 /// Passes on to the cloud what Nodes tell.
-async fn forward(mut events: mpsc::Receiver<NodeEvent>, link: Link, stop: CancellationToken) {
+async fn forward(
+    mut events: mpsc::Receiver<NodeEvent>,
+    states: Arc<States>,
+    link: Link,
+    stop: CancellationToken,
+) -> Result<(), aos_store::Error> {
     loop {
         // Receiving is cancel-safe.
         let event = tokio::select! {
             event = events.recv() => event,
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ok(()),
         };
         match event {
             // Whoever tells has ended: wait for the stop.
             None => {
                 stop.cancelled().await;
-                return;
+                return Ok(());
             }
+            Some(NodeEvent::State {
+                node,
+                ident,
+                content,
+            }) => states.told(node, ident, content).await?,
             Some(NodeEvent::Alert { event, .. }) => link.alert(event),
             Some(NodeEvent::Monitoring(data)) => {
                 let mut message = Outgoing::durable(Body::MonitoringData(data), Priority::Low);

@@ -121,6 +121,15 @@ pub enum NodeEvent {
         /// The part.
         part: aos_cloud_protocol::PushLog,
     },
+    /// An instance wrote its state (`aos.node.v1`).
+    State {
+        /// On which Node.
+        node: NodeId,
+        /// Which.
+        ident: InstanceIdent,
+        /// The whole state.
+        content: Vec<u8>,
+    },
     /// How an instance ended (`aos.node.v1`).
     Exit {
         /// On which Node.
@@ -158,6 +167,23 @@ pub trait Nodes: Send + Sync {
         node: &NodeId,
         start: Vec<InstanceOrder>,
         stop: Vec<InstanceIdent>,
+    ) -> Result<(), ErrorInfo>;
+
+    /// Gives an instance of a Node this state; one that runs is started again with it. Returns when it is on the Node's
+    /// disk; false if the Node does not take states ([`Guarantee::PlainV5`]).
+    async fn set_state(
+        &self,
+        node: &NodeId,
+        order: &InstanceOrder,
+        state: &str,
+    ) -> Result<bool, ErrorInfo>;
+
+    /// Tells a Node that the state of this checksum need not be told again.
+    async fn state_kept(
+        &self,
+        node: &NodeId,
+        ident: &InstanceIdent,
+        checksum: String,
     ) -> Result<(), ErrorInfo>;
 
     /// Asks the Node whether it would take this configuration.

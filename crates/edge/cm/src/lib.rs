@@ -59,6 +59,7 @@ mod placing;
 mod run;
 #[cfg(test)]
 mod scenario;
+mod states;
 mod status;
 mod unit_config;
 mod updates;

@@ -96,8 +96,6 @@ fn guarantees(shared: &Shared, node: &NodeId, guarantee: Guarantee) {
 async fn take(shared: &Shared, node: &NodeId, report: pb::node_report::Report) {
     match report {
         pb::node_report::Report::Hello(_) => {}
-        // Nothing here asks for states yet.
-        pb::node_report::Report::StateReport(_) | pb::node_report::Report::StateSet(_) => {}
         pb::node_report::Report::InstallResult(result) => {
             let failed: Installed = result
                 .instances
@@ -110,6 +108,24 @@ async fn take(shared: &Shared, node: &NodeId, report: pb::node_report::Report) {
                 })
                 .collect();
             shared.links().installed(node, &result.request_id, failed);
+        }
+        pb::node_report::Report::StateReport(report) => match ident_from_proto(report.instance) {
+            Ok(ident) => {
+                shared
+                    .tell(NodeEvent::State {
+                        node: node.clone(),
+                        ident,
+                        content: report.content,
+                    })
+                    .await;
+            }
+            Err(error) => {
+                tracing::warn!(%node, %error, "a Node told the state of an unknown instance")
+            }
+        },
+        pb::node_report::Report::StateSet(set) => {
+            let error = error_from_proto(set.error);
+            shared.links().state_set(node, &set.request_id, error);
         }
         pb::node_report::Report::InstanceExit(exit) => {
             let how = how(&exit);

@@ -17,6 +17,9 @@ pub(super) type AttachOrders = mpsc::Sender<Result<node_pb::NodeOrder, Status>>;
 /// How an order to install came out: an error for each instance that is not ready to start.
 pub(super) type Installed = BTreeMap<InstanceIdent, ErrorInfo>;
 
+/// Where to order something and its answer; nothing if the Node has no stream for it.
+type Expected<T> = Option<(AttachOrders, oneshot::Receiver<T>)>;
+
 /// One `RegisterSM` stream.
 struct Link {
     /// Tells this stream from an older one of the same Node.
@@ -32,6 +35,7 @@ struct Attached {
     stream: u64,
     orders: AttachOrders,
     installs: HashMap<String, oneshot::Sender<Installed>>,
+    states: HashMap<String, oneshot::Sender<Option<ErrorInfo>>>,
 }
 
 #[derive(Default)]
@@ -172,6 +176,7 @@ impl Links {
             stream: self.streams,
             orders,
             installs: HashMap::new(),
+            states: HashMap::new(),
         };
         self.attached.insert(node.clone(), attached);
         self.streams
@@ -194,13 +199,46 @@ impl Links {
         &mut self,
         node: &NodeId,
         request_id: &str,
-    ) -> Result<Option<(AttachOrders, oneshot::Receiver<Installed>)>, ErrorInfo> {
+    ) -> Result<Expected<Installed>, ErrorInfo> {
         self.link(node)?;
         Ok(self.attached.get_mut(node).map(|attached| {
             let (answer, answered) = oneshot::channel();
             attached.installs.insert(request_id.to_owned(), answer);
             (attached.orders.clone(), answered)
         }))
+    }
+
+    /// Prepares for the answer to a state; nothing if the Node is connected but cannot take one.
+    pub fn expect_state(
+        &mut self,
+        node: &NodeId,
+        request_id: &str,
+    ) -> Result<Expected<Option<ErrorInfo>>, ErrorInfo> {
+        self.link(node)?;
+        Ok(self.attached.get_mut(node).map(|attached| {
+            let (answer, answered) = oneshot::channel();
+            attached.states.retain(|_, waiter| !waiter.is_closed());
+            attached.states.insert(request_id.to_owned(), answer);
+            (attached.orders.clone(), answered)
+        }))
+    }
+
+    pub fn state_set(&mut self, node: &NodeId, request_id: &str, error: Option<ErrorInfo>) {
+        if let Some(asker) = self
+            .attached
+            .get_mut(node)
+            .and_then(|attached| attached.states.remove(request_id))
+        {
+            // The asker may have given up; then nobody needs the answer.
+            let _ = asker.send(error);
+        }
+    }
+
+    /// The stream beside `RegisterSM`, if the Node has one.
+    pub fn attach_orders(&self, node: &NodeId) -> Option<AttachOrders> {
+        self.attached
+            .get(node)
+            .map(|attached| attached.orders.clone())
     }
 
     pub fn forget_install(&mut self, node: &NodeId, request_id: &str) {

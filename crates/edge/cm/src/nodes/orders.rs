@@ -36,6 +36,9 @@ fn late(node: &NodeId, what: &str) -> ErrorInfo {
 /// How long a Node that left in the middle of an order may take to be back: its SM may only have been started again.
 const BACK: Duration = Duration::from_secs(30);
 
+/// How long a Node may take to replace a state: it stops the instance first, and waits for a launch in hand.
+const STATE: Duration = Duration::from_secs(60);
+
 fn has_left(error: &ErrorInfo) -> bool {
     error.aos_code == AosCode::NotFound as i32
 }
@@ -226,6 +229,56 @@ impl Nodes for Server {
                 return result;
             }
         }
+    }
+
+    async fn set_state(
+        &self,
+        node: &NodeId,
+        order: &InstanceOrder,
+        state: &str,
+    ) -> Result<bool, ErrorInfo> {
+        let request_id = Uuid::new_v4().to_string();
+        let deadline = Instant::now() + STATE;
+        let Some((orders, answer)) = self.shared.links().expect_state(node, &request_id)? else {
+            return Ok(false);
+        };
+        let order = node_pb::node_order::Order::SetState(node_pb::SetState {
+            request_id,
+            instance: Some(ident_to_proto(&order.ident)),
+            state_path: order.state_path.clone(),
+            uid: order.uid,
+            gid: order.gid,
+            content: state.as_bytes().to_vec(),
+        });
+        let order = node_pb::NodeOrder { order: Some(order) };
+        timeout_at(deadline, orders.send(Ok(order)))
+            .await
+            .map_err(|_| late(node, "to take a state"))?
+            .map_err(|_| not_connected(node))?;
+        let error = timeout_at(deadline, answer)
+            .await
+            .map_err(|_| late(node, "to replace a state"))?
+            .map_err(|_| not_connected(node))?;
+        error.map_or(Ok(true), Err)
+    }
+
+    async fn state_kept(
+        &self,
+        node: &NodeId,
+        ident: &InstanceIdent,
+        checksum: String,
+    ) -> Result<(), ErrorInfo> {
+        let orders = self.shared.links().attach_orders(node);
+        let orders = orders.ok_or_else(|| not_connected(node))?;
+        let kept = node_pb::node_order::Order::StateKept(node_pb::StateKept {
+            instance: Some(ident_to_proto(ident)),
+            checksum,
+        });
+        let order = node_pb::NodeOrder { order: Some(kept) };
+        timeout(SEND, orders.send(Ok(order)))
+            .await
+            .map_err(|_| late(node, "to take an order"))?
+            .map_err(|_| not_connected(node))
     }
 
     async fn check_config(&self, node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo> {

@@ -23,6 +23,7 @@ pub(crate) use lists::{Lists, Placed};
 
 use crate::{
     contract::{Images, InstanceOrder, Nodes},
+    states::States,
     unit_config::UnitConfigs,
     world::{KnownNode, World},
 };
@@ -37,6 +38,7 @@ pub(crate) struct Placing {
     world: Arc<World>,
     configs: Arc<UnitConfigs>,
     records: Records<Placed>,
+    states: Arc<States>,
     /// Every instance that has a place or had one; one plan is made at a time.
     placed: Mutex<BTreeMap<InstanceIdent, Placed>>,
     lists: watch::Sender<Arc<Lists>>,
@@ -55,6 +57,7 @@ impl Placing {
         images: Arc<dyn Images>,
         world: Arc<World>,
         configs: Arc<UnitConfigs>,
+        states: Arc<States>,
         records: Records<Placed>,
     ) -> Result<Self, aos_store::Error> {
         let placed: BTreeMap<InstanceIdent, Placed> = records
@@ -69,6 +72,7 @@ impl Placing {
             images,
             world,
             configs,
+            states,
             records,
             placed: Mutex::new(placed),
             lists: watch::channel(lists).0,

@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use aos_types::{ErrorInfo, InstanceIdent, InstanceState, NodeId};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState, NodeId};
 use futures::future::join_all;
 
 use super::{Lists, Placing, Sent};
@@ -67,6 +67,9 @@ impl Placing {
             return Ok(());
         };
         let list = parcel.list.clone();
+        if let Err(error) = self.states.bring(id, &list).await {
+            return Err(ErrorInfo::from_error(AosCode::Failed, &error));
+        }
         let result = self.nodes.update_instances(id, list, parcel.stop).await;
         sent.0 = result.is_ok().then_some((parcel.connection, parcel.list));
         result

@@ -151,6 +151,11 @@ impl Cloud {
         self.say.send(text.as_bytes().to_vec()).unwrap();
     }
 
+    pub(super) async fn tell(&self, body: Body) {
+        let txn = uuid::Uuid::new_v4().to_string();
+        self.say.send(message(txn, body)).unwrap();
+    }
+
     pub(super) async fn desire(&self, desired: DesiredStatus) {
         let txn = uuid::Uuid::new_v4().to_string();
         let body = Body::DesiredStatus(desired);

@@ -7,7 +7,7 @@ use std::{
 use aos_schedule::Image;
 use aos_types::{
     AosCode, ArchInfo, Digest, ErrorInfo, InstanceIdent, InstanceState, ItemConfig, ItemId,
-    NodeConfig, NodeId, NodeInfo, NodeState, OsInfo, RuntimeId, RuntimeInfo, SubjectId,
+    NodeConfig, NodeId, NodeInfo, NodeState, OsInfo, Quotas, RuntimeId, RuntimeInfo, SubjectId,
     UnitConfigState,
 };
 use aos_update::DesiredItem;
@@ -252,6 +252,37 @@ impl Nodes for FakeNodes {
         Ok(())
     }
 
+    async fn set_state(
+        &self,
+        node: &NodeId,
+        order: &InstanceOrder,
+        text: &str,
+    ) -> Result<bool, ErrorInfo> {
+        let mut state = self.state.lock().unwrap();
+        state
+            .calls
+            .push(format!("state on {node} {}: {text}", order.ident));
+        drop(state);
+        // Whoever waits for calls looks again.
+        self.view.send_modify(|_| {});
+        Ok(true)
+    }
+
+    async fn state_kept(
+        &self,
+        node: &NodeId,
+        ident: &InstanceIdent,
+        checksum: String,
+    ) -> Result<(), ErrorInfo> {
+        let mut state = self.state.lock().unwrap();
+        state
+            .calls
+            .push(format!("kept on {node} {ident}: {checksum}"));
+        drop(state);
+        self.view.send_modify(|_| {});
+        Ok(())
+    }
+
     async fn check_config(&self, _node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo> {
         let state = self.state.lock().unwrap();
         if state.refused_config.is_some() && state.refused_config == config.version {
@@ -372,7 +403,13 @@ impl Images for FakeImages {
             os: "linux".into(),
             os_version: String::new(),
             os_features: vec![],
-            config: ItemConfig::default(),
+            config: ItemConfig {
+                quotas: Quotas {
+                    state_limit: item.id.as_str().starts_with("stateful").then_some(65_536),
+                    ..Quotas::default()
+                },
+                ..ItemConfig::default()
+            },
         }])
     }
 

@@ -7,6 +7,7 @@ mod gaps;
 mod gates;
 mod secrets;
 mod stage;
+mod states;
 
 use std::time::Duration;
 

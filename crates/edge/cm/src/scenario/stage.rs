@@ -141,6 +141,11 @@ impl Stage {
         aos_ipc::connect(&address, &tls).await.unwrap()
     }
 
+    /// A Node tells something.
+    pub(super) async fn node_tells(&self, event: NodeEvent) {
+        self.events.last().unwrap().send(event).await.unwrap();
+    }
+
     /// Ends it gently.
     pub(super) async fn stop(&mut self) {
         let (task, stop) = self.running.take().unwrap();

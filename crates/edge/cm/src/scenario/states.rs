@@ -1,0 +1,169 @@
+use aos_cloud_protocol::{Body, StateAcceptance, StateResult, UpdateState};
+use aos_types::{InstanceIdent, ItemId, ItemType, NodeId, SubjectId, state_checksum};
+
+use super::stage::{Stage, desired, paused};
+use crate::contract::NodeEvent;
+
+fn ident() -> InstanceIdent {
+    InstanceIdent {
+        item: ItemId::new("stateful").unwrap(),
+        subject: SubjectId::new("s").unwrap(),
+        index: 0,
+        item_type: ItemType::Service,
+        preinstalled: false,
+    }
+}
+
+async fn writes(stage: &Stage, node: &str, state: &str) {
+    let event = NodeEvent::State {
+        node: NodeId::new(node).unwrap(),
+        ident: ident(),
+        content: state.as_bytes().to_vec(),
+    };
+    stage.node_tells(event).await;
+}
+
+async fn hears(stage: &mut Stage, state: &str) {
+    stage
+        .cloud
+        .message(|message| match &message.body {
+            Body::NewState(new) => {
+                assert_eq!(new.checksum, state_checksum(new.state.as_bytes()));
+                new.state == state
+            }
+            _ => false,
+        })
+        .await;
+}
+
+fn answer(state: &str, result: StateResult) -> Body {
+    Body::StateAcceptance(StateAcceptance {
+        instance: ident(),
+        checksum: state_checksum(state.as_bytes()),
+        result,
+        reason: "it was asked to".into(),
+    })
+}
+
+fn order(state: &str) -> Body {
+    Body::UpdateState(UpdateState {
+        instance: ident(),
+        checksum: state_checksum(state.as_bytes()),
+        state: state.into(),
+    })
+}
+
+fn place_of(calls: &[String], call: &str) -> Option<usize> {
+    calls.iter().rposition(|one| one == call)
+}
+
+#[tokio::test]
+async fn gap_85_a_state_is_told_until_the_cloud_has_answered() {
+    let mut stage = Stage::new(&["main"]).await;
+    stage.start().await;
+    stage.settle(desired(&[("stateful", "1", 1)])).await;
+    writes(&stage, "main", "one").await;
+    hears(&mut stage, "one").await;
+    let kept = format!("kept on main stateful:s:0: {}", state_checksum(b"one"));
+    stage
+        .nodes
+        .until(|nodes| nodes.calls().contains(&kept))
+        .await;
+
+    // The message arrived, the answer did not: the link broke, CM was killed.
+    stage.cloud.drop_connection().await;
+    hears(&mut stage, "one").await;
+    stage.kill().await;
+    stage.start().await;
+    hears(&mut stage, "one").await;
+
+    // Rejected: the cloud is asked for the last good one, and the Node is given it.
+    stage.cloud.tell(answer("one", StateResult::Rejected)).await;
+    stage
+        .cloud
+        .message(|message| matches!(&message.body, Body::StateRequest(asked) if !asked.default))
+        .await;
+    stage.cloud.tell(order("nought")).await;
+    let given = "state on main stateful:s:0: nought".to_owned();
+    stage
+        .nodes
+        .until(|nodes| nodes.calls().contains(&given))
+        .await;
+
+    // Accepted: nothing is told again.
+    writes(&stage, "main", "two").await;
+    hears(&mut stage, "two").await;
+    stage.cloud.tell(answer("two", StateResult::Accepted)).await;
+    writes(&stage, "main", "three").await;
+    hears(&mut stage, "three").await;
+    stage
+        .cloud
+        .tell(answer("three", StateResult::Accepted))
+        .await;
+    // An order that does not fit its own checksum changes nothing, and somebody is told.
+    let Body::UpdateState(mut bad) = order("four") else {
+        unreachable!()
+    };
+    bad.checksum = state_checksum(b"five");
+    stage.cloud.tell(Body::UpdateState(bad)).await;
+    stage
+        .cloud
+        .message(|message| matches!(message.body, Body::Alerts(_)))
+        .await;
+    stage.cloud.drop_connection().await;
+    let next = stage
+        .cloud
+        .message(|message| match &message.body {
+            Body::UnitStatus(status) => !status.is_delta,
+            Body::NewState(_) => true,
+            _ => false,
+        })
+        .await;
+    assert!(matches!(next.body, Body::UnitStatus(_)), "{next:?}");
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_state_is_there_before_its_instance_starts_on_another_node() {
+    let mut stage = Stage::new(&["main", "second"]).await;
+    stage.start().await;
+    stage.settle(desired(&[("stateful", "1", 1)])).await;
+    let on_main = !stage.nodes.running("main").is_empty();
+    let (first, other) = if on_main {
+        ("main", "second")
+    } else {
+        ("second", "main")
+    };
+    writes(&stage, first, "one").await;
+    hears(&mut stage, "one").await;
+
+    let mut wish = desired(&[("stateful", "1", 1)]);
+    wish.nodes = Some(vec![paused(first)]);
+    stage.cloud.desire(wish).await;
+    let given = format!("state on {other} stateful:s:0: one");
+    let started = format!("update {other} +1 -0");
+    stage
+        .nodes
+        .until(|nodes| place_of(&nodes.calls(), &started).is_some())
+        .await;
+    let calls = stage.nodes.calls();
+    let (given, started) = (place_of(&calls, &given), place_of(&calls, &started));
+    assert!(given.is_some() && given < started, "{calls:?}");
+
+    // Who was apart has no say, and does not tell it for ever.
+    writes(&stage, first, "stale").await;
+    let kept = format!("kept on {first} stateful:s:0: {}", state_checksum(b"stale"));
+    stage
+        .nodes
+        .until(|nodes| nodes.calls().contains(&kept))
+        .await;
+    stage
+        .cloud
+        .message(|message| match &message.body {
+            Body::NewState(new) => panic!("{} was taken over", new.state),
+            Body::Alerts(_) => true,
+            _ => false,
+        })
+        .await;
+    stage.stop().await;
+}
