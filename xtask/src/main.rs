@@ -19,6 +19,7 @@
 )]
 
 mod bench;
+mod defects;
 mod demo;
 mod examples;
 mod harness;
@@ -62,6 +63,8 @@ enum Task {
     Torture(torture::Options),
     /// Check that every crate uses only the layers it may use.
     Layers,
+    /// Check that each known defect of the original has the test its page names.
+    Defects,
     /// Write the OpenAPI document of the REST API to `docs/openapi.json`.
     Openapi {
         /// Do not write: fail if the document in the tree is not the one the program writes.
@@ -91,6 +94,7 @@ fn run(task: Task) -> Result<()> {
         Task::Bench(options) => bench::run(&root, &options),
         Task::Torture(options) => torture::run(&root, &options),
         Task::Layers => layers::run(&root),
+        Task::Defects => defects::run(&root),
         Task::Openapi { check } => {
             process::cargo_build(&root)?;
             openapi::run(&root, check)

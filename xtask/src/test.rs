@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::privilege::{is_root, sudo_is_silent};
 use crate::process::{cargo, found, run as run_command, target_dir};
 use crate::steps::Run;
-use crate::{demo, examples, harness, layers, openapi, setup, ui};
+use crate::{defects, demo, examples, harness, layers, openapi, setup, ui};
 
 /// Runs all steps; an error if any failed. The last line printed is the count.
 pub fn run(root: &Path) -> Result<()> {
@@ -17,6 +17,7 @@ pub fn run(root: &Path) -> Result<()> {
         run_command(cargo(root).args(["fmt", "--all", "--check"]))
     });
     run.check("layers", || layers::run(root));
+    run.check("known defects", || defects::run(root));
     // The UI comes before the build: the server carries `ui/dist`.
     let ui_built = run.check("web UI: install and build", || {
         ui::install(root)?;

@@ -6,6 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::failure::{Failure, OrFail as _};
 
+/// Crates that would write whole handshakes and headers, tokens included, below this level.
+const TALKATIVE: &[&str] = &["tungstenite=info", "h2=info", "hyper=info", "reqwest=info"];
+
 /// Starts the log of this process. `AOS_LOG` is a level or a filter such as `info,aos_cm=debug`;
 /// `AOS_LOG_FORMAT=json` writes one JSON object a line.
 pub fn start() -> Result<(), Failure> {
@@ -15,6 +18,11 @@ pub fn start() -> Result<(), Failure> {
         .map_err(|failure| {
             failure.hint("say a level (debug, info, warn, error) or `info,aos_cm=debug`")
         })?;
+    let mut filter = filter;
+    for quiet in TALKATIVE {
+        let directive = quiet.parse();
+        filter = filter.add_directive(directive.or_fail(|| format!("`{quiet}` is no log filter"))?);
+    }
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
