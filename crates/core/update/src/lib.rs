@@ -39,6 +39,9 @@
 //! the new one is active; every stage has a deadline; a list that is absent, or an element that cannot be read, never
 //! removes anything ([`resolve`]).
 //!
+//! In Pending the gates are asked ([`GatePolicy`], [`Gates`]): schedule, consent, readiness, for software and firmware each. A
+//! part that is let through goes alone and the rest follows; what waits survives restarts and has an end.
+//!
 //! An update is judged by what it changes: an instance whose item and version were already committed cannot make it fail,
 //! or a lost Node would block every later update.
 

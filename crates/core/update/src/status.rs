@@ -107,6 +107,9 @@ impl Failure {
     /// What comes of it: how often it was tried, and when it is tried again.
     pub fn outlook(&self) -> String {
         match self.retry_at {
+            _ if self.expired => {
+                "it comes back by something newer, or by `aos update start PART --again`".into()
+            }
             Some(at) => format!("attempt {}, tried again at {at}", self.attempts),
             None => format!("attempt {}", self.attempts),
         }

@@ -487,7 +487,19 @@ impl Engine {
 
     /// Notes what the update under way changes.
     pub(super) fn look_at_parts(&mut self) {
+        let carried_out = [
+            UpdateState::Installing,
+            UpdateState::Launching,
+            UpdateState::WaitingActive,
+        ];
         let cycle = self.record.cycle.as_ref();
+        // Neither set changes any more until the commit, and comparing large ones takes its time.
+        let known = cycle.is_some_and(|cycle| {
+            cycle.direction == Direction::Forward && carried_out.contains(&cycle.state)
+        });
+        if known && !self.waiting.changes.is_empty() {
+            return;
+        }
         // What was set aside waits for no gate.
         let aside = cycle.and_then(|cycle| cycle.aside.as_ref());
         let whole = cycle.and_then(Cycle::whole).map(|whole| match aside {
@@ -502,6 +514,11 @@ impl Engine {
             (!changes.is_empty()).then(|| (part, Arc::new(changes)))
         });
         self.waiting.changes = changes.collect();
+        if self.state() == UpdateState::Downloading {
+            // What an older update waited for is over, and so is what the Unit said to it.
+            self.waiting.held.clear();
+            self.waiting.asking = Asking::Idle;
+        }
         let changes = &self.waiting.changes;
         self.waiting
             .held

@@ -521,3 +521,46 @@ fn the_units_own_ttl_ends_a_wait_for_a_person_too() {
     wake(&mut engine, 1010);
     assert!(engine.record().failure.as_ref().unwrap().expired);
 }
+
+#[test]
+fn what_an_older_update_waited_for_says_nothing_about_a_newer_one() {
+    let mut engine = settled_with(ready_policy());
+    let outputs = pending(&mut engine, 100, soft("2", None));
+    say(&mut engine, 100, &outputs, driving());
+    send(&mut engine, 101, soft("3", None));
+    assert_eq!(waits(&engine, Software), None, "it is being downloaded");
+    let mut engine = settled_with(ready_policy());
+    let outputs = pending(&mut engine, 100, soft("2", None));
+    say(&mut engine, 100, &outputs, driving());
+    let outputs = pending(&mut engine, 101, soft("3", None));
+    assert_eq!(
+        asked(&outputs).map(|(_, effect)| effect),
+        Some(Effect::AskReadiness),
+        "asked at once, not after the older one's pause"
+    );
+}
+
+#[test]
+fn a_retry_keeps_what_was_said_to_the_update_and_asks_the_unit_anew() {
+    let policy = GatePolicy {
+        consent: [Software].into(),
+        ..ready_policy()
+    };
+    let mut engine = settled_with(policy);
+    pending(&mut engine, 10, soft("2", trigger(None)));
+    engine.order(at(11), consent(true, None)).unwrap();
+    drain(&mut engine);
+    let outputs = start(&mut engine, 12, Software).unwrap();
+    let outputs = say(&mut engine, 12, &outputs, Readiness::Ready);
+    let step = asked(&outputs).unwrap();
+    let outputs = answer(&mut engine, 12, step, Failures::of_step(error("no")));
+    go_on(&mut engine, 12, outputs);
+    let again = engine.record().failure.as_ref().unwrap().retry_at.unwrap();
+    let outputs = wake(&mut engine, again.as_secs() + 1);
+    let download = asked(&outputs).unwrap();
+    let now = again.as_secs() + 2;
+    let outputs = answer(&mut engine, now, download, Failures::default());
+    let outputs = say(&mut engine, now, &outputs, Readiness::Ready);
+    go_on(&mut engine, now, outputs);
+    assert_eq!(committed(&engine, "a"), "2");
+}

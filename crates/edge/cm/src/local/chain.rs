@@ -5,7 +5,7 @@ use std::{
 
 use aos_ipc::{convert::ident_to_proto, proto::aos::unit::v1 as pb};
 use aos_types::{InstanceIdent, InstanceState, ItemId, NodeId, NodeState, SubjectId};
-use aos_update::{Target, WantedInstance};
+use aos_update::{Target, UpdatePart, WantedInstance};
 use tokio::sync::watch;
 
 use crate::{
@@ -150,6 +150,15 @@ impl Facts {
             ),
             (None, None) => reason("update", true, "no update is under way"),
         });
+        let parts = UpdatePart::ALL.map(|part| (part, self.engine.parts.of(part)));
+        reasons.extend(parts.into_iter().filter_map(|(part, status)| {
+            let waits = status.waits.as_ref()?;
+            Some(reason(
+                "update",
+                false,
+                format!("its {part} part waits: {waits}"),
+            ))
+        }));
         if let Some(rollback) = &self.engine.rollback {
             reasons.push(reason("rollback", false, rollback.to_string()));
         }

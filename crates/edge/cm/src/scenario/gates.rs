@@ -206,7 +206,7 @@ async fn it_waits_for_the_trigger_for_consent_and_for_the_unit_and_then_goes() {
 }
 
 #[tokio::test]
-async fn it_waits_for_its_slot_through_a_restart_and_then_goes() {
+async fn gap_15_nothing_changes_outside_the_maintenance_window_also_after_a_restart() {
     let mut stage = Stage::new(&["main"]).await;
     stage.options.gates.time_zone = Some("UTC".into());
     stage.start().await;
