@@ -62,7 +62,11 @@ impl PartChanges {
 
 /// What `target` changes in this part of `committed`.
 pub fn changes_of(part: UpdatePart, target: &Target, committed: &Target) -> PartChanges {
-    let (new, old) = (by_id(target), by_id(committed));
+    let same = target.items == committed.items && target.instances == committed.instances;
+    let (new, old) = match same {
+        true => (Items::new(), Items::new()),
+        false => (by_id(target), by_id(committed)),
+    };
     let missing = |these: &Items<'_>, those: &Items<'_>| -> Vec<DesiredItem> {
         let of_part = these
             .values()
@@ -93,7 +97,8 @@ pub fn changes_of(part: UpdatePart, target: &Target, committed: &Target) -> Part
         install: missing(&new, &old),
         remove: missing(&old, &new),
         unit_config,
-        rearranged: rearranged || instances(part, target, &new) != instances(part, committed, &old),
+        rearranged: rearranged
+            || (!same && instances(part, target, &new) != instances(part, committed, &old)),
     }
 }
 

@@ -47,10 +47,21 @@ struct Tool {
 impl Tool {
     async fn of(stage: &Stage, kind: CertKind) -> Self {
         let channel = stage.tools(kind).await;
-        Self {
+        let mut tool = Self {
             scheduler: UpdateSchedulerServiceClient::new(channel.clone()),
             unit: UnitServiceClient::new(channel),
-        }
+        };
+        // CM has just been started.
+        let look = async {
+            while let Err(status) = tool.unit.get_update(GetUpdateRequest {}).await {
+                if status.code() != Code::Unavailable {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(SOON, look).await.expect("CM answers");
+        tool
     }
 
     async fn start_sota(&mut self) -> Result<(), tonic::Status> {
@@ -59,16 +70,8 @@ impl Tool {
     }
 
     async fn follow(&mut self) -> Streaming<SchedulerNotifications> {
-        loop {
-            match self.scheduler.subscribe_notifications(()).await {
-                Ok(answer) => return answer.into_inner(),
-                // CM has just been started.
-                Err(status) if status.code() == Code::Unavailable => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                Err(status) => panic!("{status}"),
-            }
-        }
+        let answer = self.scheduler.subscribe_notifications(()).await;
+        answer.unwrap().into_inner()
     }
 
     async fn ready(&mut self, ready: bool, reason: &str) {
