@@ -83,6 +83,8 @@ struct Running {
     wake: Option<Timestamp>,
     /// The view the engine was given last.
     view: BTreeMap<InstanceIdent, InstanceView>,
+    /// Something has changed that others are shown.
+    changed: bool,
 }
 
 impl Updates {
@@ -103,6 +105,7 @@ impl Updates {
             results: mpsc::channel(256),
             wake: None,
             view: BTreeMap::new(),
+            changed: false,
         };
         let mut world = self.world.changes();
         let mut lists = self.placing.lists();
@@ -112,6 +115,7 @@ impl Updates {
         self.look(&mut running);
         self.carry_out(&mut running).await?;
         loop {
+            self.show(&mut running);
             let mut sleep = running.wake.map(|at| at.since(SystemClock.now()));
             if self.engine.waits_for_the_clock() {
                 // Timers do not notice that somebody sets the clock or the time zone.
@@ -128,6 +132,7 @@ impl Updates {
                 Some(ordered) = self.orders.recv() => {
                     let done = self.engine.order(SystemClock.now(), ordered.order);
                     self.carry_out(&mut running).await?;
+                    self.show(&mut running);
                     // Whoever asked may have gone.
                     let _ = ordered.done.send(done);
                     continue;
@@ -135,7 +140,9 @@ impl Updates {
                 Ok(()) = reported.changed() => Some(Input::LookAgain),
                 Some(result) = running.results.1.recv() => {
                     // What the Nodes say now counts before what a launch says of itself.
-                    self.look(&mut running);
+                    if matches!(result, Input::Done { .. }) {
+                        self.look(&mut running);
+                    }
                     Some(result)
                 }
                 Ok(()) = world.changed() => self.view(&mut running),
@@ -183,7 +190,8 @@ impl Updates {
             match output {
                 Output::Persist(record) => {
                     self.records.put(KEY, &record).await?;
-                    self.publish();
+                    self.force();
+                    running.changed = true;
                 }
                 Output::Do(_, Effect::Cancel { effect }) => {
                     if let Some(cancel) = running.cancels.remove(&effect) {
@@ -215,7 +223,7 @@ impl Updates {
                     }
                     self.full.notify_one();
                 }
-                Output::Report(Report::Changed) => self.publish(),
+                Output::Report(Report::Changed) => running.changed = true,
                 Output::Report(Report::Waits { part, reason }) => {
                     tracing::info!(%part, %reason, "the update waits");
                     self.complain(format!("the {part} part of the update waits: {reason}"));
@@ -238,6 +246,14 @@ impl Updates {
         });
     }
 
+    /// Shows others what has changed, when no more results wait: a thousand of them are one change.
+    fn show(&self, running: &mut Running) {
+        if running.changed && running.results.1.is_empty() {
+            running.changed = false;
+            self.publish();
+        }
+    }
+
     /// Shows others where the engine stands.
     fn publish(&self) {
         let status = EngineStatus {
@@ -258,6 +274,11 @@ impl Updates {
             }
             differs
         });
+        self.force();
+    }
+
+    /// Shows others what the Nodes shall run.
+    fn force(&self) {
         let target = self.engine.in_force();
         let hold = self.engine.state() == UpdateState::Installing;
         self.in_force.send_if_modified(|current| {
