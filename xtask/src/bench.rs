@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: figures beside floors of the same run, from the release build.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
@@ -16,6 +16,8 @@ use crate::{examples, setup, ui};
 pub enum What {
     /// A deployment from `desiredStatus` sent to all instances active, and the memory of an idle Unit.
     Deploy,
+    /// The update engine, the scheduler and the image store by themselves.
+    Engine,
 }
 
 /// What `cargo xtask bench` is told.
@@ -30,7 +32,22 @@ pub struct Options {
 
 /// Builds, measures, prints.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
-    let What::Deploy = options.what;
+    let figures = match options.what {
+        What::Deploy => deploy(root, options)?,
+        What::Engine => engine(root)?,
+    };
+    if figures.is_empty() {
+        bail!("nothing was measured");
+    }
+    if options.json {
+        figures.iter().for_each(|figure| println!("{figure}"));
+    } else {
+        print!("{}", table(&figures));
+    }
+    Ok(())
+}
+
+fn deploy(root: &Path, options: &Options) -> Result<Vec<Value>> {
     if !options.json {
         setup::run(setup::For::Running)?;
     }
@@ -45,27 +62,43 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         .arg("--bench")
         .arg("--examples")
         .arg(examples::folder(root));
+    figures_of(&mut command)
+}
+
+/// Programs that measure one crate each, and what they are told.
+const ENGINE: &[(&str, &str, &[&str])] = &[
+    ("aos-update", "cycle", &["1000"]),
+    ("aos-schedule", "scale", &[]),
+    ("aos-image", "store_throughput", &[]),
+];
+
+fn engine(root: &Path) -> Result<Vec<Value>> {
+    let mut figures = Vec::new();
+    for (package, example, arguments) in ENGINE {
+        let mut command = cargo(root);
+        command
+            .args(["run", "--release", "--quiet", "--locked"])
+            .args(["--package", package, "--example", example, "--"])
+            .args(*arguments);
+        figures.extend(figures_of(&mut command)?);
+    }
+    Ok(figures)
+}
+
+/// The figures that a program prints, an object a line.
+fn figures_of(command: &mut Command) -> Result<Vec<Value>> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
-        .with_context(|| format!("cannot start `{}`", process::line(&command)))?;
+        .with_context(|| format!("cannot start `{}`", process::line(command)))?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         bail!("the measurement failed:\n{text}");
     }
-    let figures: Vec<Value> = text
+    Ok(text
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
-    if figures.is_empty() {
-        bail!("nothing was measured:\n{text}");
-    }
-    if options.json {
-        figures.iter().for_each(|figure| println!("{figure}"));
-    } else {
-        print!("{}", table(&figures));
-    }
-    Ok(())
+        .collect())
 }
 
 fn table(figures: &[Value]) -> String {

@@ -23,13 +23,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for size in sizes {
         let (ms, stored) = cycle(size)?;
         show(&format!(
-            "{{\"bench\":\"update cycle\",\"services\":{size},\"ms\":{ms:.2},\"stored\":{stored}}}"
+            "{{\"name\":\"update.cycle.{size}\",\"value\":{ms:.2},\"unit\":\"ms\",\"stored\":{stored}}}"
         ))?;
     }
     for entries in [1_000, 10_000] {
         let ms = comparison(entries, 10)?;
         show(&format!(
-            "{{\"bench\":\"resolve and compare\",\"instances\":{},\"ms\":{ms:.2}}}",
+            "{{\"name\":\"update.compare.{}\",\"value\":{ms:.2},\"unit\":\"ms\"}}",
             entries * 10
         ))?;
     }
