@@ -150,8 +150,15 @@ impl Doer {
                 (DesiredNodeState::Provisioned, NodeState::Paused) => false,
                 _ => continue,
             };
-            if let Err(error) = self.iam.set_paused(&wanted.node, paused).await {
-                failures.nodes.insert(wanted.node.clone(), error);
+            match self.iam.set_paused(&wanted.node, paused).await {
+                Ok(()) => {}
+                // A Node that vanished while it was paused would block every later update.
+                Err(error) if known.sm.is_none() => {
+                    tracing::warn!(node = %wanted.node, %error, "a node that is away cannot be paused or resumed");
+                }
+                Err(error) => {
+                    failures.nodes.insert(wanted.node.clone(), error);
+                }
             }
         }
         failures
