@@ -39,6 +39,8 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("base", OUTSIDE),
     ("core", OUTSIDE),
     ("core", &["rand", "getrandom", "fastrand"]),
+    ("sim", OUTSIDE),
+    ("sim", &["rand", "getrandom", "fastrand"]),
 ];
 const OUTSIDE: &[&str] = &[
     "tokio",
@@ -272,6 +274,7 @@ mod tests {
             ("aos-pki", "io", "pki", &["aos-types", "tokio"]),
             ("aos-ipc", "io", "ipc", &["aos-pki"]),
             ("aos-cm", "edge", "cm", &["aos-update", "aos-ipc"]),
+            ("aos-sim", "sim", "sim", &["aos-update", "aos-types"]),
             ("aos-db", "cloud", "db", &["aos-types"]),
             ("aos-gateway", "cloud", "gateway", &["aos-db", "aos-pki"]),
             ("aos", "aos", "aos", &["aos-cm", "aos-gateway"]),
@@ -288,7 +291,8 @@ mod tests {
             ("aos-schedule", "core", "schedule", &[]),
             ("aos-pki", "io", "pki", &["aos-ipc"]),
             ("aos-ipc", "io", "ipc", &[]),
-            ("aos-cm", "edge", "cm", &["aos-sm"]),
+            ("aos-cm", "edge", "cm", &["aos-sm", "aos-sim"]),
+            ("aos-sim", "sim", "sim", &["aos-pki"]),
             ("aos-sm", "edge", "sm", &[]),
             ("aos-db", "cloud", "db", &["aos-cm"]),
             ("xtask", "xtask", "xtask", &["aos-types"]),
@@ -298,8 +302,10 @@ mod tests {
             [
                 "base/api must not use core/update",
                 "edge/cm must not use edge/sm",
+                "edge/cm must not use sim/sim",
                 "cloud/db must not use edge/cm",
                 "io/pki must not use io/ipc",
+                "sim/sim must not use io/pki",
                 "base/types must not use base/api",
                 "base/types must not use the crate tokio",
                 "core/update must not use core/schedule",

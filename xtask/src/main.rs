@@ -30,6 +30,7 @@ mod privilege;
 mod process;
 mod results;
 mod setup;
+mod sim;
 mod steps;
 mod test;
 mod torture;
@@ -61,6 +62,8 @@ enum Task {
     Bench(bench::Options),
     /// Kill the real processes at random while desired states keep arriving, and check the promises from outside.
     Torture(torture::Options),
+    /// Search for a broken promise in simulated months of a Unit's life.
+    Sim(sim::Options),
     /// Check that every crate uses only the layers it may use.
     Layers,
     /// Check that each known defect of the original has the test its page names.
@@ -93,6 +96,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo(options) => demo::run(&root, &options),
         Task::Bench(options) => bench::run(&root, &options),
         Task::Torture(options) => torture::run(&root, &options),
+        Task::Sim(options) => sim::task(&root, &options),
         Task::Layers => layers::run(&root),
         Task::Defects => defects::run(&root),
         Task::Openapi { check } => {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::privilege::{is_root, sudo_is_silent};
 use crate::process::{cargo, found, run as run_command, target_dir};
 use crate::steps::Run;
-use crate::{defects, demo, examples, harness, layers, openapi, setup, ui};
+use crate::{defects, demo, examples, harness, layers, openapi, setup, sim, ui};
 
 /// Runs all steps; an error if any failed. The last line printed is the count.
 pub fn run(root: &Path) -> Result<()> {
@@ -37,6 +37,8 @@ pub fn run(root: &Path) -> Result<()> {
     } else {
         run.skip("deny", "cargo-deny is not installed");
     }
+    run.check("simulator: new seeds", || sim::some_seeds(root));
+    run.check("simulator: planted bugs", || sim::some_mutations(root));
     let built = run.check("build of tests and programs", || harness::build(root));
     let examples_built = run.check("build of the examples", || examples::build(root));
     if built {

@@ -1,0 +1,729 @@
+//! Places: asks the scheduler, stores what it said, and gives the Nodes their lists.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use aos_launch::Instance;
+use aos_schedule::{Availability, Image, KnownInstance, Plan, Request, Unplaced};
+use aos_time::Timestamp;
+use aos_types::{
+    AosCode, ArchInfo, Digest, ErrorInfo, InstanceIdent, InstanceState, ItemConfig, NodeId,
+    NodeState, OsInfo, OwnerId, ResourceRatios, RuntimeId, RuntimeInfo,
+};
+use aos_update::{Failures, Target, UpdateState};
+
+use super::{Busy, LAUNCH, LOST, Seen, View, error};
+use crate::{
+    coverage::Fault,
+    draw::{MIN, SEC},
+    event::Event,
+    mutation::Mutation,
+    node::Snapshot,
+    words::{digest, item_number, node_number, version_number},
+    world::World,
+};
+
+const REMEMBER: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The sender that follows the Nodes; the others are effects.
+const FOLLOW: u64 = 0;
+
+/// An instance with its place, or one that had one, as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Placed {
+    pub(crate) ident: InstanceIdent,
+    pub(crate) version: String,
+    pub(crate) owner: OwnerId,
+    pub(crate) priority: u64,
+    pub(crate) place: Option<(NodeId, RuntimeId)>,
+    pub(crate) manifest: Digest,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) unplaced_since: Option<Timestamp>,
+}
+
+/// What every Node shall run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Lists {
+    pub(crate) by_node: BTreeMap<usize, Vec<Instance>>,
+    pub(crate) unplaced: Vec<Unplaced>,
+}
+
+impl Lists {
+    pub(crate) fn of<'a>(placed: impl Iterator<Item = &'a Placed>) -> Self {
+        let mut lists = Self::default();
+        for one in placed {
+            let Some((node, runtime)) = one.place.clone() else {
+                continue;
+            };
+            let list = lists.by_node.entry(node_number(&node)).or_default();
+            list.push(Instance {
+                ident: one.ident.clone(),
+                version: one.version.clone(),
+                manifest: one.manifest,
+                owner: one.owner.clone(),
+                runtime,
+                uid: one.uid,
+                gid: one.gid,
+                priority: one.priority,
+                storage_path: String::new(),
+                state_path: String::new(),
+                env: Vec::new(),
+            });
+        }
+        lists
+    }
+
+    pub(crate) fn on(&self, node: usize) -> &[Instance] {
+        self.by_node.get(&node).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (&usize, &Instance)> {
+        self.by_node
+            .iter()
+            .flat_map(|(node, list)| list.iter().map(move |one| (node, one)))
+    }
+}
+
+/// Lists on their way to the Nodes: first to those that give something away.
+#[derive(Debug, Default)]
+pub(crate) struct Sending {
+    next: Vec<usize>,
+    pub(crate) open: BTreeSet<usize>,
+    retry: bool,
+    failed: BTreeMap<usize, ErrorInfo>,
+    unplaced: Failures,
+    /// By Node, what it was to get: those fail if it does not take it.
+    planned: BTreeMap<usize, Vec<InstanceIdent>>,
+}
+
+/// A Node with all that CM knows of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) node: usize,
+    pub(crate) state: NodeState,
+    pub(crate) ready: bool,
+    pub(crate) away: bool,
+    pub(crate) seen: bool,
+}
+
+impl World {
+    /// The Nodes IAM knows.
+    pub(crate) fn known(&self) -> Vec<Known> {
+        let Some(run) = &self.cm.run else {
+            return Vec::new();
+        };
+        (0..self.nodes.len())
+            .filter(|node| self.nodes[*node].known)
+            .map(|node| {
+                let seen = &run.seen[node];
+                let lost = seen
+                    .away_since
+                    .is_some_and(|since| self.now.since(since) >= LOST);
+                let state = if self.cm.disk.paused.contains(&node) {
+                    NodeState::Paused
+                } else if lost {
+                    NodeState::Error
+                } else {
+                    NodeState::Provisioned
+                };
+                let told = told(seen);
+                Known {
+                    node,
+                    state,
+                    ready: told && state == NodeState::Provisioned,
+                    away: !told && !lost,
+                    seen: seen.known,
+                }
+            })
+            .collect()
+    }
+
+    /// No Node is away any more: each is connected or counts as lost.
+    pub(crate) fn settled(&self) -> bool {
+        self.known()
+            .iter()
+            .all(|known| !(known.away && known.state == NodeState::Provisioned))
+    }
+
+    fn schedule_nodes(&self) -> Vec<aos_schedule::Node> {
+        self.known()
+            .into_iter()
+            .map(|known| aos_schedule::Node {
+                id: self.names.nodes[known.node].clone(),
+                availability: match known.state {
+                    NodeState::Provisioned if known.ready => Availability::Ready,
+                    NodeState::Provisioned if known.away => Availability::Away,
+                    NodeState::Provisioned => Availability::Unusable("runs no SM".into()),
+                    NodeState::Paused => Availability::Unusable("is paused".into()),
+                    _ => Availability::Unusable("is in error".into()),
+                },
+                priority: 0,
+                labels: (0..2)
+                    .filter(|label| self.scene.labels[known.node] & (1 << label) != 0)
+                    .map(|label| format!("l{label}"))
+                    .collect(),
+                ratios: ResourceRatios::default(),
+                dmips: 0,
+                ram: 0,
+                runtimes: if known.seen {
+                    vec![runtime(&self.names.runtimes[known.node])]
+                } else {
+                    Vec::new()
+                },
+                resources: Vec::new(),
+            })
+            .collect()
+    }
+
+    fn requests(&self, target: &Target) -> Vec<Request> {
+        let mut requests = Vec::new();
+        for entry in &target.instances {
+            let Some(item) = target.item(&entry.item) else {
+                continue;
+            };
+            let (number, ver) = (item_number(&item.id), version_number(&item.version));
+            let remembered = || {
+                self.cm.disk.placed.values().any(|placed| {
+                    placed.ident.item == item.id
+                        && placed.version == item.version
+                        && placed.place.is_some()
+                })
+            };
+            let here = self.cm_has(number, ver) || remembered();
+            requests.push(Request {
+                item: item.id.clone(),
+                item_type: item.item_type,
+                version: item.version.clone(),
+                owner: item.owner.clone(),
+                subject: entry.subject.clone(),
+                priority: entry.priority,
+                num_instances: entry.num_instances,
+                labels: entry.labels.clone(),
+                images: if here {
+                    Ok(vec![image(digest(number, ver))])
+                } else {
+                    Err("its images cannot be used".into())
+                },
+            });
+        }
+        requests
+    }
+
+    pub(crate) fn plan(&self, target: &Target) -> (Plan, Failures) {
+        let known = self
+            .cm
+            .disk
+            .placed
+            .values()
+            .map(|placed| KnownInstance {
+                ident: placed.ident.clone(),
+                place: placed.place.clone(),
+                uid: placed.uid,
+                gid: placed.gid,
+            })
+            .collect();
+        let plan = aos_schedule::plan(&aos_schedule::Input {
+            nodes: self.schedule_nodes(),
+            requests: self.requests(target),
+            known,
+            ..aos_schedule::Input::default()
+        });
+        let instances = plan
+            .unplaced
+            .iter()
+            .map(|one| {
+                let error = ErrorInfo::new(AosCode::NotFound, one.reason.clone());
+                (one.ident.clone(), error)
+            })
+            .collect();
+        let failures = Failures {
+            instances,
+            ..Failures::default()
+        };
+        (plan, failures)
+    }
+
+    /// Makes a plan and stores it before anybody hears of it. Nothing if the power went.
+    fn place(&mut self, target: &Target) -> Option<(Plan, Failures)> {
+        let (plan, failures) = self.plan(target);
+        let now = self.cm_now();
+        let mut next: BTreeMap<InstanceIdent, Placed> = plan
+            .placed
+            .iter()
+            .map(|place| {
+                (
+                    place.ident.clone(),
+                    Placed {
+                        ident: place.ident.clone(),
+                        version: place.version.clone(),
+                        owner: place.owner.clone(),
+                        priority: place.priority,
+                        place: Some((place.node.clone(), place.runtime.clone())),
+                        manifest: place.manifest,
+                        uid: place.uid,
+                        gid: place.gid,
+                        unplaced_since: None,
+                    },
+                )
+            })
+            .collect();
+        for (ident, old) in &self.cm.disk.placed {
+            if next.contains_key(ident) {
+                continue;
+            }
+            let since = old.unplaced_since.unwrap_or(now);
+            if now.since(since) < REMEMBER {
+                let cached = Placed {
+                    place: None,
+                    unplaced_since: Some(since),
+                    ..old.clone()
+                };
+                next.insert(ident.clone(), cached);
+            }
+        }
+        if !self.has(Mutation::PlacesNotStored) {
+            if next != self.cm.disk.placed {
+                self.note(|_| format!("places are stored: {}", places(&next)));
+            }
+            self.cm.disk.placed = next.clone();
+            if self.cm_cut(Fault::CutInPlacing) {
+                return None;
+            }
+        }
+        let run = self.cm.run.as_mut()?;
+        let mut lists = Lists::of(next.values());
+        lists.unplaced.clone_from(&plan.unplaced);
+        run.places += 1;
+        if run.lists != lists {
+            run.lists = lists;
+            self.view_changed();
+        }
+        Some((plan, failures))
+    }
+
+    pub(crate) fn launches(&mut self, id: u64, target: &Target) {
+        let Some((plan, unplaced)) = self.place(target) else {
+            return;
+        };
+        let mut planned: BTreeMap<usize, Vec<InstanceIdent>> = BTreeMap::new();
+        for place in &plan.placed {
+            let list = planned.entry(node_number(&place.node)).or_default();
+            list.push(place.ident.clone());
+        }
+        self.sends(
+            id,
+            Sending {
+                retry: true,
+                unplaced,
+                planned,
+                ..Sending::default()
+            },
+        );
+    }
+
+    // --- following the Nodes
+
+    pub(crate) fn follow_soon(&mut self) {
+        let life = self.cm.life;
+        let Some(run) = &mut self.cm.run else { return };
+        if !run.follow_planned {
+            run.follow_planned = true;
+            self.after(Duration::from_millis(200), Event::CmFollow { life });
+        }
+    }
+
+    pub(crate) fn cm_follows(&mut self, life: u32) {
+        if life != self.cm.life {
+            return;
+        }
+        let known = self.known();
+        let Some(run) = &mut self.cm.run else { return };
+        run.follow_planned = false;
+        if run.follow_busy {
+            // It looks again when it has ended.
+            return;
+        }
+        if run.engine.state() == UpdateState::Installing {
+            return;
+        }
+        let target = run.engine.in_force().clone();
+        self.bring_config_to_nodes(false);
+        // Nothing can be said about a Node that has not shown itself since CM started.
+        let unknown = known.iter().any(|known| known.away && !known.seen);
+        if !unknown {
+            let as_planned = known
+                .iter()
+                .map(|known| (known.state, known.ready, known.away))
+                .collect::<Vec<_>>();
+            let Some(run) = &mut self.cm.run else { return };
+            // The planner gives the same plan for the same input: it is asked only when something differs.
+            let same = run
+                .planned_for
+                .as_ref()
+                .is_some_and(|(set, nodes, places)| {
+                    *set == target && *nodes == as_planned && *places == run.places
+                });
+            if !same {
+                if self.place(&target).is_none() {
+                    return;
+                }
+                let Some(run) = &mut self.cm.run else { return };
+                run.planned_for = Some((target, as_planned, run.places));
+            }
+        }
+        if let Some(run) = &mut self.cm.run {
+            run.follow_busy = true;
+        }
+        self.sends(FOLLOW, Sending::default());
+    }
+
+    // --- sending
+
+    fn sends(&mut self, id: u64, mut sending: Sending) {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for known in self.known() {
+            let Some(run) = &self.cm.run else { return };
+            let node = known.node;
+            if known.state == NodeState::Error || !told(&run.seen[node]) {
+                continue;
+            }
+            if gives_away(node, &run.seen[node], &run.lists) {
+                first.push(node);
+            } else {
+                second.push(node);
+            }
+        }
+        sending.open = first.iter().copied().collect();
+        sending.next = second;
+        let Some(run) = &mut self.cm.run else { return };
+        run.sendings.insert(id, sending);
+        for node in first {
+            self.send_to(id, node);
+        }
+        self.sending_goes_on(id);
+    }
+
+    fn sending_goes_on(&mut self, id: u64) {
+        let Some(run) = &mut self.cm.run else { return };
+        let Some(sending) = run.sendings.get_mut(&id) else {
+            return;
+        };
+        if !sending.open.is_empty() {
+            return;
+        }
+        if !sending.next.is_empty() {
+            let next = std::mem::take(&mut sending.next);
+            sending.open = next.iter().copied().collect();
+            for node in next {
+                self.send_to(id, node);
+            }
+            self.sending_goes_on(id);
+            return;
+        }
+        let Some(sending) = run.sendings.remove(&id) else {
+            return;
+        };
+        if id == FOLLOW {
+            run.follow_busy = false;
+            return;
+        }
+        let mut failures = sending.unplaced;
+        for (node, why) in sending.failed {
+            for ident in sending.planned.get(&node).into_iter().flatten() {
+                failures.instances.insert(ident.clone(), why.clone());
+            }
+            failures.nodes.insert(self.names.nodes[node].clone(), why);
+        }
+        if let Some(run) = &mut self.cm.run
+            && run.jobs.remove(&id).is_some()
+        {
+            self.job_ends(id, failures, false);
+        }
+    }
+
+    /// One Node after what it was given before; by then the newest lists count.
+    fn send_to(&mut self, id: u64, node: usize) {
+        let life = self.cm.life;
+        let Some(run) = &mut self.cm.run else { return };
+        let retry = run.sendings.get(&id).is_some_and(|sending| sending.retry);
+        let seen = &mut run.seen[node];
+        if seen.busy.is_some() {
+            seen.waiting.push(id);
+            return;
+        }
+        let list = run.lists.on(node).to_vec();
+        let stop = parcel(seen, &list, retry);
+        let view = seen.view.clone();
+        let (Some(stop), Some(view)) = (stop, view) else {
+            if let Some(sending) = run.sendings.get_mut(&id) {
+                sending.open.remove(&node);
+            }
+            return;
+        };
+        self.cm.unique += 1;
+        let order = self.cm.unique;
+        seen.busy = Some(Busy {
+            order,
+            sender: id,
+            list: list.clone(),
+            stop: stop.clone(),
+        });
+        self.check_sent(node, &list);
+        self.note(|_| format!("CM -> n{node} list {order}: {}", list_text(&list)));
+        let after = self
+            .dice
+            .time(Duration::from_millis(1), Duration::from_millis(20));
+        let conn = view.conn;
+        self.after(
+            after,
+            Event::NodeList {
+                node,
+                conn,
+                order,
+                list,
+                stop,
+            },
+        );
+        self.after(LAUNCH, Event::OrderLate { life, node, order });
+    }
+
+    fn order_ends(&mut self, node: usize, failed: Option<ErrorInfo>) {
+        let Some(run) = &mut self.cm.run else { return };
+        let seen = &mut run.seen[node];
+        let Some(busy) = seen.busy.take() else { return };
+        let conn = seen.view.as_ref().map(|view| view.conn);
+        seen.sent = match (&failed, conn) {
+            (None, Some(conn)) => Some((conn, busy.list)),
+            _ => None,
+        };
+        let waiting = std::mem::take(&mut seen.waiting);
+        if let Some(sending) = run.sendings.get_mut(&busy.sender) {
+            sending.open.remove(&node);
+            if let Some(why) = failed {
+                sending.failed.insert(node, why);
+            }
+        }
+        self.sending_goes_on(busy.sender);
+        for id in waiting {
+            let still = self
+                .cm
+                .run
+                .as_ref()
+                .is_some_and(|run| run.sendings.contains_key(&id));
+            if still {
+                self.send_to(id, node);
+                self.sending_goes_on(id);
+            }
+        }
+    }
+
+    pub(crate) fn order_is_late(&mut self, node: usize, order: u64) {
+        let Some(run) = &self.cm.run else { return };
+        let busy = run.seen[node].busy.as_ref();
+        if busy.is_some_and(|busy| busy.order == order) {
+            self.note(|_| format!("n{node} is late with list {order}"));
+            self.order_ends(node, Some(error("the Node takes too long")));
+            self.follow_soon();
+        }
+    }
+
+    // --- what the Nodes say
+
+    pub(crate) fn cm_hears_report(&mut self, node: usize, conn: u64, snapshot: Rc<Snapshot>) {
+        let Some(run) = &mut self.cm.run else { return };
+        let Some(view) = &mut run.seen[node].view else {
+            return;
+        };
+        if view.conn != conn {
+            return;
+        }
+        let first = view.snapshot.is_none();
+        let answered = run.seen[node]
+            .busy
+            .as_ref()
+            .is_some_and(|busy| snapshot.answered.contains(&busy.order));
+        if let Some(view) = &mut run.seen[node].view {
+            view.snapshot = Some(snapshot);
+        }
+        if first {
+            self.world_changed();
+        } else {
+            self.view_changed();
+            self.follow_soon();
+        }
+        if answered {
+            self.order_ends(node, None);
+        }
+    }
+
+    pub(crate) fn cm_meets_node(&mut self, node: usize, conn: u64) {
+        let life = self.cm.life;
+        let Some(run) = &mut self.cm.run else { return };
+        let seen = &mut run.seen[node];
+        seen.view = Some(View {
+            conn,
+            snapshot: None,
+        });
+        seen.known = true;
+        seen.away_since = None;
+        // In the middle of an order: it is told again.
+        if let Some(busy) = &mut seen.busy {
+            self.cm.unique += 1;
+            busy.order = self.cm.unique;
+            let (order, list, stop) = (busy.order, busy.list.clone(), busy.stop.clone());
+            self.after(
+                Duration::from_millis(10),
+                Event::NodeList {
+                    node,
+                    conn,
+                    order,
+                    list,
+                    stop,
+                },
+            );
+            self.after(LAUNCH, Event::OrderLate { life, node, order });
+        }
+        self.installs_again(node);
+        self.world_changed();
+    }
+
+    pub(crate) fn cm_loses_node(&mut self, node: usize) {
+        let now = self.now;
+        let life = self.cm.life;
+        let Some(run) = &mut self.cm.run else { return };
+        let seen = &mut run.seen[node];
+        if seen.view.take().is_none() {
+            return;
+        }
+        seen.config = None;
+        seen.away_since = Some(now);
+        if let Some(busy) = &seen.busy {
+            // It has a minute to come back.
+            let order = busy.order;
+            self.after(MIN, Event::OrderLate { life, node, order });
+        }
+        self.after(LOST + SEC, Event::CmLook { life });
+        self.world_changed();
+    }
+}
+
+/// Connected, and has said what it runs.
+fn told(seen: &Seen) -> bool {
+    seen.view
+        .as_ref()
+        .is_some_and(|view| view.snapshot.is_some())
+}
+
+/// Whether a Node runs something that another Node shall run from now on.
+fn gives_away(node: usize, seen: &Seen, lists: &Lists) -> bool {
+    let Some(snapshot) = seen.view.as_ref().and_then(|view| view.snapshot.as_ref()) else {
+        return false;
+    };
+    lists.placed().any(|(other, order)| {
+        *other != node
+            && snapshot
+                .reports
+                .get(&order.ident)
+                .is_some_and(|one| one.state != InstanceState::Inactive)
+    })
+}
+
+/// What to stop by name if the list has to be sent at all.
+fn parcel(seen: &mut Seen, list: &[Instance], retry: bool) -> Option<Vec<InstanceIdent>> {
+    let view = seen.view.as_ref()?;
+    let snapshot = view.snapshot.as_ref()?;
+    let sent = seen.sent.as_ref().filter(|(conn, _)| *conn == view.conn);
+    let sent_before = sent.is_some_and(|(_, sent)| sent == list);
+    let sent_other = sent.is_some_and(|(_, sent)| sent != list);
+    let own = snapshot
+        .reports
+        .values()
+        .filter(|one| one.state != InstanceState::Inactive)
+        .count();
+    let as_wanted = own == list.len()
+        && list.iter().all(|order| {
+            snapshot
+                .reports
+                .get(&order.ident)
+                .is_some_and(|one| one.version == order.version && one.manifest == order.manifest)
+        });
+    let failed = retry
+        && snapshot
+            .reports
+            .values()
+            .any(|one| one.state == InstanceState::Failed);
+    if !failed && as_wanted && !sent_other {
+        seen.sent = Some((view.conn, list.to_vec()));
+        return None;
+    }
+    if sent_before && !retry {
+        return None;
+    }
+    let wanted: BTreeMap<&InstanceIdent, &Instance> =
+        list.iter().map(|order| (&order.ident, order)).collect();
+    Some(
+        snapshot
+            .reports
+            .iter()
+            .filter(|(_, one)| one.state != InstanceState::Inactive)
+            .filter(|(ident, one)| {
+                wanted
+                    .get(ident)
+                    .is_none_or(|order| order.version != one.version)
+            })
+            .map(|(ident, _)| ident.clone())
+            .collect(),
+    )
+}
+
+fn runtime(id: &RuntimeId) -> RuntimeInfo {
+    RuntimeInfo {
+        id: id.clone(),
+        runtime_type: "crun".into(),
+        arch: ArchInfo::default(),
+        os: OsInfo::default(),
+        max_dmips: None,
+        allowed_dmips: None,
+        total_ram: None,
+        allowed_ram: None,
+        max_instances: 0,
+    }
+}
+
+fn image(manifest: Digest) -> Image {
+    Image {
+        manifest,
+        architecture: String::new(),
+        variant: String::new(),
+        os: String::new(),
+        os_version: String::new(),
+        os_features: Vec::new(),
+        config: ItemConfig::default(),
+    }
+}
+
+fn places(placed: &BTreeMap<InstanceIdent, Placed>) -> String {
+    let texts: Vec<String> = placed
+        .values()
+        .filter_map(|one| {
+            let (node, _) = one.place.as_ref()?;
+            Some(format!(
+                "{}v{}@{node}",
+                one.ident,
+                version_number(&one.version)
+            ))
+        })
+        .collect();
+    texts.join(" ")
+}
+
+pub(crate) fn list_text(list: &[Instance]) -> String {
+    let texts: Vec<String> = list
+        .iter()
+        .map(|one| format!("{}v{}", one.ident, version_number(&one.version)))
+        .collect();
+    texts.join(" ")
+}
