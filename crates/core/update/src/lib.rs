@@ -25,7 +25,7 @@
 //! | node states, configuration, installing, launching, an instance that has failed for good, any deadline | the committed set comes back; tried again, at most so often ([`Retry`]) |
 //! | the same of an item marked independent, and of nothing else | it stays as it is in the committed set, the rest goes on; it is tried again like a failed update |
 //! | a gate that stayed shut too long | nothing was touched; not tried again by itself |
-//! | the way back: not all instances of the committed set that were changed are active by the deadline, or the unit configuration could not be restored | a [`Rollback`] is recorded and reported, and the way back tried again until it succeeds or another set is committed |
+//! | the way back: not all instances of the committed set that were changed are active by the deadline, or a Node's state or configuration could not be restored | a [`Rollback`] is recorded and reported, and the way back tried again until it succeeds or another set is committed |
 //! | a commit | cannot fail any more: it is repeated |
 //!
 //! The cause of a failure is kept, with the number of attempts and the next time, until an update succeeds or the cloud wants

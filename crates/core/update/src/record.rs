@@ -80,6 +80,9 @@ pub struct Cycle {
     /// On the way back: what went wrong so far.
     #[serde(default)]
     pub trouble: Failures,
+    /// On the way back: the state of a Node, or the unit configuration on one, could not be restored.
+    #[serde(default)]
+    pub unrestored: bool,
     /// Items whose download has ended, with the error if it failed.
     #[serde(default)]
     pub downloaded: BTreeMap<ItemId, Option<ErrorInfo>>,
@@ -99,6 +102,7 @@ impl Cycle {
             undo: None,
             aside: None,
             trouble: Failures::default(),
+            unrestored: false,
             downloaded: BTreeMap::new(),
             next: None,
         }
@@ -164,7 +168,7 @@ const fn once() -> u32 {
 }
 
 /// A way back that has failed: not all committed instances of the items in question became active again within the
-/// deadline, or the unit configuration could not be restored.
+/// deadline, or the state of a Node or its unit configuration could not be restored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rollback {
     /// When it failed last.

@@ -147,8 +147,7 @@ impl Engine {
             return;
         };
         let trouble = cycle.trouble;
-        let not_restored = trouble.unit_config.is_some();
-        if failures.is_empty() && !not_restored {
+        if failures.is_empty() && !cycle.unrestored {
             self.record.rollback = None;
             self.end();
             return;

@@ -150,6 +150,8 @@ impl Engine {
     /// On the way back there is nothing better to go to: each step is tried, what went wrong is kept, and the next follows.
     fn done_back(&mut self, now: Timestamp, step: Step, failures: Failures) {
         if let Some(cycle) = &mut self.record.cycle {
+            let restores = matches!(step, Step::NodeStates | Step::UnitConfig);
+            cycle.unrestored |= restores && !failures.is_empty();
             cycle.trouble.merge(failures);
             cycle.trouble = std::mem::take(&mut cycle.trouble).bounded();
         }

@@ -263,6 +263,39 @@ fn a_way_back_that_fails_is_reported_and_tried_again_until_it_succeeds() {
 }
 
 #[test]
+fn a_node_that_does_not_take_its_old_configuration_back_is_asked_again() {
+    let (mut engine, _) = in_state(UpdateState::WaitingActive);
+    engine.handle(
+        at(12),
+        Input::Instances(views(&[("a", 0, "2", InstanceState::Failed)])),
+    );
+    let mut outputs = drain(&mut engine);
+    let refuses = Failures {
+        nodes: [(NodeId::new("main").unwrap(), error("no space"))].into(),
+        ..Failures::default()
+    };
+    while let Some(effect) = asked(&outputs) {
+        let failures = match &effect.1 {
+            Effect::ApplyUnitConfig { .. } => refuses.clone(),
+            _ => Failures::default(),
+        };
+        outputs = answer(&mut engine, 12, effect, failures);
+    }
+    let active = all_active(&engine);
+    engine.handle(at(13), Input::Instances(active));
+    drain(&mut engine);
+    let rollback = engine.record().rollback.clone().unwrap();
+    assert_eq!(
+        rollback.failures.summary().unwrap(),
+        "node `main`: no space"
+    );
+    engine.handle(rollback.retry_at, Input::Wake);
+    let outputs = drain(&mut engine);
+    go_on(&mut engine, 30, outputs);
+    assert_eq!(engine.record().rollback, None);
+}
+
+#[test]
 fn an_instance_that_may_recover_is_waited_for_until_the_deadline() {
     let (mut engine, _) = in_state(UpdateState::WaitingActive);
     let failing = |recovers| {

@@ -428,3 +428,27 @@ async fn a_thousand_services_are_updated_without_a_quadratic_pause() {
     assert!(took < Duration::from_secs(12), "{took:?}");
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn a_committed_set_that_does_not_come_back_is_told_and_something_newer_is_taken() {
+    let mut stage = Stage::new(&["main"]).await;
+    stage.start().await;
+    stage.settle(desired(&[("web", "1", 1)])).await;
+    stage.nodes.break_version("1");
+    stage.nodes.break_version("2");
+    stage.cloud.desire(desired(&[("web", "2", 1)])).await;
+    let alert = stage
+        .cloud
+        .message(|message| {
+            matches!(message.body, Body::Alerts(_))
+                && format!("{message:?}").contains("could not be brought back")
+        })
+        .await;
+    assert!(
+        format!("{alert:?}").contains("version 1 is broken"),
+        "{alert:?}"
+    );
+    stage.settle(desired(&[("web", "3", 1)])).await;
+    assert_eq!(stage.nodes.running("main"), ["web:s:0 3"]);
+    stage.stop().await;
+}
