@@ -357,8 +357,10 @@ fn check_taken(world: &World) {
                 .all(|key| matches!(key, RecordKey::Seen(_)))
         );
         for (txn, times) in &to.delivered {
+            // Twice, and as often again for each power cut: what was known of it may be gone just before it is stored.
+            let bound = 2 * (1 + to.crashes);
             assert!(
-                !is_useless(txn) || *times <= 2 + to.crashes,
+                !is_useless(txn) || *times <= bound,
                 "{txn} was delivered {times} times"
             );
         }
