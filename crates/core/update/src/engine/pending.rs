@@ -207,7 +207,9 @@ impl Engine {
         }
         for (part, held) in &self.waiting.held {
             let known = before.get(part).map(|held| mem::discriminant(&held.reason));
-            if known != Some(mem::discriminant(&held.reason)) && !held.expired {
+            // Most often the answer comes at once.
+            let asking = held.reason == WaitReason::Asking;
+            if known != Some(mem::discriminant(&held.reason)) && !held.expired && !asking {
                 self.outputs.push_back(crate::Output::Report(Report::Waits {
                     part: *part,
                     reason: held.reason.clone(),

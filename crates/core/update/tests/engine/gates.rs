@@ -262,7 +262,14 @@ fn readiness_is_asked_last_again_at_intervals_and_when_told() {
         waits(&engine, Software).unwrap(),
         "the Unit is being asked whether it is ready"
     );
+    let told = |outputs: &[Output]| {
+        outputs
+            .iter()
+            .any(|output| matches!(output, Output::Report(Report::Waits { .. })))
+    };
+    assert!(!told(&outputs), "that it is being asked is no news");
     let outputs = say(&mut engine, 110, &outputs, driving());
+    assert!(told(&outputs));
     assert_eq!(asked(&outputs), None);
     assert_eq!(
         waits(&engine, Software).unwrap(),
@@ -271,12 +278,7 @@ fn readiness_is_asked_last_again_at_intervals_and_when_told() {
     assert_eq!(asked(&wake(&mut engine, 169)), None);
     let outputs = wake(&mut engine, 170);
     let outputs = say(&mut engine, 171, &outputs, driving());
-    assert!(
-        !outputs
-            .iter()
-            .any(|output| matches!(output, Output::Report(Report::Waits { .. }))),
-        "the same reason is told once"
-    );
+    assert!(!told(&outputs), "the same reason is told once");
     engine.handle(at(172), Input::LookAgain);
     let outputs = drain(&mut engine);
     // A restart forgets the answer and asks again, and the trigger is still there.
