@@ -8,6 +8,7 @@ mod demo;
 mod explain;
 mod model;
 mod pick;
+mod schedule;
 mod service;
 mod status;
 mod unit;

@@ -14,6 +14,9 @@ pub struct UnitModel {
     pub version: String,
     /// Version of the newest unit configuration, if there is one.
     pub unit_config_version: Option<String>,
+    /// Version of the unit configuration that is ordered for its Units, if one is.
+    #[serde(default)]
+    pub ordered_unit_config: Option<String>,
     /// How many Units are of this model.
     pub unit_count: u64,
     /// When it was made.
@@ -58,4 +61,7 @@ pub struct NewUnitConfig {
     /// "resourceRatios", "alertRules"}]}`; the version must be higher than every one before.
     #[schema(value_type = Object)]
     pub unit_config: serde_json::Value,
+    /// Order it for all Units of the model at once; true if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<bool>,
 }

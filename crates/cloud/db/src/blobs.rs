@@ -64,8 +64,8 @@ impl Db {
                  AND EXISTS (SELECT 1 FROM version_blobs
                      JOIN service_versions ON service_versions.id = version_blobs.version_id
                      JOIN subject_services ON subject_services.service_id = service_versions.service_id
-                     JOIN subject_units ON subject_units.subject_id = subject_services.subject_id
-                     WHERE version_blobs.digest = blobs.digest AND subject_units.unit_id = $2)",
+                     JOIN subjects_of_units ON subjects_of_units.subject_id = subject_services.subject_id
+                     WHERE version_blobs.digest = blobs.digest AND subjects_of_units.unit_id = $2)",
             )
             .bind(digest.to_string())
             .bind(unit.to_string())

@@ -142,7 +142,9 @@ impl Db {
         sqlx::query(
             "UPDATE units SET status = $2, online_key = $3, secure_data = $4, updated_at = $5,
              title = CASE WHEN $6 = '' THEN title ELSE $6 END,
-             unit_model_id = COALESCE($7, unit_model_id) WHERE id = $1",
+             unit_model_id = COALESCE($7, unit_model_id),
+             ordered_config = CASE WHEN COALESCE($7, unit_model_id) = unit_model_id THEN ordered_config ELSE NULL END,
+             env_txn = NULL, env_sent_at = NULL, env_acked_at = NULL WHERE id = $1",
         )
         .bind(unit.to_string())
         .bind(to_word("status", &UnitStatus::Provisioned)?)
