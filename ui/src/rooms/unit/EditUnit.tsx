@@ -41,7 +41,7 @@ export function EditUnit({ unit, opened, close }: { unit: Unit; opened: boolean;
           />
           <Select
             label="Unit model"
-            description="Its newest unit configuration becomes part of the desired state."
+            description="The unit configuration ordered for it becomes part of the desired state."
             data={(models.data?.items ?? []).map((each) => ({
               value: each.id,
               label: `${each.name} ${each.version}`,
