@@ -444,7 +444,8 @@ export interface paths {
         delete: operations["unit_models_delete"];
         options?: never;
         head?: never;
-        patch?: never;
+        /** Say whether blobs of Units of a model are delivered encrypted */
+        patch: operations["unit_models_update"];
         trace?: never;
     };
     "/api/v11/unit-models/{id}/unit-config/": {
@@ -948,6 +949,11 @@ export interface components {
             /** @description To what, such as `subject:<id>`. */
             target: string;
         };
+        /**
+         * @description Whether the blobs of a Unit are delivered encrypted, each by a key wrapped for the Unit's `offline` certificate.
+         * @enum {string}
+         */
+        BlobEncryption: "model" | "on" | "off";
         /** @description An item of a bundle. */
         BundleItem: {
             /** @description Name in bundles. */
@@ -2158,6 +2164,8 @@ export interface components {
         Page_Unit: {
             /** @description The elements, in the list's order. */
             items: {
+                /** @description Whether its blobs are delivered encrypted, as said for it. */
+                blob_encryption?: components["schemas"]["BlobEncryption"];
                 /** @description What is counted over its parts. */
                 counts: components["schemas"]["UnitCounts"];
                 /**
@@ -2312,6 +2320,8 @@ export interface components {
                  * @description When it was made.
                  */
                 created_at: string;
+                /** @description Whether blobs of its Units are delivered encrypted, unless a Unit says otherwise. */
+                encrypts_blobs?: boolean;
                 /**
                  * Format: uuid
                  * @description Id.
@@ -2937,6 +2947,8 @@ export interface components {
         };
         /** @description A Unit, in lists and by itself alike. */
         Unit: {
+            /** @description Whether its blobs are delivered encrypted, as said for it. */
+            blob_encryption?: components["schemas"]["BlobEncryption"];
             /** @description What is counted over its parts. */
             counts: components["schemas"]["UnitCounts"];
             /**
@@ -3115,6 +3127,8 @@ export interface components {
              * @description When it was made.
              */
             created_at: string;
+            /** @description Whether blobs of its Units are delivered encrypted, unless a Unit says otherwise. */
+            encrypts_blobs?: boolean;
             /**
              * Format: uuid
              * @description Id.
@@ -3134,6 +3148,11 @@ export interface components {
             /** @description Version of the model. */
             version: string;
         };
+        /** @description `PATCH /unit-models/{id}/`. */
+        UnitModelPatch: {
+            /** @description Whether blobs of its Units are delivered encrypted, unless a Unit says otherwise. */
+            encrypts_blobs: boolean;
+        };
         /** @description A unit model, by name. */
         UnitModelRef: {
             /**
@@ -3148,6 +3167,7 @@ export interface components {
         };
         /** @description `PATCH /units/{id}/`: an absent field stays as it is. */
         UnitPatch: {
+            blob_encryption?: components["schemas"]["BlobEncryption"] | null;
             /** @description New name for people. */
             title?: string | null;
             /** @description New model as `name;version` or by id. */
@@ -4465,6 +4485,42 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    unit_models_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UnitModelPatch"];
+            };
+        };
+        responses: {
+            /** @description Changed */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnitModel"];
+                };
             };
             /** @description Refused */
             default: {

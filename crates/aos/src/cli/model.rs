@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use aos_api::{
     ModelUnit, NewUnitConfig, NewUnitModel, OrderUnitConfig, UnitConfigVersion, UnitModel,
-    UpdateSchedules, paths,
+    UnitModelPatch, UpdateSchedules, paths,
 };
 use clap::Subcommand;
 use comfy_table::Cell;
@@ -60,6 +60,14 @@ pub enum Model {
         #[arg(long)]
         json: bool,
     },
+    /// Say whether blobs of Units of a model are delivered encrypted, unless a Unit says otherwise.
+    Encrypt {
+        /// `name;version` or id of the model.
+        model: String,
+        /// `on` or `off`.
+        #[arg(value_parser = ["on", "off"])]
+        how: String,
+    },
     /// Show or set when Units of a model may be updated.
     Schedule {
         /// `name;version` or id of the model.
@@ -110,6 +118,19 @@ pub async fn run(command: Model) -> Result<(), Failure> {
             store_only,
         } => config(&client, &model, file, store_only).await,
         Model::Order { model, version } => order(&client, &model, version).await,
+        Model::Encrypt { model, how } => {
+            let model = pick::model(&client, &model).await?;
+            let path = paths::fill(paths::UNIT_MODEL, &[&model.id.to_string()]);
+            let body = UnitModelPatch {
+                encrypts_blobs: how == "on",
+            };
+            let _: UnitModel = client.write(Method::PATCH, &path, &body).await?;
+            table::say(format!(
+                "encryption of blobs for Units of {};{}: {how}",
+                model.name, model.version
+            ));
+            Ok(())
+        }
         Model::Units { model, json } => units(&client, &model, json).await,
         Model::Schedule {
             model,

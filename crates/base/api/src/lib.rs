@@ -20,7 +20,7 @@
 //! | `GET /root-certificate/` | - | PEM text |
 //! | `GET /unit-models/` | [`ListQuery`] | [`Page`]`<`[`UnitModel`]`>` |
 //! | `POST /unit-models/` | [`NewUnitModel`] | 201 [`UnitModel`] |
-//! | `GET`, `DELETE /unit-models/{id}/` | - | [`UnitModel`], 204 |
+//! | `GET`, `PATCH`, `DELETE /unit-models/{id}/` | -, [`UnitModelPatch`], - | [`UnitModel`], [`UnitModel`], 204 |
 //! | `GET /unit-models/{id}/unit-configs/` | [`ListQuery`] | [`Page`]`<`[`UnitConfigVersion`]`>`, newest first |
 //! | `POST /unit-models/{id}/unit-configs/` | [`NewUnitConfig`] | 201 [`UnitConfigVersion`] |
 //! | `PUT /unit-models/{id}/unit-config/` | [`OrderUnitConfig`] | [`UnitModel`] |

@@ -25,7 +25,7 @@ pub const ROOT_CERTIFICATE: &str = "/api/v11/root-certificate/";
 
 /// `GET`, `POST`.
 pub const UNIT_MODELS: &str = "/api/v11/unit-models/";
-/// `GET`, `DELETE`.
+/// `GET`, `PATCH`, `DELETE`.
 pub const UNIT_MODEL: &str = "/api/v11/unit-models/{id}/";
 /// `GET`, `POST`: the versioned unit configurations of a model.
 pub const UNIT_CONFIGS: &str = "/api/v11/unit-models/{id}/unit-configs/";

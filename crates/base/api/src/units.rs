@@ -76,6 +76,9 @@ pub struct Unit {
     /// Version of the unit configuration that is ordered for it.
     #[serde(default)]
     pub wanted_unit_config: Option<String>,
+    /// Whether its blobs are delivered encrypted, as said for it.
+    #[serde(default)]
+    pub blob_encryption: BlobEncryption,
     /// How far it is with its newest desired state.
     pub update_phase: UpdatePhase,
     /// What is counted over its parts.
@@ -143,6 +146,19 @@ pub struct NewUnit {
     pub unit_model: Option<String>,
 }
 
+/// Whether the blobs of a Unit are delivered encrypted, each by a key wrapped for the Unit's `offline` certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BlobEncryption {
+    /// As its unit model says.
+    #[default]
+    Model,
+    /// They are.
+    On,
+    /// They are not; TLS protects them on their way.
+    Off,
+}
+
 /// `PATCH /units/{id}/`: an absent field stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +169,9 @@ pub struct UnitPatch {
     /// New model as `name;version` or by id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit_model: Option<String>,
+    /// Whether its blobs are delivered encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob_encryption: Option<BlobEncryption>,
 }
 
 /// Which Units are wanted.

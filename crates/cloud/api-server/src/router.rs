@@ -42,7 +42,11 @@ fn short() -> OpenApiRouter<ApiState> {
         .routes(routes!(r::account::user_certificate))
         .routes(routes!(r::account::root_certificate))
         .routes(routes!(r::unit_models::list, r::unit_models::create))
-        .routes(routes!(r::unit_models::get, r::unit_models::delete))
+        .routes(routes!(
+            r::unit_models::get,
+            r::unit_models::patch,
+            r::unit_models::delete
+        ))
         .routes(routes!(r::unit_models::configs, r::unit_models::add_config))
         .routes(routes!(r::units::list, r::units::create))
         .routes(routes!(r::enrolment::provision))

@@ -98,19 +98,21 @@ impl Db {
         .collect()
     }
 
-    /// Digests of all blobs that are known: files of any others are left-overs.
+    /// Digests of all blobs that are known, and of their encrypted forms: files of any others are left-overs.
     pub async fn known_blobs(&self) -> Result<BTreeSet<Digest>, DbError> {
-        sqlx::query("SELECT digest FROM blobs")
-            .fetch_all(self.readers())
-            .await
-            .doing("read the blobs")?
-            .iter()
-            .map(|row| {
-                row.text("digest")?
-                    .parse()
-                    .map_err(|source| DbError::corrupt("digest", source))
-            })
-            .collect()
+        sqlx::query(
+            "SELECT digest FROM blobs UNION SELECT file_digest AS digest FROM encrypted_blobs",
+        )
+        .fetch_all(self.readers())
+        .await
+        .doing("read the blobs")?
+        .iter()
+        .map(|row| {
+            row.text("digest")?
+                .parse()
+                .map_err(|source| DbError::corrupt("digest", source))
+        })
+        .collect()
     }
 
     /// Forgets a blob that no version holds. True if it is unknown now, so that its file may be deleted.

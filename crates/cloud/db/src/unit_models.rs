@@ -18,7 +18,7 @@ macro_rules! models {
         sqlx::query(concat!(
             "SELECT unit_models.id, unit_models.name, unit_models.version, unit_models.created_at,
              (SELECT unit_configs.version FROM unit_configs WHERE unit_configs.unit_model_id = unit_models.id
-              ORDER BY unit_configs.number DESC LIMIT 1) AS config_version, unit_models.ordered_config,
+              ORDER BY unit_configs.number DESC LIMIT 1) AS config_version, unit_models.ordered_config, unit_models.encrypt_blobs,
              (SELECT COUNT(*) FROM units WHERE units.unit_model_id = unit_models.id) AS unit_count
              FROM unit_models WHERE unit_models.tenant_id = $1 ",
             $rest
@@ -33,6 +33,7 @@ fn model(row: &AnyRow) -> Result<UnitModel, DbError> {
         version: row.text("version")?,
         unit_config_version: row.text_or_null("config_version")?,
         ordered_unit_config: row.text_or_null("ordered_config")?,
+        encrypts_blobs: row.truth("encrypt_blobs")?,
         unit_count: row.count("unit_count")?,
         created_at: row.time("created_at")?,
     })

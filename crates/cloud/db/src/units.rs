@@ -1,7 +1,7 @@
 use aos_api::{
-    ChangeAction, ChangeTopic, Cpu, InstalledUnitConfig, NewUnit, Node, OnlineStatus, Page,
-    Partition, Resource, Runtime, TimelineKind, Unit, UnitCertificate, UnitCounts, UnitModelRef,
-    UnitPatch, UnitStatus, UnitsQuery, UpdatePhase, WantedNodeState,
+    BlobEncryption, ChangeAction, ChangeTopic, Cpu, InstalledUnitConfig, NewUnit, Node,
+    OnlineStatus, Page, Partition, Resource, Runtime, TimelineKind, Unit, UnitCertificate,
+    UnitCounts, UnitModelRef, UnitPatch, UnitStatus, UnitsQuery, UpdatePhase, WantedNodeState,
 };
 use aos_types::{ErrorInfo, SystemId, UnitConfig};
 use sqlx::any::AnyRow;
@@ -25,7 +25,7 @@ macro_rules! units {
              units.last_seen_at, units.config_version, units.config_state, units.config_error, units.phase, units.counts,
              units.created_at, units.updated_at, unit_models.id AS model_id, unit_models.name AS model_name,
              unit_models.version AS model_version,
-             COALESCE(units.ordered_config, unit_models.ordered_config) AS wanted_config,
+             COALESCE(units.ordered_config, unit_models.ordered_config) AS wanted_config, units.encrypt_blobs,
              (SELECT COUNT(*) FROM subjects_of_units WHERE subjects_of_units.unit_id = units.id) AS subjects
              FROM units LEFT JOIN unit_models ON unit_models.id = units.unit_model_id WHERE units.tenant_id = $1 ",
             $rest
@@ -63,6 +63,11 @@ fn unit(row: &AnyRow) -> Result<Unit, DbError> {
         unit_model,
         installed_unit_config,
         wanted_unit_config: row.text_or_null("wanted_config")?,
+        blob_encryption: match row.int_or_null("encrypt_blobs")? {
+            None => BlobEncryption::Model,
+            Some(0) => BlobEncryption::Off,
+            Some(_) => BlobEncryption::On,
+        },
         update_phase: row.word("phase")?,
         counts: UnitCounts {
             subjects: row.count("subjects")?,
@@ -235,6 +240,9 @@ impl Db {
             .await?;
             tx.announce(actor.tenant(), ChangeTopic::Unit, ChangeAction::Updated, id);
             tx.announce(actor.tenant(), ChangeTopic::Unit, ChangeAction::Desired, id);
+        }
+        if let Some(encrypt) = patch.blob_encryption {
+            tx.encrypt_for_unit(actor, id, encrypt).await?;
         }
         tx.audit(
             actor,

@@ -447,6 +447,7 @@ async fn units_are_found_filtered_patched_and_deleted() {
             &UnitPatch {
                 title: Some(" Car ".into()),
                 unit_model: Some("truck;2".into()),
+                blob_encryption: None,
             },
         )
         .await
@@ -549,6 +550,7 @@ fn certificate(bench: &Bench, fingerprint: &str) -> IssuedCertificate {
         node_id: "main".into(),
         serial: "0a".into(),
         not_after: bench.clock.now() + Duration::from_secs(1000),
+        public_key: None,
     }
 }
 

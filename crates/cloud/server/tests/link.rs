@@ -9,8 +9,8 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use aos_api::{
-    BundleState, DeploymentBundle, EnvVarState, ListQuery, NewAssignedService, NewAssignment,
-    NewEnvVar, NewEnvVars, OnlineStatus, TimelineKind, UpdatePhase,
+    BlobEncryption, BundleState, DeploymentBundle, EnvVarState, ListQuery, NewAssignedService,
+    NewAssignment, NewEnvVar, NewEnvVars, OnlineStatus, TimelineKind, UnitPatch, UpdatePhase,
 };
 use aos_cloud_protocol::{
     Body, Caps, DesiredStatus, DiscoveryRequest, DiscoveryResponse, EnvVarStatus, Header,
@@ -22,8 +22,9 @@ use aos_db::{
 };
 use aos_image::BlobStore;
 use aos_pki::{
-    BlobSignature, CertKind, CertProfile, CertSource, ChainBook, ClientTls, KeyAlgorithm, Roots,
-    Trust, certificates_from_pem, certified_key, host_client,
+    BlobDecryptor, BlobKey, BlobSignature, CertKind, CertProfile, CertSource, ChainBook, ClientTls,
+    KeyAlgorithm, KeyPair, KeyUnwrapper as _, Roots, Trust, certificates_from_pem, certified_key,
+    host_client,
 };
 use aos_server::{Options, Server};
 use aos_time::{Clock, SystemClock};
@@ -130,6 +131,7 @@ async fn register(server: &Server, actor: &Actor, name: &str) -> FakeUnit {
         node_id: "main".into(),
         serial: "01".into(),
         not_after: SystemClock.now() + Duration::from_secs(1000),
+        public_key: None,
     };
     let registered = server
         .db()
@@ -914,5 +916,110 @@ async fn environment_variables_reach_the_unit_and_what_became_of_them_comes_back
         "{texts:?}"
     );
     assert!(!texts.iter().any(|text| text.contains(SECRET)));
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blobs_are_delivered_encrypted_for_the_units_offline_key_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let actor = owner(&server, data.path()).await;
+    let unit = register(&server, &actor, "unit-1").await;
+    let (to, db) = (server.units(), server.db());
+    let digests = publish(&server, &actor, data.path(), "1.0.0").await;
+    assign(&server, &actor, &unit).await;
+    let patch = UnitPatch {
+        blob_encryption: Some(BlobEncryption::On),
+        ..UnitPatch::default()
+    };
+    let shown = db.patch_unit(&actor, "unit-1", &patch).await.unwrap();
+    assert_eq!(shown.blob_encryption, BlobEncryption::On);
+    let mut socket = unit.open(to).await;
+    let (txn, _) = unit.desired(&mut socket).await;
+    unit.ack(&mut socket, &txn).await;
+    let ask = async |socket: &mut Socket| {
+        let request = RequestBlobUrls {
+            digests: digests.clone(),
+        };
+        unit.send(socket, Some("ask"), Body::RequestBlobUrls(request))
+            .await;
+        let answer = unit.next(socket).await;
+        unit.ack(socket, &answer.header.txn).await;
+        match answer.body {
+            Body::BlobUrls(urls) => urls.items,
+            other => panic!("expected blob urls, got {other:?}"),
+        }
+    };
+
+    // No key that could receive is on record: nothing leaves plain, and people see why.
+    assert_eq!(ask(&mut socket).await, []);
+    let events = db
+        .timeline(&actor, "unit-1", &ListQuery::default())
+        .await
+        .unwrap();
+    assert!(
+        events
+            .items
+            .iter()
+            .any(|event| event.text.contains("no RSA key")),
+        "{events:?}"
+    );
+
+    let key = KeyPair::generate(KeyAlgorithm::Rsa2048).unwrap();
+    let registration = Registration {
+        system_uid: unit.system_id.clone(),
+        online_key: "key of unit-1".into(),
+        unit_model: String::new(),
+        nodes: vec![],
+    };
+    let certificate = IssuedCertificate {
+        fingerprint: "ab".repeat(32),
+        cert_type: "offline".into(),
+        node_id: "main".into(),
+        serial: "02".into(),
+        not_after: SystemClock.now() + Duration::from_secs(1000),
+        public_key: Some(key.public_key_der()),
+    };
+    db.register_unit(
+        &RegisterBy::Actor(&actor),
+        &registration,
+        &[certificate],
+        "",
+    )
+    .await
+    .unwrap()
+    .unwrap();
+    let items = ask(&mut socket).await;
+    assert_eq!(items.len(), digests.len());
+    assert_eq!(ask(&mut socket).await.len(), 4, "again, of what is there");
+    for item in &items {
+        let path = item.urls[0].strip_prefix(&format!("https://{to}")).unwrap();
+        let fetch = get(to, path).body(Bytes::new().into()).unwrap();
+        let (status, _, file) = request(&unit.tls, to, fetch).await.unwrap();
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(file.len() as u64, item.size);
+        assert_eq!(Sha3_256::digest(&file).as_slice(), item.sha256.0);
+        let half = get(to, path)
+            .header("Range", format!("bytes={}-", item.size / 2))
+            .body(Bytes::new().into())
+            .unwrap();
+        let (status, _, rest) = request(&unit.tls, to, half).await.unwrap();
+        assert_eq!(status, StatusCode::PARTIAL_CONTENT);
+        assert_eq!(rest, file.slice(item.size as usize / 2..));
+
+        let info = item.decrypt_info.as_ref().unwrap();
+        assert_eq!(info.receiver.as_ref().unwrap().serial, "02");
+        let wrap = info.asym_alg.as_ref().unwrap().parse().unwrap();
+        let plain_key = key.unwrap_key(wrap, &info.block_key).unwrap();
+        let cipher = info.block_alg.parse().unwrap();
+        let blob_key = Arc::new(BlobKey::new(cipher, plain_key, info.block_iv.clone()).unwrap());
+        let mut decryptor = BlobDecryptor::new(&blob_key).unwrap();
+        let mut plain = Vec::new();
+        decryptor.update(&file, &mut plain).unwrap();
+        decryptor.finish(&mut plain).unwrap();
+        let stored = BlobStore::open(data.path()).unwrap();
+        assert_eq!(plain, stored.read(&item.digest, 1 << 20).unwrap());
+        assert_ne!(plain, file);
+    }
     stop(server).await;
 }

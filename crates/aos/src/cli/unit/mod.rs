@@ -42,6 +42,8 @@ pub enum Unit {
     Config(orders::Config),
     /// Show or set when a Unit may be updated.
     Schedule(orders::Schedule),
+    /// Say whether the blobs of a Unit are delivered encrypted.
+    Encrypt(orders::Encrypt),
     /// Environment variables set over those of the items.
     #[command(subcommand)]
     Env(env::Env),
@@ -109,6 +111,7 @@ pub async fn run(command: Unit) -> Result<(), Failure> {
         Unit::Resume(which) => orders::node(&client, &which, WantedNodeState::Provisioned).await,
         Unit::Config(command) => orders::config(&client, &command).await,
         Unit::Schedule(command) => orders::schedule(&client, &command).await,
+        Unit::Encrypt(command) => orders::encrypt(&client, &command).await,
         Unit::Env(command) => env::run(&client, command).await,
         Unit::Nodes(named) => nodes(&client, &named).await,
         Unit::Desired(named) => desired(&client, &named).await,

@@ -1,8 +1,8 @@
 //! What is ordered of a Unit beside services: states of Nodes, unit configuration, update schedules.
 
 use aos_api::{
-    Node, NodePatch, OrderUnitConfig, OrderedFor, UnitConfigOrder, UnitConfigProgress,
-    UnitUpdateSchedules, WantedNodeState, paths,
+    BlobEncryption, Node, NodePatch, OrderUnitConfig, OrderedFor, Unit, UnitConfigOrder,
+    UnitConfigProgress, UnitPatch, UnitUpdateSchedules, WantedNodeState, paths,
 };
 use clap::Args;
 use reqwest::Method;
@@ -46,6 +46,43 @@ pub struct Schedule {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Whether blobs are delivered encrypted.
+#[derive(Args)]
+pub struct Encrypt {
+    /// System id, id or title of the Unit.
+    unit: String,
+    /// `on`: each blob by a key of its own that only the Unit's offline key opens; `off`: plain, within TLS; `model`: as its
+    /// unit model says.
+    #[arg(value_parser = encryption)]
+    how: BlobEncryption,
+}
+
+fn encryption(text: &str) -> Result<BlobEncryption, String> {
+    match text {
+        "on" => Ok(BlobEncryption::On),
+        "off" => Ok(BlobEncryption::Off),
+        "model" => Ok(BlobEncryption::Model),
+        _ => Err("expected on, off or model".into()),
+    }
+}
+
+/// `aos unit encrypt`.
+pub async fn encrypt(client: &Client, command: &Encrypt) -> Result<(), Failure> {
+    let unit = pick::unit(client, &command.unit).await?;
+    let path = paths::fill(paths::UNIT, &[&unit.id.to_string()]);
+    let body = UnitPatch {
+        blob_encryption: Some(command.how),
+        ..UnitPatch::default()
+    };
+    let unit: Unit = client.write(Method::PATCH, &path, &body).await?;
+    table::say(format!(
+        "encryption of blobs for {}: {}",
+        unit.system_uid,
+        table::word(&unit.blob_encryption)
+    ));
+    Ok(())
 }
 
 /// `aos unit pause` and `aos unit resume`.

@@ -1,6 +1,6 @@
 use aos_api::{
     ListQuery, ModelUnit, NewUnitConfig, NewUnitModel, OrderUnitConfig, Page, UnitConfigVersion,
-    UnitModel, UpdateSchedules, paths,
+    UnitModel, UnitModelPatch, UpdateSchedules, paths,
 };
 use aos_types::UnitConfig;
 use axum::{Json, extract::State};
@@ -126,6 +126,24 @@ pub(crate) async fn add_config(
         )
         .await?;
     Ok((StatusCode::CREATED, Json(stored)))
+}
+
+/// Say whether blobs of Units of a model are delivered encrypted
+#[utoipa::path(patch, path = paths::UNIT_MODEL, tag = "unit-models", operation_id = "unit_models_update",
+    params(Id), request_body = UnitModelPatch,
+    responses((status = 200, description = "Changed", body = UnitModel), Refused))]
+pub(crate) async fn patch(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(text): Path<String>,
+    Body(patch): Body<UnitModelPatch>,
+) -> Result<Json<UnitModel>, ApiError> {
+    Ok(Json(
+        state
+            .db()
+            .encrypt_for_model(&caller.actor(), id(WHAT, &text)?, patch.encrypts_blobs)
+            .await?,
+    ))
 }
 
 /// Order a unit configuration for all Units of a model
