@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
-use crate::process::{cargo, run, target_dir};
+use crate::process::{cargo, output, run, target_dir};
 
 /// What to run.
 #[derive(clap::Args)]
@@ -84,6 +84,46 @@ pub fn some_mutations(root: &Path) -> Result<()> {
         "--seconds",
         "60",
     ]))
+}
+
+/// The product holds none of the deliberate bugs: neither their names nor anything of the crate that defines them.
+pub fn not_in_the_product(root: &Path) -> Result<()> {
+    build(root)?;
+    let names = output(program(root).arg("--names"))?;
+    let mut marks: Vec<&str> = names.lines().collect();
+    marks.push("aos_sim");
+    let simulator = read(Path::new(program(root).get_program()))?;
+    let target = target_dir(root);
+    let products = ["debug", "release"].map(|profile| target.join(profile).join("aos"));
+    let mut looked = 0;
+    for product in products.iter().filter(|product| product.exists()) {
+        let bytes = read(product)?;
+        looked += 1;
+        for mark in &marks {
+            ensure!(
+                holds(&simulator, mark),
+                "the simulator itself does not hold `{mark}`: this check finds nothing"
+            );
+            ensure!(
+                !holds(&bytes, mark),
+                "{} holds `{mark}`, which belongs to the simulator",
+                product.display()
+            );
+        }
+    }
+    ensure!(looked > 0, "no `aos` has been built: `cargo build` first");
+    println!("{looked} program(s) hold none of {} marks", marks.len());
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn holds(bytes: &[u8], mark: &str) -> bool {
+    bytes
+        .windows(mark.len())
+        .any(|window| window == mark.as_bytes())
 }
 
 fn build(root: &Path) -> Result<()> {

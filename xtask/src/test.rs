@@ -43,6 +43,9 @@ pub fn run(root: &Path) -> Result<()> {
     let examples_built = run.check("build of the examples", || examples::build(root));
     if built {
         run.counted("tests", || harness::run(root));
+        run.check("simulator: not in the product", || {
+            sim::not_in_the_product(root)
+        });
         run.check("openapi document", || openapi::run(root, true));
         let missing = if !examples_built {
             Some("the examples do not build")

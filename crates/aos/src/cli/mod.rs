@@ -8,7 +8,6 @@ mod demo;
 mod explain;
 mod model;
 mod pick;
-mod schedule;
 mod service;
 mod status;
 mod unit;

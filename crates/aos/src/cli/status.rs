@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use aos_api::{
-    ChangeTopic, Node, OnlineStatus, Page, Unit, UnitItem, UnitSubjectService, UnitWhy,
-    UpdatePhase, paths,
+    ChangeTopic, Node, OnlineStatus, Page, Unit, UnitSubjectService, UpdatePhase, paths,
 };
 use aos_time::{Clock as _, SystemClock};
 use clap::Args;
@@ -42,8 +41,6 @@ pub struct Status {
 struct Row {
     unit: Unit,
     services: Vec<UnitSubjectService>,
-    /// What holds the update up or made it fail, if it is not done.
-    update: Vec<String>,
 }
 
 /// `aos status`.
@@ -82,39 +79,9 @@ async fn read(client: &Client, only: Option<&str>) -> Result<Vec<Row>, Failure> 
     let mut rows = Vec::new();
     for unit in units {
         let services = services(client, &unit).await?;
-        let update = update(client, &unit).await?;
-        rows.push(Row {
-            unit,
-            services,
-            update,
-        });
+        rows.push(Row { unit, services });
     }
     Ok(rows)
-}
-
-/// What the Unit says of an update that is not done, and the items that failed.
-async fn update(client: &Client, unit: &Unit) -> Result<Vec<String>, Failure> {
-    if !matches!(
-        unit.update_phase,
-        UpdatePhase::Downloading | UpdatePhase::Pending | UpdatePhase::Failed
-    ) {
-        return Ok(Vec::new());
-    }
-    let id = unit.id.to_string();
-    let why: UnitWhy = client.get(&paths::fill(paths::UNIT_WHY, &[&id])).await?;
-    let items: Page<UnitItem> = client.get(&paths::fill(paths::UNIT_ITEMS, &[&id])).await?;
-    let failed = items
-        .items
-        .into_iter()
-        .filter(|item| item.desired)
-        .filter_map(|item| {
-            let name = item
-                .service
-                .map_or(item.item_id, |service| service.codename);
-            let error = item.error?;
-            Some(format!("{name} {}: {}", item.version, error.message))
-        });
-    Ok(why.update.into_iter().chain(failed).collect())
 }
 
 async fn services(client: &Client, unit: &Unit) -> Result<Vec<UnitSubjectService>, Failure> {
@@ -157,9 +124,6 @@ fn print(rows: &[Row], command: &Status) -> Result<(), Failure> {
             unit.counts.instances_active,
             unit.counts.instances_desired,
         ));
-        for text in &row.update {
-            table::say(format!("  ! {text}"));
-        }
         instances(&row.services);
     }
     if rows.is_empty() {

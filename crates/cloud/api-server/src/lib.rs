@@ -37,7 +37,6 @@ mod limiter;
 mod openapi;
 mod orphans;
 mod password;
-mod placement;
 mod router;
 mod routes;
 mod secret;

@@ -11,7 +11,6 @@ use crate::{
     columns::{Columns, big, to_json, to_word},
     error::Doing,
     like,
-    listing::page,
     store::Tx,
 };
 
@@ -89,7 +88,7 @@ impl Db {
         .await
         .doing("count bundles")?
         .count("total")?;
-        let rows = bundles!(
+        let items = bundles!(
             "AND (LOWER(file_name) LIKE $2 ESCAPE '!' OR LOWER(items) LIKE $2 ESCAPE '!' OR id LIKE $2 ESCAPE '!')
              ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $4"
         )
@@ -99,8 +98,15 @@ impl Db {
         .bind(i64::from(query.offset()))
         .fetch_all(self.readers())
         .await
-        .doing("read bundles")?;
-        page(&rows, total, query, bundle)
+        .doing("read bundles")?
+        .iter()
+        .map(bundle)
+        .collect::<Result<_, DbError>>()?;
+        Ok(Page {
+            items,
+            total,
+            offset: query.offset().into(),
+        })
     }
 
     /// One bundle.

@@ -1,7 +1,5 @@
-use aos_api::{UpdateSchedule, WantedNodeState};
-use aos_cloud_protocol::DesiredNodeState;
 use aos_compose::{Assigned, Node, Platform, Readiness, Service, Subject, Trust, Unit, Version};
-use aos_types::{ArchInfo, ItemConfig, ItemId, OsInfo, OwnerId, Schedule, SubjectId, SubjectType};
+use aos_types::{ArchInfo, ItemConfig, ItemId, OsInfo, OwnerId, SubjectId, SubjectType};
 
 use crate::{Assignment, UnitForCompose, VersionForCompose};
 
@@ -29,8 +27,8 @@ impl UnitForCompose {
             .iter()
             .map(|subject| {
                 Ok(Subject {
-                    id: SubjectId::new(subject.on_the_wire()).map_err(|error| error.to_string())?,
-                    is_reported: subject.reported_as.is_some(),
+                    id: SubjectId::new(subject.id.to_string())
+                        .map_err(|error| error.to_string())?,
                     subject_type: if subject.is_group {
                         SubjectType::Group
                     } else {
@@ -53,25 +51,11 @@ impl UnitForCompose {
                 .map(|node| Node {
                     id: node.info.id.clone(),
                     node_type: node.info.node_type.clone(),
-                    wanted: self.wanted_nodes.get(node.info.id.as_str()).map(
-                        |wanted| match wanted {
-                            WantedNodeState::Provisioned => DesiredNodeState::Provisioned,
-                            WantedNodeState::Paused => DesiredNodeState::Paused,
-                        },
-                    ),
+                    wanted: None,
                     runtimes: node.runtimes.clone(),
-                    resources: node
-                        .resources
-                        .iter()
-                        .map(|resource| resource.name.clone())
-                        .collect(),
-                    state: node.info.state,
-                    connected: node.connected,
                 })
                 .collect(),
             unit_config: self.unit_config.clone(),
-            sota_schedule: schedule(self.schedules.sota.as_ref())?,
-            fota_schedule: schedule(self.schedules.fota.as_ref())?,
             subjects,
             trust: trust.clone(),
         })
@@ -93,7 +77,6 @@ fn assigned(assignment: &Assignment, owner: &OwnerId) -> Result<Assigned, String
         num_instances: assignment.overrides.num_instances,
         labels: assignment.overrides.labels.clone(),
         priority: assignment.overrides.priority,
-        independent: assignment.overrides.independent == Some(true),
     })
 }
 
@@ -102,15 +85,11 @@ fn version(version: &VersionForCompose) -> Result<Version, String> {
         .index_digest
         .parse()
         .map_err(|error| format!("version {}: {error}", version.version))?;
-    let (readiness, runtimes, resources) =
+    let (readiness, runtimes) =
         match serde_json::from_value::<ItemConfig>(version.configuration.clone()) {
-            Ok(config) => {
-                let resources = config.resources.into_iter().map(|it| it.name).collect();
-                (Readiness::Ready, config.runtimes, resources)
-            }
+            Ok(config) => (Readiness::Ready, config.runtimes),
             Err(error) => (
                 Readiness::Unusable(format!("its configuration cannot be read: {error}")),
-                Vec::new(),
                 Vec::new(),
             ),
         };
@@ -124,17 +103,10 @@ fn version(version: &VersionForCompose) -> Result<Version, String> {
             .map(|text| platform(text))
             .collect(),
         runtimes,
-        resources,
         min_instances: version.min_num_instances,
         labels: version.labels.clone(),
         priority: version.priority,
     })
-}
-
-fn schedule(schedule: Option<&UpdateSchedule>) -> Result<Option<Schedule>, String> {
-    schedule
-        .map(|schedule| schedule.to_wire().map_err(|error| error.to_string()))
-        .transpose()
 }
 
 /// `os/architecture[/variant]`.

@@ -173,8 +173,7 @@ impl Db {
         tx.commit().await
     }
 
-    /// Says that the Unit took over the message with this transmission id: a desired state (true), a set of environment
-    /// variables, or something that nobody asks after.
+    /// Says that the Unit took over the message with this transmission id. True if that was a desired state.
     pub async fn desired_acked(
         &self,
         unit: Uuid,
@@ -194,9 +193,6 @@ impl Db {
         .await
         .doing("look up a desired state")?;
         let Some(row) = row else {
-            if tx.env_acked(unit, txn).await? {
-                tx.announce(tenant, ChangeTopic::Unit, ChangeAction::Status, unit);
-            }
             tx.commit().await?;
             return Ok(false);
         };

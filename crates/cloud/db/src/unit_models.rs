@@ -9,7 +9,6 @@ use crate::{
     columns::{Columns, to_json},
     error::Doing,
     like,
-    listing::page,
     store::Tx,
 };
 
@@ -18,7 +17,7 @@ macro_rules! models {
         sqlx::query(concat!(
             "SELECT unit_models.id, unit_models.name, unit_models.version, unit_models.created_at,
              (SELECT unit_configs.version FROM unit_configs WHERE unit_configs.unit_model_id = unit_models.id
-              ORDER BY unit_configs.number DESC LIMIT 1) AS config_version, unit_models.ordered_config, unit_models.encrypt_blobs,
+              ORDER BY unit_configs.number DESC LIMIT 1) AS config_version,
              (SELECT COUNT(*) FROM units WHERE units.unit_model_id = unit_models.id) AS unit_count
              FROM unit_models WHERE unit_models.tenant_id = $1 ",
             $rest
@@ -32,8 +31,6 @@ fn model(row: &AnyRow) -> Result<UnitModel, DbError> {
         name: row.text("name")?,
         version: row.text("version")?,
         unit_config_version: row.text_or_null("config_version")?,
-        ordered_unit_config: row.text_or_null("ordered_config")?,
-        encrypts_blobs: row.truth("encrypt_blobs")?,
         unit_count: row.count("unit_count")?,
         created_at: row.time("created_at")?,
     })
@@ -63,7 +60,7 @@ impl Db {
         .await
         .doing("count unit models")?
         .count("total")?;
-        let rows = models!(
+        let items = models!(
             "AND LOWER(unit_models.name) LIKE $2 ESCAPE '!' ORDER BY unit_models.name, unit_models.version LIMIT $3 OFFSET $4"
         )
         .bind(actor.tenant_text())
@@ -72,8 +69,15 @@ impl Db {
         .bind(i64::from(query.offset()))
         .fetch_all(self.readers())
         .await
-        .doing("read unit models")?;
-        page(&rows, total, query, model)
+        .doing("read unit models")?
+        .iter()
+        .map(model)
+        .collect::<Result<_, DbError>>()?;
+        Ok(Page {
+            items,
+            total,
+            offset: query.offset().into(),
+        })
     }
 
     /// One unit model.
@@ -113,7 +117,7 @@ impl Db {
             ));
         }
         if let Some(config) = config {
-            tx.add_unit_config(actor, id, config, true).await?;
+            tx.add_unit_config(actor, id, config).await?;
         }
         tx.commit().await?;
         self.unit_model(actor, id).await
@@ -173,7 +177,7 @@ impl Db {
                 .await
                 .doing("count unit configurations")?
                 .count("total")?;
-        let rows = sqlx::query(
+        let items = sqlx::query(
             "SELECT id, version, document, created_at FROM unit_configs WHERE unit_model_id = $1
              ORDER BY number DESC LIMIT $2 OFFSET $3",
         )
@@ -182,22 +186,27 @@ impl Db {
         .bind(i64::from(query.offset()))
         .fetch_all(self.readers())
         .await
-        .doing("read unit configurations")?;
-        page(&rows, total, query, config_version)
+        .doing("read unit configurations")?
+        .iter()
+        .map(config_version)
+        .collect::<Result<_, DbError>>()?;
+        Ok(Page {
+            items,
+            total,
+            offset: query.offset().into(),
+        })
     }
 
-    /// Stores a newer unit configuration of a model, and with `order` orders it for all its Units. Its version must be
-    /// higher than all before.
+    /// Stores a newer unit configuration of a model. Its version must be higher than all before.
     pub async fn add_unit_config(
         &self,
         actor: &Actor,
         model: Uuid,
         config: &UnitConfig,
-        order: bool,
     ) -> Result<UnitConfigVersion, DbError> {
         self.unit_model(actor, model).await?;
         let mut tx = self.begin().await?;
-        let id = tx.add_unit_config(actor, model, config, order).await?;
+        let id = tx.add_unit_config(actor, model, config).await?;
         tx.commit().await?;
         let row =
             sqlx::query("SELECT id, version, document, created_at FROM unit_configs WHERE id = $1")
@@ -293,7 +302,6 @@ impl Tx {
         actor: &Actor,
         model: Uuid,
         config: &UnitConfig,
-        order: bool,
     ) -> Result<Uuid, DbError> {
         let version = Version::parse(&config.version).map_err(|why| {
             DbError::invalid(
@@ -336,6 +344,20 @@ impl Tx {
         .execute(self.on())
         .await
         .doing("store a unit configuration")?;
+        let units = sqlx::query("SELECT id FROM units WHERE unit_model_id = $1")
+            .bind(model.to_string())
+            .fetch_all(self.on())
+            .await
+            .doing("read the Units of a model")?;
+        for row in &units {
+            let unit = row.uuid("id")?;
+            self.announce(
+                actor.tenant(),
+                ChangeTopic::Unit,
+                ChangeAction::Desired,
+                unit,
+            );
+        }
         self.announce(
             actor.tenant(),
             ChangeTopic::UnitModel,
@@ -349,10 +371,6 @@ impl Tx {
             format!("version {version}"),
         )
         .await?;
-        if order {
-            self.order_for_model(actor, model, &version.to_string())
-                .await?;
-        }
         Ok(id)
     }
 }

@@ -340,7 +340,6 @@ async fn another_organisation_sees_nothing() {
                 label: "s".into(),
                 priority: 0,
                 is_group: true,
-                reported_as: None,
             },
         )
         .await
@@ -447,7 +446,6 @@ async fn units_are_found_filtered_patched_and_deleted() {
             &UnitPatch {
                 title: Some(" Car ".into()),
                 unit_model: Some("truck;2".into()),
-                blob_encryption: None,
             },
         )
         .await
@@ -480,7 +478,7 @@ async fn unit_configurations_only_grow_and_reach_their_units() {
         .unwrap()
     };
     let mut changes = db.changes();
-    db.add_unit_config(&bench.actor, model, &config("1.0.0"), true)
+    db.add_unit_config(&bench.actor, model, &config("1.0.0"))
         .await
         .unwrap();
     assert!(drain(&mut changes).iter().any(|change| change.id == id
@@ -488,17 +486,17 @@ async fn unit_configurations_only_grow_and_reach_their_units() {
         && change.action == ChangeAction::Desired));
     for stale in ["1.0.0", "0.9.0"] {
         assert!(matches!(
-            db.add_unit_config(&bench.actor, model, &config(stale), true)
+            db.add_unit_config(&bench.actor, model, &config(stale))
                 .await,
             Err(DbError::Conflict { .. })
         ));
     }
     assert!(matches!(
-        db.add_unit_config(&bench.actor, model, &config("new"), true)
+        db.add_unit_config(&bench.actor, model, &config("new"))
             .await,
         Err(DbError::Invalid { .. })
     ));
-    db.add_unit_config(&bench.actor, model, &config("1.10.0"), true)
+    db.add_unit_config(&bench.actor, model, &config("1.10.0"))
         .await
         .unwrap();
     let known = db
@@ -550,7 +548,6 @@ fn certificate(bench: &Bench, fingerprint: &str) -> IssuedCertificate {
         node_id: "main".into(),
         serial: "0a".into(),
         not_after: bench.clock.now() + Duration::from_secs(1000),
-        public_key: None,
     }
 }
 
@@ -720,7 +717,6 @@ async fn a_unit_is_followed_from_assignment_to_running_and_back() {
                 label: "fleet".into(),
                 priority: 7,
                 is_group: true,
-                reported_as: None,
             },
         )
         .await
@@ -737,7 +733,6 @@ async fn a_unit_is_followed_from_assignment_to_running_and_back() {
             num_instances: Some(1),
             labels: Some(vec!["main".into()]),
             priority: None,
-            independent: None,
         },
     )
     .await
@@ -1194,7 +1189,6 @@ async fn subjects_keep_their_rules() {
         label: label.into(),
         priority: 0,
         is_group,
-        reported_as: None,
     };
     let person = db
         .create_subject(&bench.actor, &new("driver", false))
@@ -1282,7 +1276,6 @@ async fn a_change_whose_asker_went_away_is_whole_and_told_or_not_there() {
                     label: asked,
                     priority: 0,
                     is_group: true,
-                    reported_as: None,
                 },
             )
             .await

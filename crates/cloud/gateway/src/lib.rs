@@ -27,7 +27,6 @@ mod caller;
 mod counts;
 mod desired;
 mod discovery;
-mod encrypted;
 mod gateway;
 mod incoming;
 mod link;

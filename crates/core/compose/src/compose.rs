@@ -53,15 +53,13 @@ pub fn compose(unit: &Unit) -> Composed {
                 );
                 items
                     .entry(assigned.service.id.clone())
-                    // It is one item for all Subjects: it may fail alone only where nobody needs it.
-                    .and_modify(|item| item.independent &= assigned.independent)
                     .or_insert_with(|| DesiredItem {
                         item: assigned.service.id.clone(),
                         item_type: ItemType::Service,
                         version: version.version.clone(),
                         owner: assigned.service.owner.clone(),
                         index_digest: version.index_digest,
-                        independent: assigned.independent,
+                        independent: false,
                     });
                 instances.insert((instance.item.clone(), instance.subject.clone()), instance);
             } else {
@@ -86,14 +84,14 @@ pub fn compose(unit: &Unit) -> Composed {
                 .map(|subject| DesiredSubject {
                     subject: subject.id.clone(),
                     subject_type: subject.subject_type,
-                    is_reported_from_unit: subject.is_reported,
+                    is_reported_from_unit: false,
                 })
                 .collect(),
         ),
         certificates: Some(unit.trust.certificates.clone()),
         certificate_chains: Some(unit.trust.chains.clone()),
-        sota_schedule: unit.sota_schedule.clone(),
-        fota_schedule: unit.fota_schedule.clone(),
+        sota_schedule: None,
+        fota_schedule: None,
     };
     Composed { desired, reports }
 }
@@ -114,11 +112,7 @@ fn nodes(unit: &Unit) -> Vec<DesiredNode> {
 }
 
 /// The assignment's word counts most, then the version's; the Subject's priority stands in where both say nothing.
-pub(crate) fn instances_of(
-    subject: &Subject,
-    assigned: &Assigned,
-    version: &Version,
-) -> DesiredInstances {
+fn instances_of(subject: &Subject, assigned: &Assigned, version: &Version) -> DesiredInstances {
     let own_priority = (version.priority != 0).then_some(version.priority);
     DesiredInstances {
         item: assigned.service.id.clone(),

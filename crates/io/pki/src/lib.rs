@@ -24,7 +24,6 @@ mod authority;
 mod blob_cipher;
 mod blob_signature;
 mod bootstrap;
-mod content_key;
 mod der;
 mod file_key_store;
 mod fingerprint;
@@ -51,7 +50,6 @@ pub use blob_signature::{
     UnknownAlgorithm,
 };
 pub use bootstrap::{BOOTSTRAP_SERVER_NAME, BootstrapError, BootstrapKey};
-pub use content_key::{BlobEncryptor, ContentKey, EncryptError, public_key_of};
 pub use file_key_store::FileKeyStore;
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use identity::{IdentityError, PeerIdentity};

@@ -2,13 +2,10 @@ import { Button } from "@mantine/core";
 import { useInfiniteQuery } from "@tanstack/react-query";
 import {
   Boxes,
-  CalendarClock,
   CircleDot,
   Cpu,
   FileWarning,
   History,
-  Hourglass,
-  KeyRound,
   Link2,
   type LucideIcon,
   Network,
@@ -34,9 +31,6 @@ const KINDS: Record<string, [LucideIcon, string]> = {
   item: [Package, "Deployable Item"],
   instance: [Boxes, "Instance"],
   unit_config: [SlidersHorizontal, "Unit configuration"],
-  update: [Hourglass, "Update"],
-  env_vars: [KeyRound, "Environment variables"],
-  schedule: [CalendarClock, "Schedule"],
   protocol: [FileWarning, "Protocol"],
 };
 

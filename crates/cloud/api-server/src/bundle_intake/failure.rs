@@ -1,6 +1,5 @@
 use aos_api::BundleStage;
 use aos_bundle::OpenError;
-use aos_image::unpack;
 
 use crate::ApiError;
 
@@ -37,19 +36,10 @@ pub(super) fn place_of(error: &OpenError) -> (BundleStage, &'static str) {
             BundleStage::Read,
             "mend config.yaml (`aos bundle check` finds the same), then sign and upload it again",
         ),
-        OpenError::Io { .. }
-        | OpenError::Archive {
-            source: unpack::Error::Io { .. },
-            ..
-        } => (BundleStage::Verify, "the cloud's disk is at fault"),
-        OpenError::TooLong { .. }
-        | OpenError::Archive {
-            source: unpack::Error::TooMuch { .. },
-            ..
-        } => (BundleStage::Verify, "make it smaller, then sign it again"),
-        OpenError::Archive { .. } => (
+        OpenError::Io { .. } => (BundleStage::Verify, "the cloud's disk is at fault"),
+        OpenError::TooLong { .. } | OpenError::Archive { .. } => (
             BundleStage::Verify,
-            "upload the file that `aos bundle sign` wrote: a gzip-compressed tar archive, whole and unchanged",
+            "make it smaller, or pack it again with `aos bundle sign`",
         ),
         _ => (
             BundleStage::Verify,

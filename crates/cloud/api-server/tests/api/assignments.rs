@@ -33,7 +33,7 @@ fn first_not_passed(explained: &Value) -> (&str, &str) {
     )
 }
 
-pub(crate) fn main_node(architecture: &str) -> NodeReport {
+fn main_node(architecture: &str) -> NodeReport {
     let os = OsInfo {
         os: "linux".into(),
         ..OsInfo::default()
@@ -292,7 +292,7 @@ async fn why_a_service_is_not_there_is_answered_step_by_step() {
     assert_eq!(audit["items"][0]["actor"], "user:ada");
 }
 
-pub(crate) async fn provision(bench: &Bench, owner: &As) -> Uuid {
+async fn provision(bench: &Bench, owner: &As) -> Uuid {
     let csr = aos_pki::KeyPair::generate(aos_pki::KeyAlgorithm::EcP256)
         .unwrap()
         .request("x", &[])

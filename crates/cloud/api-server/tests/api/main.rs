@@ -15,4 +15,3 @@ mod closed;
 mod document;
 mod enrolment;
 mod events;
-mod orders;

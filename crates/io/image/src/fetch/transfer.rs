@@ -154,8 +154,7 @@ fn start_writer(mut sink: Sink, from_nothing: bool) -> (mpsc::Sender<Bytes>, Wri
             };
             outcome = sink.push(&piece);
         }
-        let paused = sink.pause();
-        (sink, outcome.and(paused))
+        (sink, outcome)
     });
     (sender, writer)
 }
