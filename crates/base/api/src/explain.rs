@@ -54,3 +54,57 @@ pub struct Explanation {
     /// The rules in order; the first that fails is the reason.
     pub rules: Vec<ExplainedRule>,
 }
+
+/// `GET /units/{id}/why/`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct WhyQuery {
+    /// Id or codename of one service; all of the Unit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+}
+
+/// Where the update of a Unit stands, and where each of its instances is and why not elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnitWhy {
+    /// System id of the Unit.
+    pub system_uid: String,
+    /// What the Unit reports of the update as a whole: what it waits for, the next attempt, a rollback that fails.
+    pub update: Vec<String>,
+    /// The instances that are desired or reported, by service, subject and number.
+    pub instances: Vec<InstanceWhy>,
+}
+
+/// Where one instance is and why not elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InstanceWhy {
+    /// The service.
+    pub service: ServiceRef,
+    /// For whom.
+    pub subject: crate::SubjectRef,
+    /// From 0.
+    pub instance_id: u64,
+    /// Whether the newest desired state asks for it.
+    pub desired: bool,
+    /// What the Unit reports; none if it does not speak of it.
+    pub run_state: Option<String>,
+    /// The Node it is on.
+    pub node_id: Option<String>,
+    /// What the Unit says of it: an instance that found no Node says here which were excluded by which rule.
+    pub reported: Option<crate::ReportedError>,
+    /// What it waits for, or what is wrong; none if it is as desired.
+    pub waits_for: Option<String>,
+    /// Each Node of the Unit, as far as the cloud can tell.
+    pub nodes: Vec<NodeVerdict>,
+}
+
+/// Whether an instance may be on a Node, as the cloud knows it. The Unit's scheduler has the last word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeVerdict {
+    /// The Node.
+    pub node_id: String,
+    /// The rule that excludes it: `state`, `link`, `runtime`, `platform`, `labels` or `resources`; none: it may be there.
+    pub excluded_by: Option<String>,
+    /// What was found.
+    pub text: String,
+}

@@ -20,18 +20,29 @@
 //! | `GET /root-certificate/` | - | PEM text |
 //! | `GET /unit-models/` | [`ListQuery`] | [`Page`]`<`[`UnitModel`]`>` |
 //! | `POST /unit-models/` | [`NewUnitModel`] | 201 [`UnitModel`] |
-//! | `GET`, `DELETE /unit-models/{id}/` | - | [`UnitModel`], 204 |
+//! | `GET`, `PATCH`, `DELETE /unit-models/{id}/` | -, [`UnitModelPatch`], - | [`UnitModel`], [`UnitModel`], 204 |
 //! | `GET /unit-models/{id}/unit-configs/` | [`ListQuery`] | [`Page`]`<`[`UnitConfigVersion`]`>`, newest first |
 //! | `POST /unit-models/{id}/unit-configs/` | [`NewUnitConfig`] | 201 [`UnitConfigVersion`] |
+//! | `PUT /unit-models/{id}/unit-config/` | [`OrderUnitConfig`] | [`UnitModel`] |
+//! | `GET /unit-models/{id}/units/` | [`ListQuery`] | [`Page`]`<`[`ModelUnit`]`>` |
+//! | `GET`, `PUT /unit-models/{id}/update-schedule/` | -, [`UpdateSchedules`] | [`UpdateSchedules`] |
 //! | `GET /units/` | [`UnitsQuery`] | [`Page`]`<`[`Unit`]`>` |
 //! | `POST /units/` | [`NewUnit`] | 201 [`Unit`] |
 //! | `GET`, `PATCH`, `DELETE /units/{id}/` | -, [`UnitPatch`], - | [`Unit`], [`Unit`], 204 |
 //! | `GET /units/{id}/nodes/` | - | [`Page`]`<`[`Node`]`>` |
+//! | `PATCH /units/{id}/nodes/{node}/` | [`NodePatch`] | [`Node`] |
+//! | `GET`, `PUT`, `DELETE /units/{id}/unit-config/` | -, [`OrderUnitConfig`], - | [`UnitConfigOrder`] |
+//! | `GET`, `PUT /units/{id}/update-schedule/` | -, [`UpdateSchedules`] | [`UnitUpdateSchedules`] |
+//! | `GET /units/{id}/env-vars/` | [`EnvVarsQuery`] | [`Page`]`<`[`EnvVar`]`>` |
+//! | `POST /units/{id}/env-vars/` | [`NewEnvVars`] | 201 [`Page`]`<`[`EnvVar`]`>` |
+//! | `DELETE /units/{id}/env-vars/{variable}/` | - | 204 |
+//! | `GET /units/{id}/subjects/` | - | [`Page`]`<`[`UnitSubject`]`>` |
 //! | `GET /units/{id}/items/` | - | [`Page`]`<`[`UnitItem`]`>` |
 //! | `GET /units/{id}/subjects-services/` | - | [`Page`]`<`[`UnitSubjectService`]`>` |
 //! | `GET /units/{id}/timeline/` | [`ListQuery`] | [`Page`]`<`[`TimelineEvent`]`>`, newest first |
 //! | `GET /units/{id}/desired-state/` | - | [`DesiredState`]; 404 if none was composed |
 //! | `GET /units/{id}/explain/?service=` | [`ExplainQuery`] | [`Explanation`] |
+//! | `GET /units/{id}/why/` | [`WhyQuery`] | [`UnitWhy`] |
 //! | `GET /units/{id}/certificates/` | - | [`Page`]`<`[`UnitCertificate`]`>` |
 //! | `POST /units/enrol/` (open: claim code) | [`EnrolUnit`] | 201 [`EnrolledUnit`] |
 //! | `POST /units/provisioning/` | [`RegisterUnit`] | 201 [`ProvisionedUnit`] |
@@ -39,10 +50,12 @@
 //! | `GET /claim-codes/` | [`ListQuery`] | [`Page`]`<`[`ClaimCode`]`>` |
 //! | `POST /claim-codes/` | [`NewClaimCode`] | 201 [`IssuedClaimCode`] |
 //! | `DELETE /claim-codes/{id}/` | - | 204 |
+//! | `POST /assignments/` | [`NewAssignment`] | 201 [`Subject`] |
 //! | `GET /subjects/` | [`ListQuery`] | [`Page`]`<`[`Subject`]`>` |
 //! | `POST /subjects/` | [`NewSubject`] | 201 [`Subject`] |
 //! | `GET`, `PATCH`, `DELETE /subjects/{id}/` | -, [`SubjectPatch`], - | [`Subject`], [`Subject`], 204 |
 //! | `GET /subjects/{id}/units/` | [`ListQuery`] | [`Page`]`<`[`SubjectUnit`]`>` |
+//! | `GET /subjects/{id}/units/reported/` | [`ListQuery`] | [`Page`]`<`[`SubjectUnit`]`>` |
 //! | `POST /subjects/{id}/units/` | [`AddUnits`] | 201 [`Page`]`<`[`SubjectUnit`]`>` |
 //! | `DELETE /subjects/{id}/units/{unit}/` | - | 204 |
 //! | `GET /subjects/{id}/services/` | - | [`Page`]`<`[`SubjectService`]`>` |
@@ -72,10 +85,13 @@
 mod account;
 mod answers;
 mod bundles;
+mod env_vars;
 mod events;
 mod explain;
+mod orders;
 pub mod paths;
 mod provisioning;
+mod schedules;
 mod services;
 mod subjects;
 mod unit_models;
@@ -84,9 +100,12 @@ mod units;
 pub use account::*;
 pub use answers::*;
 pub use bundles::*;
+pub use env_vars::*;
 pub use events::*;
 pub use explain::*;
+pub use orders::*;
 pub use provisioning::*;
+pub use schedules::*;
 pub use services::*;
 pub use subjects::*;
 pub use unit_models::*;

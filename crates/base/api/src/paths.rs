@@ -25,10 +25,17 @@ pub const ROOT_CERTIFICATE: &str = "/api/v11/root-certificate/";
 
 /// `GET`, `POST`.
 pub const UNIT_MODELS: &str = "/api/v11/unit-models/";
-/// `GET`, `DELETE`.
+/// `GET`, `PATCH`, `DELETE`.
 pub const UNIT_MODEL: &str = "/api/v11/unit-models/{id}/";
 /// `GET`, `POST`: the versioned unit configurations of a model.
 pub const UNIT_CONFIGS: &str = "/api/v11/unit-models/{id}/unit-configs/";
+
+/// `PUT`: order a unit configuration for all Units of a model.
+pub const MODEL_UNIT_CONFIG: &str = "/api/v11/unit-models/{id}/unit-config/";
+/// `GET`: the Units of a model with their unit configurations.
+pub const MODEL_UNITS: &str = "/api/v11/unit-models/{id}/units/";
+/// `GET`, `PUT`: when Units of a model may be updated.
+pub const MODEL_SCHEDULE: &str = "/api/v11/unit-models/{id}/update-schedule/";
 
 /// `GET`, `POST`.
 pub const UNITS: &str = "/api/v11/units/";
@@ -36,6 +43,18 @@ pub const UNITS: &str = "/api/v11/units/";
 pub const UNIT: &str = "/api/v11/units/{id}/";
 /// `GET`.
 pub const UNIT_NODES: &str = "/api/v11/units/{id}/nodes/";
+/// `PATCH`: pause and resume a Node.
+pub const UNIT_NODE: &str = "/api/v11/units/{id}/nodes/{node}/";
+/// `GET`, `PUT`, `DELETE`: the unit configuration that is ordered for a Unit.
+pub const UNIT_CONFIG: &str = "/api/v11/units/{id}/unit-config/";
+/// `GET`, `PUT`: when a Unit may be updated.
+pub const UNIT_SCHEDULE: &str = "/api/v11/units/{id}/update-schedule/";
+/// `GET`, `POST`: environment variables set over those of the items.
+pub const UNIT_ENV_VARS: &str = "/api/v11/units/{id}/env-vars/";
+/// `DELETE`.
+pub const UNIT_ENV_VAR: &str = "/api/v11/units/{id}/env-vars/{variable}/";
+/// `GET`: the subjects a Unit is in, and those it reports.
+pub const UNIT_SUBJECTS: &str = "/api/v11/units/{id}/subjects/";
 /// `GET`.
 pub const UNIT_ITEMS: &str = "/api/v11/units/{id}/items/";
 /// `GET`: what runs, grouped by subject and service.
@@ -46,6 +65,8 @@ pub const UNIT_TIMELINE: &str = "/api/v11/units/{id}/timeline/";
 pub const UNIT_DESIRED_STATE: &str = "/api/v11/units/{id}/desired-state/";
 /// `GET`: why a service is or is not there.
 pub const UNIT_EXPLAIN: &str = "/api/v11/units/{id}/explain/";
+/// `GET`: where each instance is and why not elsewhere.
+pub const UNIT_WHY: &str = "/api/v11/units/{id}/why/";
 /// `GET`.
 pub const UNIT_CERTIFICATES: &str = "/api/v11/units/{id}/certificates/";
 /// `POST`: a Unit that calls out enrols itself; the claim code is the credential.
@@ -60,12 +81,16 @@ pub const CLAIM_CODES: &str = "/api/v11/claim-codes/";
 /// `DELETE`.
 pub const CLAIM_CODE: &str = "/api/v11/claim-codes/{id}/";
 
+/// `POST`: Subject, Units and services in one step.
+pub const ASSIGNMENTS: &str = "/api/v11/assignments/";
 /// `GET`, `POST`.
 pub const SUBJECTS: &str = "/api/v11/subjects/";
 /// `GET`, `PATCH`, `DELETE`.
 pub const SUBJECT: &str = "/api/v11/subjects/{id}/";
 /// `GET`, `POST`.
 pub const SUBJECT_UNITS: &str = "/api/v11/subjects/{id}/units/";
+/// `GET`: the Units that report the subject by themselves.
+pub const SUBJECT_REPORTED: &str = "/api/v11/subjects/{id}/units/reported/";
 /// `DELETE`.
 pub const SUBJECT_UNIT: &str = "/api/v11/subjects/{id}/units/{unit}/";
 /// `GET`, `POST`.

@@ -16,6 +16,9 @@ pub struct Subject {
     pub priority: u64,
     /// Many Units at once (`true`), or a person on one Unit at a time.
     pub is_group: bool,
+    /// The name under which Units report it by themselves; what it brings runs only while they do.
+    #[serde(default)]
+    pub reported_as: Option<String>,
     /// Made by the cloud itself; cannot be deleted.
     pub is_protected: bool,
     /// Who made it.
@@ -27,6 +30,15 @@ pub struct Subject {
     pub unit_count: u64,
     /// What it brings.
     pub services: Vec<SubjectService>,
+}
+
+impl Subject {
+    /// Its id as Units know it: the name they report it with, else its id.
+    pub fn on_the_wire(&self) -> String {
+        self.reported_as
+            .clone()
+            .unwrap_or_else(|| self.id.to_string())
+    }
 }
 
 /// A Subject, by name.
@@ -50,6 +62,10 @@ pub struct NewSubject {
     /// Many Units at once; true if absent.
     #[serde(default = "yes")]
     pub is_group: bool,
+    /// The name under which Units report it by themselves (such as a driver who signed in). It then concerns every Unit
+    /// that reports it, and what it brings runs only while the Unit does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported_as: Option<String>,
 }
 
 fn yes() -> bool {
@@ -113,6 +129,9 @@ pub struct Overrides {
     /// Priority of the instances: 0 to 999999.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<u64>,
+    /// May fail by itself: the rest of the update stays. Counts if every assignment of the service on a Unit says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub independent: Option<bool>,
 }
 
 /// `POST /subjects/{id}/services/`. A service that is in already gets the new overrides.
@@ -130,4 +149,7 @@ pub struct AddServices {
     /// Priority of the instances: 0 to 999999.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u64>,
+    /// May fail by itself: the rest of the update stays. Counts if every assignment of the service on a Unit says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub independent: Option<bool>,
 }

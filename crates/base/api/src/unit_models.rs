@@ -14,6 +14,12 @@ pub struct UnitModel {
     pub version: String,
     /// Version of the newest unit configuration, if there is one.
     pub unit_config_version: Option<String>,
+    /// Version of the unit configuration that is ordered for its Units, if one is.
+    #[serde(default)]
+    pub ordered_unit_config: Option<String>,
+    /// Whether blobs of its Units are delivered encrypted, unless a Unit says otherwise.
+    #[serde(default)]
+    pub encrypts_blobs: bool,
     /// How many Units are of this model.
     pub unit_count: u64,
     /// When it was made.
@@ -58,4 +64,15 @@ pub struct NewUnitConfig {
     /// "resourceRatios", "alertRules"}]}`; the version must be higher than every one before.
     #[schema(value_type = Object)]
     pub unit_config: serde_json::Value,
+    /// Order it for all Units of the model at once; true if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<bool>,
+}
+
+/// `PATCH /unit-models/{id}/`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnitModelPatch {
+    /// Whether blobs of its Units are delivered encrypted, unless a Unit says otherwise.
+    pub encrypts_blobs: bool,
 }

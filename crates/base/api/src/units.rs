@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::{ReportedError, ServiceRef, SubjectRef};
+use crate::{ReportedError, ServiceRef, SubjectRef, WantedNodeState};
 
 /// Whether a Unit has certificates of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -71,8 +71,14 @@ pub struct Unit {
     pub last_seen_at: Option<Timestamp>,
     /// Its model, if it has one.
     pub unit_model: Option<UnitModelRef>,
-    /// The unit configuration in force, as the Unit reports it.
+    /// The unit configuration in force, as the Unit reports it; a newer one that failed in its place.
     pub installed_unit_config: Option<InstalledUnitConfig>,
+    /// Version of the unit configuration that is ordered for it.
+    #[serde(default)]
+    pub wanted_unit_config: Option<String>,
+    /// Whether its blobs are delivered encrypted, as said for it.
+    #[serde(default)]
+    pub blob_encryption: BlobEncryption,
     /// How far it is with its newest desired state.
     pub update_phase: UpdatePhase,
     /// What is counted over its parts.
@@ -140,6 +146,19 @@ pub struct NewUnit {
     pub unit_model: Option<String>,
 }
 
+/// Whether the blobs of a Unit are delivered encrypted, each by a key wrapped for the Unit's `offline` certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BlobEncryption {
+    /// As its unit model says.
+    #[default]
+    Model,
+    /// They are.
+    On,
+    /// They are not; TLS protects them on their way.
+    Off,
+}
+
 /// `PATCH /units/{id}/`: an absent field stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -150,6 +169,9 @@ pub struct UnitPatch {
     /// New model as `name;version` or by id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit_model: Option<String>,
+    /// Whether its blobs are delivered encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob_encryption: Option<BlobEncryption>,
 }
 
 /// Which Units are wanted.
@@ -191,6 +213,9 @@ pub struct Node {
     pub is_connected: bool,
     /// `unprovisioned`, `provisioned`, `paused` or `error`.
     pub state: String,
+    /// What people ordered it to be, if they did.
+    #[serde(default)]
+    pub wanted_state: Option<WantedNodeState>,
     /// Why the state is `error`.
     pub error: Option<ReportedError>,
     /// Operating system.
@@ -360,6 +385,12 @@ pub enum TimelineKind {
     Instance,
     /// The unit configuration changed.
     UnitConfig,
+    /// The Unit said something of its update as a whole: what it waits for, that the way back fails.
+    Update,
+    /// Environment variables were set or taken away.
+    EnvVars,
+    /// When it may be updated changed.
+    Schedule,
     /// A message could not be used.
     Protocol,
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use crate::{
-    AlertRules, ItemId,
+    AlertRules, HealthCheck, ItemId,
     tolerant::{FieldError, Fields, FromJson, word},
 };
 
@@ -323,6 +323,9 @@ pub struct ItemConfig {
     pub runtimes: Vec<String>,
     /// When it is started again.
     pub run_parameters: RunParameters,
+    /// How it is found out whether it is healthy; without it, it is as long as it runs. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
     /// Kernel parameters of its namespaces.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
@@ -370,6 +373,7 @@ impl Default for ItemConfig {
             balancing_policy: BalancingPolicy::default(),
             runtimes: Vec::new(),
             run_parameters: RunParameters::default(),
+            health_check: None,
             sysctl: BTreeMap::new(),
             offline_ttl: None,
             quotas: Quotas::default(),
@@ -557,6 +561,7 @@ impl FromJson for ItemConfig {
                 .map(|runtime| runtime.0)
                 .collect(),
             run_parameters: fields.or_default("runParameters")?,
+            health_check: fields.opt("healthCheck")?,
             sysctl: fields.or_default("sysctl")?,
             offline_ttl: fields
                 .opt("offlineTTL")?
@@ -587,6 +592,7 @@ mod tests {
             "created": "2026-01-31T12:00:00Z", "author": "me", "SKIPRESOURCELIMITS": true, "hostname": "web",
             "balancingPolicy": "disabled", "runtimes": [{"codename": "crun"}, "runc"],
             "runParameters": {"startInterval": "10s", "startBurst": 7, "restartInterval": 2},
+            "healthcheck": {"http": {"port": 80, "path": "/health"}, "startPeriod": "30s", "retries": 2},
             "sysctl": {"net.core.somaxconn": "128"}, "offlineTtl": "P1D",
             "quotas": {"cpuDmipsLimit": 100, "ramLimit": 1e6, "uploadSpeed": 5, "unknown": {}},
             "requestedResources": {"ram": 10},
@@ -607,6 +613,7 @@ mod tests {
         assert_eq!(config.balancing_policy, BalancingPolicy::Disabled);
         assert_eq!(config.runtime_types(), ["crun", "runc"]);
         assert_eq!(config.run_parameters.start_burst, 7);
+        assert_eq!(config.health_check.as_ref().unwrap().retries, 2);
         assert_eq!(config.offline_ttl, Some(Duration::from_secs(86_400)));
         assert_eq!(config.quotas.ram_limit, Some(1_000_000));
         assert_eq!(config.quotas.cpu_dmips_limit, Some(100));

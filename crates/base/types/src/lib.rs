@@ -18,6 +18,7 @@ mod alert_rules;
 mod digest;
 pub mod duration;
 mod error_info;
+mod health_check;
 mod id;
 mod instance;
 mod item_config;
@@ -31,6 +32,7 @@ mod unit_config;
 pub use alert_rules::{AlertRule, AlertRules, PartitionAlertRule};
 pub use digest::{Digest, ParseDigestError};
 pub use error_info::{AosCode, ErrorInfo};
+pub use health_check::{HealthCheck, Probe};
 pub use id::{InvalidId, ItemId, NodeId, OwnerId, RuntimeId, SubjectId, SystemId};
 pub use instance::{InstanceIdent, ItemType};
 pub use item_config::{

@@ -20,23 +20,25 @@ pub(super) struct Configuration {
 }
 
 /// Fields that a Unit reads as they are.
-const AS_IS: [&str; 8] = [
+const AS_IS: [&str; 9] = [
     "skipResourceLimits",
     "balancingPolicy",
     "baseLayerIsNodeRootfs",
     "hostname",
     "runParameters",
+    "healthCheck",
     "offlineTTL",
     "publishedPorts",
     "sysctl",
 ];
 
-const KNOWN: [&str; 21] = [
+const KNOWN: [&str; 22] = [
     "skipResourceLimits",
     "balancingPolicy",
     "baseLayerIsNodeRootfs",
     "hostname",
     "runParameters",
+    "healthCheck",
     "offlineTTL",
     "publishedPorts",
     "sysctl",
@@ -53,6 +55,16 @@ const KNOWN: [&str; 21] = [
     "requestedResources",
     "alertRules",
     "permissions",
+];
+
+const HEALTH_CHECK: [&str; 7] = [
+    "exec",
+    "http",
+    "tcp",
+    "startPeriod",
+    "interval",
+    "timeout",
+    "retries",
 ];
 
 pub(super) fn read(
@@ -72,6 +84,11 @@ pub(super) fn read(
         return Configuration::default();
     };
     section.only(&KNOWN);
+    if section.get("healthCheck").is_some_and(Value::is_object)
+        && let Some(check) = section.section("healthCheck")
+    {
+        check.only(&HEALTH_CHECK);
+    }
     let read = Configuration {
         item_config: item_config(section),
         state: state(section),

@@ -42,6 +42,41 @@ fn a_configuration_is_read_in_full() {
 }
 
 #[test]
+fn a_health_check_is_taken_over_and_its_errors_are_named() {
+    let with = |check: &str| {
+        let text = format!("hostname: web\n      healthCheck: {check}");
+        CONFIG.replacen("hostname: web", &text, 1)
+    };
+    let (config, warnings) =
+        Config::parse(&with("{http: {port: 80, path: /up}, startPeriod: 30s}")).unwrap();
+    assert_eq!(warnings.0.len(), 1, "{warnings:?}");
+    let check = config.items[0].item_config.health_check.as_ref().unwrap();
+    assert_eq!(check.probe.to_string(), "http :80/up");
+    assert_eq!(check.start_period.as_secs(), 30);
+    for (check, expected) in [
+        (
+            "{http: {port: 80}, tcp: {port: 80}}",
+            "line 18, `items[0].configuration.healthCheck`: needs exactly one of `exec`",
+        ),
+        (
+            "{http: {port: 80, path: up}}",
+            "`items[0].configuration.healthCheck.http.path`: must begin with `/`",
+        ),
+        (
+            "{exec: [/bin/check], interval: 10ms}",
+            "`items[0].configuration.healthCheck.interval`: must be from 1s to 3600 s",
+        ),
+        ("yes", "`items[0].configuration.healthCheck`: expected"),
+    ] {
+        let problems = Config::parse(&with(check)).unwrap_err().to_string();
+        assert!(problems.contains(expected), "{problems}");
+    }
+    let (_, warnings) = Config::parse(&with("{tcp: {port: 80}, retry: 3}")).unwrap();
+    let retry = |field: &str| field.ends_with("healthCheck.retry");
+    assert!(warnings.0.iter().any(|one| retry(&one.field)), "{warnings:?}");
+}
+
+#[test]
 fn errors_name_line_and_field() {
     for (from, to, expected) in [
         (
