@@ -1,14 +1,17 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use aos_time::{Clock, SystemClock};
+use aos_types::Probe;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::{
     Error, Exit, ExitCause, InstanceId, InstanceSpec, Runtime, Started, Status, StopPolicy,
+    Unhealthy,
 };
 
 /// A runtime in memory. Clones share it, so a test can hand one away and go on looking into the other.
@@ -23,6 +26,8 @@ struct State {
     next: u32,
     running: BTreeMap<InstanceId, (u32, InstanceSpec)>,
     refuse: BTreeMap<InstanceId, String>,
+    unhealthy: BTreeMap<InstanceId, i32>,
+    probes: u64,
     calls: Vec<String>,
     acknowledged: Vec<u64>,
 }
@@ -41,6 +46,16 @@ impl FakeRuntime {
     /// Lets every start of `id` fail with this text.
     pub fn refuse(&self, id: InstanceId, why: impl Into<String>) {
         self.state().refuse.insert(id, why.into());
+    }
+
+    /// Lets every probe of `id` fail with this exit code; 0 makes it healthy again.
+    pub fn health(&self, id: InstanceId, code: i32) {
+        self.state().unhealthy.insert(id, code);
+    }
+
+    /// How many probes were made.
+    pub fn probes(&self) -> u64 {
+        self.state().probes
     }
 
     /// Lets a running instance end by itself.
@@ -139,6 +154,24 @@ impl Runtime for FakeRuntime {
     async fn adopt(&self, known: &[InstanceId]) -> Result<Vec<Started>, Error> {
         self.state().running.retain(|id, _| known.contains(id));
         self.running().await
+    }
+
+    async fn probe(
+        &self,
+        id: InstanceId,
+        _pid: u32,
+        _probe: &Probe,
+        _timeout: Duration,
+    ) -> Result<(), Unhealthy> {
+        let mut state = self.state();
+        state.probes += 1;
+        match state.unhealthy.get(&id).copied() {
+            None | Some(0) => Ok(()),
+            Some(code) => Err(Unhealthy::ExitCode {
+                code,
+                output: String::new(),
+            }),
+        }
     }
 
     async fn acknowledge(&self, exit: &Exit) -> Result<(), Error> {

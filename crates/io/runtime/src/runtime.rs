@@ -1,11 +1,13 @@
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use aos_time::Timestamp;
+use aos_types::Probe;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{InstanceId, InstanceSpec, StopPolicy, keeper};
+use crate::{InstanceId, InstanceSpec, StopPolicy, Unhealthy, keeper};
 
 /// Starts, stops and watches instances. What it runs outlives it: a new one made over the same folders adopts them.
 ///
@@ -29,6 +31,16 @@ pub trait Runtime: Send + Sync {
     /// Takes over what still runs of `known` and removes everything else that carries this Node's roots. Says which ones
     /// run; those that ended meanwhile come as [`Exit`]s.
     async fn adopt(&self, known: &[InstanceId]) -> Result<Vec<Started>, Error>;
+
+    /// Looks once whether a running instance, known by its first process, is healthy. Dropped, it ends what runs for it in
+    /// the instance.
+    async fn probe(
+        &self,
+        id: InstanceId,
+        pid: u32,
+        probe: &Probe,
+        timeout: Duration,
+    ) -> Result<(), Unhealthy>;
 
     /// Says that an exit was stored or reported: it will not be told again.
     async fn acknowledge(&self, exit: &Exit) -> Result<(), Error>;
@@ -175,4 +187,63 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+}
+
+impl Error {
+    /// Whether another attempt with the same image and specification cannot succeed.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Spec { .. } => true,
+            Self::Command { message, .. } => cannot_start(message),
+            _ => false,
+        }
+    }
+}
+
+/// Whether these words of an OCI runtime say that the program is not there or is none.
+pub(crate) fn cannot_start(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    [
+        // crun
+        "executable file",
+        "open executable",
+        "exec container process",
+        // runc, youki
+        "exec format error",
+        "exec: \"",
+    ]
+    .iter()
+    .any(|known| words.contains(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_cannot_run_is_told_from_a_node_in_trouble() {
+        for (words, wanted) in [
+            (
+                "executable file `/nope` not found in $PATH: No such file or directory",
+                true,
+            ),
+            ("exec container process `/bad`: Exec format error", true),
+            (
+                "exec container process (missing dynamic library?) `/x`: No such file or directory",
+                true,
+            ),
+            ("open executable: Permission denied", true),
+            (
+                "runc create failed: unable to start container process: exec: \"/x\": permission denied",
+                true,
+            ),
+            (
+                "writing file `/sys/fs/cgroup/x/cgroup.procs`: Device or resource busy",
+                false,
+            ),
+            ("open `/run/netns/x`: No such file or directory", false),
+        ] {
+            assert_eq!(cannot_start(words), wanted, "{words}");
+        }
+    }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod node;
+mod probes;
 
 use std::{
     fs,

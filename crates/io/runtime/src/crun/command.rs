@@ -78,6 +78,23 @@ impl Runner {
         .into()
     }
 
+    /// The command that runs a probe in a container and ends with it.
+    pub(super) fn exec(&self, files: &super::exec::Files, id: InstanceId) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--root")
+            .arg(&self.root)
+            .arg("--log")
+            .arg(&files.log)
+            .arg("exec")
+            .arg("--pid-file")
+            .arg(&files.pid)
+            .arg("--process")
+            .arg(&files.process)
+            .arg(id.to_string());
+        command
+    }
+
     /// All containers under our root.
     pub(super) async fn list(&self) -> Result<Vec<Listed>, Error> {
         let output = self.run("list", &["--format", "json"]).await?;
@@ -137,18 +154,19 @@ impl Runner {
 
 /// The end of the OCI runtime's log: why it refused.
 pub(super) fn last_words(log: &Path) -> Option<String> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS)))?;
-        let mut bytes = Vec::new();
-        file.take(LAST_WORDS).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    short(&read().ok()?)
+    short(&tail(log).ok()?)
 }
 
-fn short(bytes: &[u8]) -> Option<String> {
+fn tail(log: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS)))?;
+    let mut bytes = Vec::new();
+    file.take(LAST_WORDS).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+pub(super) fn short(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let start = text.len().saturating_sub(512);

@@ -1,4 +1,5 @@
 mod command;
+mod exec;
 mod link;
 mod removal;
 
@@ -11,6 +12,7 @@ use std::{
 };
 
 use aos_time::{Clock, SystemClock};
+use aos_types::Probe;
 use async_trait::async_trait;
 use tokio::{
     sync::{OwnedMutexGuard, mpsc},
@@ -20,10 +22,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, Exit, ExitCause, InstanceId, InstanceSpec, Runtime, Started, Status, StopPolicy,
+    Unhealthy,
     bundle::{self, Place},
     cgroup::Layout,
     keeper::{Answer, Kept, LogPolicy, Order, StartOrder, Starter, notices, start_time},
-    rootfs,
+    probe, program, rootfs,
 };
 use command::Runner;
 use link::Link;
@@ -232,6 +235,20 @@ impl Runtime for CrunRuntime {
         Ok(adopted)
     }
 
+    async fn probe(
+        &self,
+        id: InstanceId,
+        pid: u32,
+        probe: &Probe,
+        timeout: Duration,
+    ) -> Result<(), Unhealthy> {
+        match probe {
+            Probe::Exec(command) => self.shared.exec(id, command, timeout).await,
+            Probe::Http { port, path } => probe::http(pid, *port, path, timeout).await,
+            Probe::Tcp { port } => probe::tcp(pid, *port, timeout).await,
+        }
+    }
+
     async fn acknowledge(&self, exit: &Exit) -> Result<(), Error> {
         if exit.seq == 0 {
             return Ok(());
@@ -330,7 +347,8 @@ impl Shared {
                 &base,
                 &bundle.join("rootfs"),
                 &shared.writable(spec.id),
-            )
+            )?;
+            program::check(&spec, &bundle.join("rootfs"))
         })
         .await?;
         let log = bundle.join("runtime.log");

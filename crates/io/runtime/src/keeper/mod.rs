@@ -29,8 +29,8 @@ pub use client::{Client, Error, Events};
 pub use message::{
     Answer, ExitRecord, Kept, LogPolicy, Message, Order, Request, StartOrder, VERSION,
 };
-pub(crate) use process::notices;
 pub use process::start_time;
+pub(crate) use process::{facts, notices};
 pub use program::run;
 pub use serve::{ServeError, ServeOptions, serve};
 pub use starter::Starter;

@@ -5,9 +5,11 @@ use std::os::fd::OwnedFd;
 
 /// What is known of a process from `/proc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     /// Its parent.
-    pub(super) parent: u32,
+    pub(crate) parent: u32,
+    /// Its session.
+    pub(crate) session: u32,
     /// Clock ticks from boot to its start.
     pub(super) started: u64,
     /// It has ended and waits to be reaped.
@@ -20,7 +22,7 @@ pub fn start_time(pid: u32) -> Option<u64> {
     facts(pid).map(|facts| facts.started)
 }
 
-pub(super) fn facts(pid: u32) -> Option<Facts> {
+pub(crate) fn facts(pid: u32) -> Option<Facts> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
@@ -63,6 +65,7 @@ fn parse(stat: &str) -> Option<Facts> {
     Some(Facts {
         zombie: matches!(*fields.first()?, "Z" | "X"),
         parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
     })
 }
@@ -101,6 +104,7 @@ mod tests {
             parse(stat),
             Some(Facts {
                 parent: 42,
+                session: 7,
                 started: 12345,
                 zombie: false
             })
