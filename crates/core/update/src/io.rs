@@ -36,6 +36,9 @@ pub struct Config {
     pub commit_retry: Duration,
     /// How updates are gated on this Unit.
     pub gates: GatePolicy,
+    /// How long all changed instances must have been active without interruption before they are committed; at most half
+    /// of what they may take to become active.
+    pub settle: Duration,
     /// When a failed update is tried again.
     pub retry: Retry,
     /// When a failed way back is tried again: without an end, whatever `attempts` says.
@@ -56,6 +59,7 @@ impl Default for Config {
                 waiting_active: Duration::from_secs(600),
             },
             commit_retry: Duration::from_secs(10),
+            settle: Duration::from_secs(3),
             gates: GatePolicy::default(),
             retry: Retry {
                 first: Duration::from_secs(60),
@@ -256,6 +260,8 @@ pub struct InstanceView {
     /// It has failed, and its Node still tries to bring it up. Without it a failure is final: its image cannot start, or its
     /// restarts are used up.
     pub recovers: bool,
+    /// How often it was started again, as far as its Node tells: another number means that it was down in between.
+    pub restarts: u32,
 }
 
 /// What happened.

@@ -73,6 +73,11 @@ pub trait Policy: fmt::Debug + Send + Sync {
         view.state == aos_types::InstanceState::Failed && !view.recovers
     }
 
+    /// Whether instances must stay active for a while before they are committed.
+    fn settles(&self) -> bool {
+        true
+    }
+
     /// Whether what the Nodes said before a launch is forgotten when it begins.
     fn forgets_views(&self) -> bool {
         true

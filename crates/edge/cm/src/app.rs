@@ -266,6 +266,7 @@ fn update_config(options: &Options, zone: &ZoneSource) -> UpdateConfig {
             installing: options.launch() * 2 + options.node_lost() + Duration::from_secs(60),
             ..default.deadlines
         },
+        settle: Duration::from_secs(options.settle_secs),
         gates: gates::policy(&options.gates, zone),
         retry: Retry {
             first: Duration::from_secs(options.update_retry_secs),

@@ -64,6 +64,19 @@ pub struct InstanceReport {
     pub error: Option<ErrorInfo>,
 }
 
+/// How the runs of an instance went (`aos.node.v1` `InstanceRun`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceRun {
+    /// Of which version.
+    pub version: String,
+    /// It is not expected to come up.
+    pub unrecoverable: bool,
+    /// How often it was to be started again.
+    pub restarts: u32,
+    /// How it ended last, for people.
+    pub last_exit: Option<String>,
+}
+
 /// What a Node can promise about an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guarantee {
@@ -95,8 +108,26 @@ pub struct SmNode {
     /// All its instances, wanted or not; `None` until its first `NodeInstancesStatus`. When SM disconnects the Node goes
     /// from the view, and its instances with it.
     pub instances: Option<BTreeMap<InstanceIdent, InstanceReport>>,
+    /// How the runs of its instances went; `None` if it does not tell: then one that is `failed` has failed for good.
+    pub runs: Option<Arc<BTreeMap<InstanceIdent, InstanceRun>>>,
     /// The present stream: another number means that SM has connected anew.
     pub connection: u64,
+}
+
+impl SmNode {
+    /// How the runs of an instance went, if its Node tells.
+    pub fn run_of(&self, report: &InstanceReport) -> Option<&InstanceRun> {
+        let run = self.runs.as_ref()?.get(&report.ident)?;
+        (run.version == report.version).then_some(run)
+    }
+
+    /// Whether an instance that is not up may still come up by itself, as far as its Node tells.
+    pub fn recovers(&self, report: &InstanceReport) -> bool {
+        match self.runs {
+            None => report.state != InstanceState::Failed,
+            Some(_) => self.run_of(report).is_none_or(|run| !run.unrecoverable),
+        }
+    }
 }
 
 /// All Nodes whose SM is connected.

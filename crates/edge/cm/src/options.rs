@@ -76,6 +76,10 @@ pub struct Options {
     /// How often a failed update may touch what runs before it is given up.
     #[serde(default = "update_attempts")]
     pub update_attempts: u32,
+    /// How long all changed instances must have been active without interruption before they are committed, in seconds; at
+    /// most half of `wait_active_secs`.
+    #[serde(default = "settle_secs")]
+    pub settle_secs: u64,
     /// How long a Node may take to carry out its list, in seconds.
     #[serde(default = "launch_secs")]
     pub launch_secs: u64,
@@ -229,6 +233,10 @@ const fn update_retry_most_secs() -> u64 {
 
 const fn update_attempts() -> u32 {
     10
+}
+
+const fn settle_secs() -> u64 {
+    3
 }
 
 const fn launch_secs() -> u64 {

@@ -352,7 +352,7 @@ async fn install_waits_for_the_node_and_a_plain_v5_node_is_passed_over() {
     };
     say(node_pb::node_report::Report::Hello(node_pb::Hello {
         node_id: "n1".into(),
-        protocol: 1,
+        protocol: 2,
     }))
     .await;
     unit.until("attached", |view| {
@@ -403,6 +403,40 @@ async fn install_waits_for_the_node_and_a_plain_v5_node_is_passed_over() {
             .collect::<Vec<_>>(),
         [(1, "bad layer".into())]
     );
+
+    // How the runs go, before and after the instance itself is spoken of.
+    let run = |version: &str, unrecoverable, complete| {
+        node_pb::node_report::Report::InstanceRuns(node_pb::InstanceRuns {
+            instances: vec![node_pb::InstanceRun {
+                instance: Some(aos_ipc::convert::ident_to_proto(&ident(0))),
+                version: version.into(),
+                unrecoverable,
+                restarts: 2,
+                last_exit: None,
+            }],
+            complete,
+        })
+    };
+    let recovers = |view: &NodesView| {
+        let node = &view["n1"];
+        let report = node.instances.as_ref()?.get(&ident(0))?;
+        Some(node.recovers(report))
+    };
+    sm.say(SmOutgoingMessage::NodeInstancesStatus(
+        sm::NodeInstancesStatus {
+            instances: vec![Sm::status(&ident(0), "failed")],
+        },
+    ))
+    .await;
+    unit.until("no word of it yet", |view| recovers(view) == Some(true))
+        .await;
+    say(run("1.0.0", true, true)).await;
+    unit.until("given up", |view| recovers(view) == Some(false))
+        .await;
+    // Of another version: says nothing of this one.
+    say(run("0.9.0", true, false)).await;
+    unit.until("of another", |view| recovers(view) == Some(true))
+        .await;
 
     say(node_pb::node_report::Report::InstanceExit(
         node_pb::InstanceExit {

@@ -8,7 +8,8 @@
 //! | module | decides or does |
 //! |---|---|
 //! | `launcher` | carries out plans of `aos-launch`: install, networks, stop, start; adopts; reacts to exits |
-//! | `restart` | when an instance that ended is started again |
+//! | `restart` | when an instance that ended is started again, and when it counts as failed |
+//! | `health` | what follows from probes |
 //! | `cm` | the two streams to CM, reconnecting; what is told, what is ordered |
 //! | `images` | fetches blobs from CM, verifies, unpacks, collects |
 //! | `networks` | addresses from CM, kept for starts without it; the Node's network stack |
@@ -30,6 +31,7 @@ mod cm;
 mod cm_handle;
 mod container;
 mod error;
+mod health;
 mod image_room;
 mod images;
 mod launcher;

@@ -33,6 +33,8 @@ pub(crate) struct Kept {
     pub(crate) states: Records<String>,
     /// Since when the Unit is offline.
     pub(crate) offline: Records<Timestamp>,
+    /// The process of each instance whose health check has succeeded.
+    pub(crate) healthy: Records<u32>,
 }
 
 /// An instance's place in the network.
@@ -80,6 +82,7 @@ impl Kept {
             node: Records::new(store.clone(), "node"),
             states: Records::new(store.clone(), "state"),
             offline: Records::new(store.clone(), "offline"),
+            healthy: Records::new(store.clone(), "healthy"),
         }
     }
 

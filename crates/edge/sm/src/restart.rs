@@ -5,19 +5,31 @@ use aos_types::RunParameters;
 
 /// Longest pause before a start.
 const LONGEST: Duration = Duration::from_secs(300);
-/// An instance that ran this long, or twice its start interval, counts as healthy again.
+/// An instance that was healthy this long, or twice its start interval, has come through.
 const HEALTHY: Duration = Duration::from_secs(30);
 
-/// Says how long to wait before an instance that ended is started again.
+/// Says how long to wait before an instance that ended is started again, and whether it can still be expected to come up.
 ///
-/// The first `start_burst` ends come with the instance's own `restart_interval`; from then on the pause doubles up to five
-/// minutes. An instance that ran long enough starts anew with the short pause. It is never given up: what it waits for may
-/// come later (`docs/protocol/items.md`, runParameters).
+/// An instance has `start_burst` starts. The ends of these come with its own `restart_interval`; from then on the pause
+/// doubles up to five minutes, and the instance counts as failed for good. One that was healthy long enough starts anew
+/// with the short pause. It is never given up: what it waits for may come later (`docs/protocol/items.md`, runParameters).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Restarts {
     parameters: RunParameters,
+    /// Since it was healthy long enough.
     ends: u32,
-    started: Option<Timestamp>,
+    /// In all.
+    count: u32,
+    healthy: Option<Timestamp>,
+}
+
+/// What follows from an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Next {
+    /// The pause before the next attempt.
+    pub(crate) pause: Duration,
+    /// It is not expected to come up: all its starts were in vain.
+    pub(crate) exhausted: bool,
 }
 
 impl Restarts {
@@ -25,33 +37,54 @@ impl Restarts {
         Self {
             parameters,
             ends: 0,
-            started: None,
+            count: 0,
+            healthy: None,
         }
     }
 
-    /// It runs since `now`.
-    pub(crate) fn started(&mut self, now: Timestamp) {
-        self.started = Some(now);
+    /// Takes over what the image says, once it is known.
+    pub(crate) fn set(&mut self, parameters: RunParameters) {
+        self.parameters = parameters;
     }
 
-    /// It ended, or could not start. Gives the pause before the next attempt.
-    pub(crate) fn ended(&mut self, now: Timestamp) -> Duration {
-        let healthy = HEALTHY.max(self.parameters.start_interval * 2);
+    /// How often it ended, or could not start, and was to be started again.
+    pub(crate) const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// It runs, and is healthy as far as anybody can tell, since `now`.
+    pub(crate) fn healthy(&mut self, now: Timestamp) {
+        self.healthy.get_or_insert(now);
+    }
+
+    /// It ended, or could not start. Another start with the same image cannot help if `hopeless`.
+    pub(crate) fn ended(&mut self, now: Timestamp, hopeless: bool) -> Next {
+        let enough = HEALTHY.max(self.parameters.start_interval * 2);
         if self
-            .started
+            .healthy
             .take()
-            .is_some_and(|started| now.since(started) >= healthy)
+            .is_some_and(|since| now.since(since) >= enough)
         {
             self.ends = 0;
         }
+        let burst = self.parameters.start_burst.max(1);
+        self.count = self.count.saturating_add(1);
         self.ends = self.ends.saturating_add(1);
-        let doublings = self.ends.saturating_sub(self.parameters.start_burst.max(1));
+        if hopeless {
+            self.ends = self.ends.max(burst);
+        }
+        let doublings = self.ends.saturating_sub(burst);
         let factor = 1_u32.checked_shl(doublings.min(16)).unwrap_or(u32::MAX);
-        self.parameters
+        let pause = self
+            .parameters
             .restart_interval
             .max(Duration::from_millis(10))
             .saturating_mul(factor)
-            .min(LONGEST)
+            .min(LONGEST);
+        Next {
+            pause,
+            exhausted: self.ends >= burst,
+        }
     }
 }
 
@@ -63,21 +96,26 @@ mod tests {
     fn pauses_grow_after_the_burst_and_shrink_after_health() {
         let mut restarts = Restarts::new(RunParameters::default());
         let mut now = Timestamp::from_secs(1_000);
-        let mut pauses = Vec::new();
+        let mut seen = Vec::new();
         for _ in 0..7 {
-            restarts.started(now);
+            restarts.healthy(now);
             now = now + Duration::from_secs(1);
-            pauses.push(restarts.ended(now).as_secs());
+            let next = restarts.ended(now, false);
+            seen.push((next.pause.as_secs(), next.exhausted));
         }
-        assert_eq!(pauses, [1, 1, 1, 2, 4, 8, 16]);
+        let exhausted = [1, 2, 4, 8, 16].map(|pause| (pause, true));
+        assert_eq!(seen[..2], [(1, false), (1, false)]);
+        assert_eq!(seen[2..], exhausted);
         for _ in 0..30 {
-            assert!(restarts.ended(now) <= LONGEST);
+            assert!(restarts.ended(now, false).pause <= LONGEST);
         }
-        restarts.started(now);
+        restarts.healthy(now);
+        let next = restarts.ended(now + Duration::from_secs(31), false);
         assert_eq!(
-            restarts.ended(now + Duration::from_secs(31)),
-            Duration::from_secs(1)
+            (next.pause, next.exhausted),
+            (Duration::from_secs(1), false)
         );
+        assert_eq!(restarts.count(), 38);
     }
 
     #[test]
@@ -88,7 +126,52 @@ mod tests {
             ..RunParameters::default()
         });
         let now = Timestamp::EPOCH;
-        let pauses: Vec<_> = (0..4).map(|_| restarts.ended(now).as_millis()).collect();
+        let pauses: Vec<_> = (0..4)
+            .map(|_| restarts.ended(now, false).pause.as_millis())
+            .collect();
         assert_eq!(pauses, [10, 20, 40, 80]);
+    }
+
+    #[test]
+    fn what_cannot_start_has_no_burst() {
+        let mut restarts = Restarts::new(RunParameters::default());
+        let now = Timestamp::from_secs(1);
+        let seen: Vec<_> = (0..3)
+            .map(|_| restarts.ended(now, true))
+            .map(|next| (next.pause.as_secs(), next.exhausted))
+            .collect();
+        assert_eq!(seen, [(1, true), (2, true), (4, true)]);
+    }
+
+    #[test]
+    fn time_before_the_first_success_is_not_health() {
+        let mut restarts = Restarts::new(RunParameters::default());
+        let mut now = Timestamp::from_secs(1_000);
+        // A long start period, and no probe that succeeds.
+        let exhausted: Vec<_> = (0..3)
+            .map(|_| {
+                now = now + Duration::from_secs(600);
+                restarts.ended(now, false).exhausted
+            })
+            .collect();
+        assert_eq!(exhausted, [false, false, true]);
+    }
+
+    #[test]
+    fn gap_51_a_crash_loop_is_seen_however_slow_and_is_never_given_up() {
+        let mut restarts = Restarts::new(RunParameters::default());
+        let mut now = Timestamp::from_secs(1_000);
+        let mut last = Duration::ZERO;
+        // Each run outlives the start interval of 5 s.
+        for round in 1..20_u32 {
+            restarts.healthy(now);
+            now = now + Duration::from_secs(8);
+            let next = restarts.ended(now, false);
+            assert_eq!(next.exhausted, round >= 3);
+            assert!(next.pause >= last, "no end of restarting every second");
+            last = next.pause;
+            now = now + next.pause;
+        }
+        assert_eq!(last, LONGEST);
     }
 }

@@ -7,6 +7,7 @@
     reason = "tests may fail loudly"
 )]
 
+mod health;
 mod unit;
 
 use std::{
@@ -161,6 +162,7 @@ fn instances_outlive_sm_and_their_ends_are_told() {
             let web = item::publish(store, folder, &["web"], published(8080));
             let job = item::publish(store, folder, &["exit", "7"], |item| {
                 item.run_parameters.restart_interval = Duration::from_secs(100);
+                item.run_parameters.start_burst = 1;
             });
             let sm = unit.start_sm();
             let cm = &unit.cm;
@@ -551,10 +553,9 @@ fn on_a_full_disk_the_image_that_was_unused_for_longest_goes() {
             }
             // What was asked for of late stays: that is forgotten by a restart.
             sm.end().await;
-            let seen = cm.seen.lock().unwrap().complete;
+            cm.until("left", |seen| seen.orders_gone()).await;
             let sm = unit.start_sm();
-            cm.until("introduced again", |now| now.complete > seen)
-                .await;
+            cm.until("introduced again", |seen| seen.complete > 0).await;
             cm.until_state("web", "2.0.0", "active").await;
             // The unpacked 1 and 2 and the packed and unpacked 3 do not fit together.
             cm.list(vec![cm.instance("web", 0, "3.0.0", images[2])])

@@ -10,7 +10,6 @@ use crate::{
     coverage::Fault,
     draw::SEC,
     event::Event,
-    mutation::Mutation,
     wire::encode,
     world::{Message, World},
 };
@@ -36,9 +35,7 @@ impl World {
             run.conn = self.wire.conn;
         }
         self.unit_input(Input::Connected);
-        if !self.has(Mutation::NoStatusOnConnect) {
-            self.status_soon(Duration::from_millis(1));
-        }
+        self.status_soon(Duration::from_millis(1));
         self.jobs_online();
     }
 
@@ -124,12 +121,7 @@ impl World {
                     if let Record::Outgoing(message) = &record {
                         self.oracle.stored(&message.txn);
                     }
-                    if !self
-                        .mutation
-                        .is_some_and(|one| one == Mutation::OutboxInMemory)
-                    {
-                        self.cm.disk.link.insert(record.key(), record);
-                    }
+                    self.cm.disk.link.insert(record.key(), record);
                 }
                 Change::Delete(key) => {
                     self.cm.disk.link.remove(&key);

@@ -53,6 +53,8 @@ pub(super) enum Outcome {
 struct Standing {
     failures: Failures,
     waiting: bool,
+    /// Of all of them together.
+    restarts: u64,
 }
 
 /// Whether it went well.
@@ -140,10 +142,17 @@ impl Engine {
             before.is_changed_by(&target, ident)
         });
         let failed: BTreeSet<ItemId> = by_item(&standing.failures).into_keys().collect();
-        if failed.is_empty() {
-            if !standing.waiting {
+        if failed.is_empty() && !standing.waiting {
+            if self.has_settled(now, standing.restarts) {
                 self.enter(now, UpdateState::Finalizing);
+            } else if over {
+                self.fail(now, self.not_settled());
             }
+            return;
+        }
+        self.settling = None;
+        if failed.is_empty() {
+            // Some may still come up.
         } else if !self.may_fail_alone(&failed) {
             self.fail(now, standing.failures);
         } else if !standing.waiting {
@@ -208,6 +217,7 @@ impl Engine {
     ) {
         let policy = self.config.policy;
         let view = view.filter(|view| view.version == wanted.version);
+        standing.restarts += view.map_or(0, |view| u64::from(view.restarts));
         if view.is_some_and(|view| policy.is_up(view)) {
             return;
         }

@@ -7,6 +7,7 @@ mod judge;
 mod newest;
 mod part_status;
 mod pending;
+mod settling;
 mod stages;
 mod timing;
 
@@ -41,6 +42,7 @@ pub struct Engine {
     asked: u64,
     instances: BTreeMap<InstanceIdent, InstanceView>,
     retry_commit_at: Option<Timestamp>,
+    settling: Option<settling::Settling>,
     waiting: pending::Waiting,
     outputs: VecDeque<Output>,
     wake: Option<Timestamp>,
@@ -59,6 +61,7 @@ impl Engine {
             asked: 0,
             instances: BTreeMap::new(),
             retry_commit_at: None,
+            settling: None,
             waiting: pending::Waiting::default(),
             outputs: VecDeque::new(),
             wake: None,

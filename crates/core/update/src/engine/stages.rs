@@ -44,6 +44,7 @@ impl Engine {
             _ => {}
         }
         self.awaited = None;
+        self.settling = None;
         self.persist();
         self.report(Report::Changed);
         self.act(now);

@@ -40,6 +40,9 @@ impl Engine {
             return;
         };
         if cycle.deadline.is_none_or(|at| at > now) {
+            if self.settles_at().is_some_and(|at| at <= now) {
+                self.judge(now);
+            }
             return;
         }
         let undo_by = cycle.undo.as_ref().and_then(|undo| undo.by);
@@ -135,6 +138,9 @@ impl Engine {
             let most = now + self.config.rollback_retry.most;
             rollback.retry_at = rollback.retry_at.min(most);
         }
+        if let Some(settling) = &mut self.settling {
+            settling.since = settling.since.min(now);
+        }
         if let Some(at) = &mut self.retry_commit_at {
             *at = (*at).min(now + self.config.commit_retry);
         }
@@ -149,6 +155,7 @@ impl Engine {
             deadline,
             self.retry_commit_at,
             gates,
+            self.settles_at(),
             self.due_back(),
             self.due_again(),
         ];

@@ -87,10 +87,7 @@ fn key(item: &DesiredItem) -> String {
 
 impl Unit {
     fn new(policy: &'static dyn Policy) -> Self {
-        let config = Config {
-            policy,
-            ..Config::default()
-        };
+        let config = Config { policy, ..config() };
         Self {
             engine: Engine::restore(config.clone(), None, at(0)),
             config,

@@ -74,7 +74,7 @@ fn config() -> Config {
             }),
             ..GatePolicy::default()
         },
-        ..Config::default()
+        ..crate::given::config()
     }
 }
 

@@ -45,7 +45,7 @@ fn soft(a: &str, sota: Option<Schedule>) -> Desired {
 fn config(gates: GatePolicy) -> Config {
     Config {
         gates,
-        ..Config::default()
+        ..crate::given::config()
     }
 }
 

@@ -106,6 +106,7 @@ pub(crate) fn views(
                 state: *state,
                 error: None,
                 recovers: false,
+                restarts: 0,
             };
             (ident(name, *index), view)
         })
@@ -140,14 +141,23 @@ pub(crate) fn all_active(engine: &Engine) -> BTreeMap<InstanceIdent, InstanceVie
                 state: InstanceState::Active,
                 error: None,
                 recovers: false,
+                restarts: 0,
             };
             (wanted.ident, view)
         })
         .collect()
 }
 
+/// Whatever is active is committed at once: what comes of waiting for more is tested by itself.
+pub(crate) fn config() -> Config {
+    Config {
+        settle: std::time::Duration::ZERO,
+        ..Config::default()
+    }
+}
+
 pub(crate) fn engine() -> Engine {
-    Engine::restore(Config::default(), None, at(0))
+    Engine::restore(config(), None, at(0))
 }
 
 /// An engine that has been through a restart at this point.
@@ -155,7 +165,7 @@ pub(crate) fn restarted(engine: &Engine, now: i64) -> Engine {
     let record: Record =
         serde_json::from_str(&serde_json::to_string(engine.record()).unwrap()).unwrap();
     assert_eq!(&record, engine.record(), "the record survives JSON");
-    Engine::restore(Config::default(), Some(record), at(now))
+    Engine::restore(config(), Some(record), at(now))
 }
 
 pub(crate) fn drain(engine: &mut Engine) -> Vec<Output> {

@@ -15,4 +15,5 @@ mod hostile;
 mod independent;
 mod resolving;
 mod retrying;
+mod settling;
 mod table;

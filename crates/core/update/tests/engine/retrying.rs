@@ -2,8 +2,8 @@
 
 use aos_types::{InstanceState, NodeId, NodeState};
 use aos_update::{
-    Actual, Config, DesiredNodeState, Direction, Effect, Engine, Failures, Input, Output, Record,
-    Report, UpdateState,
+    Actual, DesiredNodeState, Direction, Effect, Engine, Failures, Input, Output, Record, Report,
+    UpdateState,
 };
 
 use crate::given::*;
@@ -196,7 +196,7 @@ fn a_clock_that_is_put_back_makes_nothing_wait_longer() {
 
     let (engine, _) = in_state(UpdateState::WaitingActive);
     let record = engine.record().clone();
-    let mut engine = Engine::restore(Config::default(), Some(record), at(-30 * day));
+    let mut engine = Engine::restore(config(), Some(record), at(-30 * day));
     let outputs = drain(&mut engine);
     assert_eq!(wake_at(&outputs), -30 * day + 601);
 }
@@ -419,7 +419,7 @@ fn records_of_earlier_programs_are_read() {
     }
     json.as_object_mut().unwrap().remove("rollback");
     let record: Record = serde_json::from_value(json).unwrap();
-    let mut engine = Engine::restore(Config::default(), Some(record), at(20));
+    let mut engine = Engine::restore(config(), Some(record), at(20));
     let outputs = drain(&mut engine);
     go_on(&mut engine, 20, outputs);
     assert_eq!(engine.record().committed.items[0].version, "2");

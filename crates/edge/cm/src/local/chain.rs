@@ -233,18 +233,23 @@ impl Facts {
     }
 
     fn instance(&self, node: &NodeId, wanted: &WantedInstance) -> pb::Reason {
-        let report = self
-            .world
-            .get(node)
-            .and_then(|node| node.sm.as_ref()?.instances.as_ref()?.get(&wanted.ident));
-        let Some(report) = report else {
+        let node = self.world.get(node);
+        let sm = node.as_ref().and_then(|node| node.sm.as_ref());
+        let report = sm.and_then(|sm| Some((sm, sm.instances.as_ref()?.get(&wanted.ident)?)));
+        let Some((sm, report)) = report else {
             return reason("instance", false, "its Node has not reported it");
         };
         let holds = report.state == InstanceState::Active && report.version == wanted.version;
-        let text = match &report.error {
-            Some(error) => format!("version {} is {}: {error}", report.version, report.state),
-            None => format!("version {} is {}", report.version, report.state),
-        };
+        let mut text = format!("version {} is {}", report.version, report.state);
+        if let Some(error) = &report.error {
+            text.push_str(&format!(": {error}"));
+        }
+        if let Some(run) = sm.run_of(report).filter(|run| run.restarts > 0) {
+            text.push_str(&format!("; restarts so far: {}", run.restarts));
+            if let Some(how) = &run.last_exit {
+                text.push_str(&format!(", the last run {how}"));
+            }
+        }
         reason("instance", holds, text)
     }
 }

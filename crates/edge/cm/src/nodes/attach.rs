@@ -1,19 +1,22 @@
 //! `aos.node.v1` `NodeService`: what servicemanager.v5 cannot say.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use aos_ipc::{
-    convert::{error_from_proto, ident_from_proto, time_from_proto},
+    convert::{Unreadable, error_from_proto, ident_from_proto, time_from_proto},
     proto::aos::node::v1 as pb,
 };
 use aos_time::{Clock, SystemClock};
-use aos_types::NodeId;
+use aos_types::{InstanceIdent, NodeId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{ORDERS, Shared, caller, link::Installed};
-use crate::contract::{Guarantee, NodeEvent};
+use crate::contract::{Guarantee, InstanceRun, NodeEvent};
+
+/// From this protocol on an SM tells how the runs of its instances go.
+const TELLS_RUNS: u32 = 2;
 
 pub(super) struct Service {
     shared: Arc<Shared>,
@@ -66,7 +69,8 @@ async fn read(
                     if let Err(refused) = caller::same(&node, &hello.node_id) {
                         break refused;
                     }
-                    number = Some(shared.links().attach(&node, orders.clone()));
+                    let runs = hello.protocol >= TELLS_RUNS;
+                    number = Some(shared.links().attach(&node, orders.clone(), runs));
                     guarantees(&shared, &node, Guarantee::InstallFirst);
                 }
                 Some(report) if number.is_some() => take(&shared, &node, report).await,
@@ -86,11 +90,24 @@ async fn read(
 }
 
 fn guarantees(shared: &Shared, node: &NodeId, guarantee: Guarantee) {
+    let runs = shared.links().runs(node);
     shared.change(|view| {
         if let Some(known) = view.get_mut(node) {
             known.guarantee = guarantee;
+            known.runs = runs;
         }
     });
+}
+
+fn run(told: pb::InstanceRun) -> Result<(InstanceIdent, InstanceRun), Unreadable> {
+    let ident = ident_from_proto(told.instance)?;
+    let run = InstanceRun {
+        version: told.version,
+        unrecoverable: told.unrecoverable,
+        restarts: told.restarts,
+        last_exit: told.last_exit.as_ref().map(how),
+    };
+    Ok((ident, run))
 }
 
 async fn take(shared: &Shared, node: &NodeId, report: pb::node_report::Report) {
@@ -126,6 +143,25 @@ async fn take(shared: &Shared, node: &NodeId, report: pb::node_report::Report) {
         pb::node_report::Report::StateSet(set) => {
             let error = error_from_proto(set.error);
             shared.links().state_set(node, &set.request_id, error);
+        }
+        pb::node_report::Report::InstanceRuns(runs) => {
+            let mut told = BTreeMap::new();
+            for one in runs.instances {
+                match run(one) {
+                    Ok((ident, run)) => {
+                        told.insert(ident, run);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%node, %error, "a Node told of the runs of an unknown instance");
+                    }
+                }
+            }
+            let runs = shared.links().tell_runs(node, told, runs.complete);
+            shared.change(|view| {
+                if let Some(known) = view.get_mut(node) {
+                    known.runs = runs;
+                }
+            });
         }
         pb::node_report::Report::InstanceExit(exit) => {
             let how = how(&exit);

@@ -11,9 +11,12 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tonic::Status;
 
 use super::messages::ConfigReport;
+use crate::contract::InstanceRun;
 
 pub(super) type Orders = mpsc::Sender<Result<sm::SmIncomingMessages, Status>>;
 pub(super) type AttachOrders = mpsc::Sender<Result<node_pb::NodeOrder, Status>>;
+/// How the runs of a Node's instances went.
+pub(super) type Runs = Arc<BTreeMap<InstanceIdent, InstanceRun>>;
 /// How an order to install came out: an error for each instance that is not ready to start.
 pub(super) type Installed = BTreeMap<InstanceIdent, ErrorInfo>;
 
@@ -36,6 +39,7 @@ struct Attached {
     orders: AttachOrders,
     installs: HashMap<String, oneshot::Sender<Installed>>,
     states: HashMap<String, oneshot::Sender<Option<ErrorInfo>>>,
+    runs: Option<Runs>,
 }
 
 #[derive(Default)]
@@ -170,16 +174,39 @@ impl Links {
         self.attached.contains_key(node)
     }
 
-    pub fn attach(&mut self, node: &NodeId, orders: AttachOrders) -> u64 {
+    /// `runs`: the Node will tell how the runs of its instances go.
+    pub fn attach(&mut self, node: &NodeId, orders: AttachOrders, runs: bool) -> u64 {
         self.streams += 1;
         let attached = Attached {
             stream: self.streams,
             orders,
             installs: HashMap::new(),
             states: HashMap::new(),
+            runs: runs.then(Runs::default),
         };
         self.attached.insert(node.clone(), attached);
         self.streams
+    }
+
+    /// What the Node has told of the runs of its instances; nothing if it does not tell.
+    pub fn runs(&self, node: &NodeId) -> Option<Runs> {
+        self.attached.get(node)?.runs.clone()
+    }
+
+    /// The Node tells of runs: of all its instances, or of some. Gives what is known now.
+    pub fn tell_runs(
+        &mut self,
+        node: &NodeId,
+        told: BTreeMap<InstanceIdent, InstanceRun>,
+        complete: bool,
+    ) -> Option<Runs> {
+        let known = self.attached.get_mut(node)?.runs.get_or_insert_default();
+        if complete {
+            *known = Arc::new(told);
+        } else {
+            Arc::make_mut(known).extend(told);
+        }
+        Some(known.clone())
     }
 
     /// Says whether the stream was the one in use.

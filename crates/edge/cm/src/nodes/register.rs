@@ -175,6 +175,7 @@ impl Reader {
             true => Guarantee::InstallFirst,
             false => Guarantee::PlainV5,
         };
+        let runs = self.shared.links().runs(&self.node);
         self.shared.change(|view| {
             let instances = view
                 .remove(&self.node)
@@ -185,6 +186,7 @@ impl Reader {
                 resources,
                 guarantee,
                 instances,
+                runs,
                 connection: self.number,
             };
             view.insert(self.node.clone(), node);

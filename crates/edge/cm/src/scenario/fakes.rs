@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::SOON;
 use crate::contract::{
     BlobReader, DownloadRequest, Guarantee, Iam, IamNodes, Images, InstanceOrder, InstanceReport,
-    Nodes, NodesView, SmNode,
+    InstanceRun, Nodes, NodesView, SmNode,
 };
 
 fn node_id(name: &str) -> NodeId {
@@ -34,6 +34,7 @@ fn failed(text: &str) -> ErrorInfo {
 struct NodesState {
     calls: Vec<String>,
     broken: BTreeSet<String>,
+    looping: BTreeSet<String>,
     refused_config: Option<String>,
     configs: BTreeMap<NodeId, String>,
     installed: BTreeSet<(NodeId, Digest)>,
@@ -74,6 +75,7 @@ impl FakeNodes {
                     resources: vec![],
                     guarantee: Guarantee::InstallFirst,
                     instances: Some(BTreeMap::new()),
+                    runs: None,
                     connection: 1,
                 };
                 (node_id(name), node)
@@ -95,6 +97,11 @@ impl FakeNodes {
 
     pub(super) fn break_version(&self, version: &str) {
         self.state.lock().unwrap().broken.insert(version.into());
+    }
+
+    /// Instances of this version end right after each start, until their starts are used up.
+    pub(super) fn loop_version(&self, version: &str) {
+        self.state.lock().unwrap().looping.insert(version.into());
     }
 
     pub(super) fn refuse_config(&self, version: &str) {
@@ -178,6 +185,46 @@ impl FakeNodes {
     }
 }
 
+/// Three runs that end after a moment; then the Node says that it expects nothing more.
+async fn crash_loop(view: watch::Sender<Arc<NodesView>>, node: NodeId, order: InstanceOrder) {
+    for restarts in 1..=3_u32 {
+        for state in [InstanceState::Active, InstanceState::Activating] {
+            let down = state == InstanceState::Activating;
+            let unrecoverable = down && restarts == 3;
+            view.send_modify(|view| {
+                let Some(node) = Arc::make_mut(view).get_mut(&node) else {
+                    return;
+                };
+                let Some(report) = node
+                    .instances
+                    .as_mut()
+                    .and_then(|all| all.get_mut(&order.ident))
+                else {
+                    return;
+                };
+                if report.version != order.version {
+                    return;
+                }
+                report.state = if unrecoverable {
+                    InstanceState::Failed
+                } else {
+                    state
+                };
+                report.error = down.then(|| failed("it ended by itself with exit code 7"));
+                let run = InstanceRun {
+                    version: order.version.clone(),
+                    unrecoverable,
+                    restarts,
+                    last_exit: Some("ended with exit code 7".into()),
+                };
+                let runs = node.runs.get_or_insert_default();
+                Arc::make_mut(runs).insert(order.ident.clone(), run);
+            });
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+    }
+}
+
 #[async_trait]
 impl Nodes for FakeNodes {
     fn view(&self) -> watch::Receiver<Arc<NodesView>> {
@@ -207,13 +254,14 @@ impl Nodes for FakeNodes {
         start: Vec<InstanceOrder>,
         stop: Vec<InstanceIdent>,
     ) -> Result<(), ErrorInfo> {
-        let broken = {
+        let (broken, looping) = {
             let mut state = self.state.lock().unwrap();
             state
                 .calls
                 .push(format!("update {node} +{} -{}", start.len(), stop.len()));
-            state.broken.clone()
+            (state.broken.clone(), state.looping.clone())
         };
+        let list = start.clone();
         // The Node goes on by itself, also when CM is killed in the middle.
         let (view, id) = (self.view.clone(), node.clone());
         let work = tokio::spawn(async move {
@@ -249,6 +297,12 @@ impl Nodes for FakeNodes {
             });
         });
         work.await.unwrap();
+        let looping = list
+            .into_iter()
+            .filter(|order| looping.contains(&order.version));
+        for order in looping {
+            tokio::spawn(crash_loop(self.view.clone(), node.clone(), order));
+        }
         Ok(())
     }
 

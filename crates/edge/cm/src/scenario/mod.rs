@@ -110,6 +110,42 @@ async fn an_instance_that_fails_brings_the_old_version_back_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_version_that_ends_over_and_over_is_never_committed_and_the_old_one_comes_back() {
+    let mut stage = Stage::new(&["main"]).await;
+    stage.options.settle_secs = 1;
+    stage.start().await;
+    stage.settle(desired(&[("web", "1", 1)])).await;
+    stage.nodes.loop_version("2");
+    stage.cloud.desire(desired(&[("web", "2", 1)])).await;
+    // Whoever looks sees it as it is, up and down; settling holds no status up.
+    stage
+        .cloud
+        .whole(|status| states(status, "web") == [InstanceState::Activating])
+        .await;
+    let status = stage
+        .cloud
+        .whole(|status| {
+            item_state(status, "web", "2") == Some(ItemState::Failed)
+                && states(status, "web").contains(&InstanceState::Active)
+        })
+        .await;
+    let failed = status
+        .items
+        .unwrap()
+        .into_iter()
+        .find(|item| item.version == "2")
+        .unwrap();
+    let why = failed.error.unwrap().message;
+    assert!(
+        why.starts_with("instance 0: it ended by itself with exit code 7"),
+        "{why}"
+    );
+    assert_eq!(stage.nodes.running("main"), ["web:s:0 1"]);
+    assert_eq!(stage.images.committed(), ["web 1"]);
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn a_failed_download_stops_nothing() {
     let mut stage = Stage::new(&["main"]).await;
     stage.start().await;

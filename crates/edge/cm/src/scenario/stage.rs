@@ -74,7 +74,7 @@ impl Stage {
         let text = format!(
             "state_dir = {:?}\nca_cert = \"/none\"\nstatus_delay_secs = 0\n\
              override_service_discovery_url = \"https://localhost:{}/sd/v7/\"\n\
-             node_lost_secs = 30\nwait_active_secs = 10",
+             node_lost_secs = 30\nwait_active_secs = 10\nsettle_secs = 0",
             folder.path(),
             cloud.discovery.port()
         );

@@ -27,7 +27,7 @@ pub(crate) use desired::readable;
 pub(crate) use effects::Doer;
 
 use crate::{
-    contract::{AlertSink, InstanceReport},
+    contract::{AlertSink, InstanceReport, SmNode},
     gates::{Ordered, ZoneSource},
     placing::Placing,
     status::{EngineStatus, UpdateParts},
@@ -339,11 +339,8 @@ impl Updates {
         let lists = self.placing.lists().borrow().clone();
         let mut view = BTreeMap::new();
         for (node, order) in lists.placed() {
-            let reported = world
-                .get(node)
-                .and_then(|node| node.sm.as_ref())
-                .and_then(|sm| sm.instances.as_ref())
-                .and_then(|reported| reported.get(&order.ident));
+            let sm = world.get(node).and_then(|node| node.sm.as_ref());
+            let reported = sm.and_then(|sm| Some((sm, sm.instances.as_ref()?.get(&order.ident)?)));
             // What its Node does not speak of yet has a place all the same, and is waited for.
             let seen = reported.map_or_else(
                 || InstanceView {
@@ -351,31 +348,35 @@ impl Updates {
                     state: InstanceState::Activating,
                     error: None,
                     recovers: true,
+                    restarts: 0,
                 },
-                view_of,
+                |(sm, report)| view_of(sm, report),
             );
             view.insert(order.ident.clone(), seen);
         }
         let components = world
             .values()
-            .filter_map(|node| node.sm.as_ref()?.instances.as_ref())
-            .flat_map(BTreeMap::values)
-            .filter(|report| report.ident.item_type == ItemType::Component);
-        for report in components {
+            .filter_map(|node| node.sm.as_ref())
+            .flat_map(|sm| {
+                let reports = sm.instances.iter().flat_map(BTreeMap::values);
+                reports.map(move |report| (sm, report))
+            })
+            .filter(|(_, report)| report.ident.item_type == ItemType::Component);
+        for (sm, report) in components {
             view.entry(report.ident.clone())
-                .or_insert_with(|| view_of(report));
+                .or_insert_with(|| view_of(sm, report));
         }
         view
     }
 }
 
-/// A Node that says "failed" has given it up: until then it says "activating".
-fn view_of(report: &InstanceReport) -> InstanceView {
+fn view_of(sm: &SmNode, report: &InstanceReport) -> InstanceView {
     InstanceView {
         version: report.version.clone(),
         state: report.state,
         error: report.error.clone(),
-        recovers: false,
+        recovers: sm.recovers(report),
+        restarts: sm.run_of(report).map_or(0, |run| run.restarts),
     }
 }
 

@@ -90,7 +90,11 @@ impl Keys {
         let request = KeyRequest {
             common_name,
             names: Vec::new(),
-            algorithm: KeyAlgorithm::EcP256,
+            // Only for RSA keys can content be encrypted.
+            algorithm: match kind {
+                CertKind::Offline => KeyAlgorithm::Rsa2048,
+                _ => KeyAlgorithm::EcP256,
+            },
         };
         self.blocking(move |keys| keys.store.create_key(kind, &request).map_err(|e| info(&e)))
             .await

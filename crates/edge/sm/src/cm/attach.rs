@@ -10,7 +10,7 @@ use aos_ipc::{
         servicemanager::v5 as sm,
     },
 };
-use aos_types::{AosCode, Digest, ErrorInfo};
+use aos_types::{AosCode, Digest, ErrorInfo, InstanceIdent};
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,10 +18,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, transport::Channel};
 
 use super::{Link, messages};
-use crate::{launcher::Launcher, states::States};
+use crate::{
+    launcher::{self, Launcher, Snapshot},
+    records::End,
+    states::States,
+};
 
 /// The protocol we speak.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 /// Reports that wait for CM.
 const QUEUE: usize = 64;
 
@@ -90,11 +94,49 @@ impl Link {
                 }
             }
         };
-        // Both end with the stream.
+        // All end with the stream.
         tokio::select! {
             why = listen => why,
             why = self.tell_ends(&out) => why,
             why = self.tell_states(&out) => why,
+            why = self.tell_runs(&out) => why,
+        }
+    }
+
+    /// Tells how the runs of instances went: of all, then of those where it changes.
+    async fn tell_runs(&self, out: &Out) -> String {
+        let mut snapshots = self.launcher.snapshots();
+        // Until the stored set is restored we do not know all.
+        let ready = |snapshot: &Snapshot| snapshot.launches > 0;
+        if snapshots.wait_for(ready).await.is_err() {
+            return "SM stops".into();
+        }
+        let mut told: Option<Arc<BTreeMap<InstanceIdent, launcher::Report>>> = None;
+        loop {
+            let now = snapshots.borrow_and_update().instances.clone();
+            let news = |(ident, report): &(&InstanceIdent, &launcher::Report)| {
+                let before = told.as_ref().and_then(|told| told.get(*ident));
+                before.is_none_or(|old| (&old.version, &old.run) != (&report.version, &report.run))
+            };
+            let instances: Vec<_> = now
+                .iter()
+                .filter(news)
+                .map(|(ident, report)| run(ident, report))
+                .collect();
+            let complete = told.is_none();
+            if complete || !instances.is_empty() {
+                let runs = pb::InstanceRuns {
+                    instances,
+                    complete,
+                };
+                if say(out, Report::InstanceRuns(runs)).await.is_err() {
+                    return "the stream to CM has ended".into();
+                }
+            }
+            told = Some(now);
+            if snapshots.changed().await.is_err() {
+                return "SM stops".into();
+            }
         }
     }
 
@@ -130,14 +172,7 @@ impl Link {
             let ends = self.launcher.untold_ends().await;
             let mut told = Vec::new();
             for (key, end) in ends {
-                let report = Report::InstanceExit(pb::InstanceExit {
-                    instance: Some(ident_to_proto(&end.ident)),
-                    version: end.version,
-                    exit_code: end.code,
-                    signal: end.signal,
-                    oom: end.oom,
-                    at: Some(time_to_proto(end.at)),
-                });
+                let report = Report::InstanceExit(exit(&end));
                 if say(out, report).await.is_err() {
                     return "the stream to CM has ended".into();
                 }
@@ -148,6 +183,27 @@ impl Link {
             }
             self.launcher.ends().await;
         }
+    }
+}
+
+fn exit(end: &End) -> pb::InstanceExit {
+    pb::InstanceExit {
+        instance: Some(ident_to_proto(&end.ident)),
+        version: end.version.clone(),
+        exit_code: end.code,
+        signal: end.signal,
+        oom: end.oom,
+        at: Some(time_to_proto(end.at)),
+    }
+}
+
+fn run(ident: &InstanceIdent, report: &launcher::Report) -> pb::InstanceRun {
+    pb::InstanceRun {
+        instance: Some(ident_to_proto(ident)),
+        version: report.version.clone(),
+        unrecoverable: report.run.unrecoverable,
+        restarts: report.run.restarts,
+        last_exit: report.run.last_end.as_ref().map(exit),
     }
 }
 

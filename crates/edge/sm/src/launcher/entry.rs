@@ -1,11 +1,11 @@
 use std::time::Duration;
 
-use aos_launch::{Found, Instance, Run};
-use aos_types::{Digest, ErrorInfo, InstanceState, ItemConfig};
-use tokio_util::sync::CancellationToken;
+use aos_launch::{Found, Instance};
+use aos_types::{Digest, ErrorInfo, HealthCheck, InstanceState, ItemConfig};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Report;
-use crate::restart::Restarts;
+use super::{Report, Run};
+use crate::{records::End, restart::Restarts};
 
 /// One instance of this Node.
 pub(super) struct Entry {
@@ -16,6 +16,14 @@ pub(super) struct Entry {
     /// Its first process, if it runs.
     pub(super) pid: Option<u32>,
     pub(super) restarts: Restarts,
+    /// It is not expected to come up: it cannot start, or its starts are used up.
+    pub(super) unrecoverable: bool,
+    /// How it ended last.
+    pub(super) last_end: Option<End>,
+    /// How it is found out whether it is healthy.
+    pub(super) health_check: Option<HealthCheck>,
+    /// Probes go on for as long as this is here.
+    pub(super) probing: Option<DropGuard>,
     /// It is stopped when the Unit is offline for so long.
     pub(super) offline_ttl: Option<Duration>,
     /// A start is planned; cancelled if it is not wanted any more.
@@ -29,33 +37,61 @@ pub(super) struct Entry {
 impl Entry {
     /// An instance that is about to start; `item` is nothing as long as its image is not here.
     pub(super) fn new(instance: Instance, item: Option<&ItemConfig>) -> Self {
-        Self {
+        let mut entry = Self {
             instance,
             state: InstanceState::Activating,
             error: None,
             pid: None,
-            restarts: Restarts::new(item.map(|item| item.run_parameters).unwrap_or_default()),
-            offline_ttl: item
-                .and_then(|item| item.offline_ttl)
-                .filter(|ttl| !ttl.is_zero()),
+            restarts: Restarts::new(Default::default()),
+            unrecoverable: false,
+            last_end: None,
+            health_check: None,
+            probing: None,
+            offline_ttl: None,
             retry: None,
             instead: None,
             resting: false,
+        };
+        if let Some(item) = item {
+            entry.heed(item);
         }
+        entry
+    }
+
+    /// Takes over what the item says, once its image is here.
+    pub(super) fn heed(&mut self, item: &ItemConfig) {
+        self.restarts.set(item.run_parameters);
+        self.health_check.clone_from(&item.health_check);
+        self.offline_ttl = item.offline_ttl.filter(|ttl| !ttl.is_zero());
+    }
+
+    /// Its process is gone.
+    pub(super) fn stopped(&mut self) {
+        self.pid = None;
+        self.probing = None;
     }
 
     pub(super) fn found(&self) -> Found {
         let running = self.pid.is_some() || self.retry.is_some() || self.resting;
         Found {
             instance: self.instance.clone(),
-            run: if running { Run::Running } else { Run::Down },
+            run: if running {
+                aos_launch::Run::Running
+            } else {
+                aos_launch::Run::Down
+            },
         }
     }
 
     pub(super) fn report(&self) -> Report {
-        let (instance, state, error) = match &self.instead {
-            Some((wanted, error)) => (wanted, InstanceState::Failed, Some(error.clone())),
-            None => (&self.instance, self.state, self.error.clone()),
+        let (instance, state, error, unrecoverable) = match &self.instead {
+            Some((wanted, error)) => (wanted, InstanceState::Failed, Some(error.clone()), true),
+            None => (
+                &self.instance,
+                self.state,
+                self.error.clone(),
+                self.unrecoverable,
+            ),
         };
         Report {
             version: instance.version.clone(),
@@ -64,6 +100,11 @@ impl Entry {
             state,
             error,
             env: instance.env.iter().map(|(name, _)| name.clone()).collect(),
+            run: Run {
+                unrecoverable,
+                restarts: self.restarts.count(),
+                last_end: self.last_end.clone(),
+            },
         }
     }
 

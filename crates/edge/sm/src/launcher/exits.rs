@@ -59,7 +59,12 @@ impl Launcher {
         }
         self.ends.notify_one();
         if current {
-            self.down(&ident, told(&exit));
+            self.change(|entries| {
+                if let Some(entry) = entries.get_mut(&ident) {
+                    entry.last_end = Some(end);
+                }
+            });
+            self.down(&ident, told(&exit).into());
         }
     }
 

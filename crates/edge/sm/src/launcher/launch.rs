@@ -9,7 +9,7 @@ use aos_types::{AosCode, Digest, ErrorInfo, InstanceIdent, InstanceState, ItemTy
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Desired, Launcher, entry::Entry};
+use super::{Desired, Launcher, entry::Entry, start::Failed};
 use crate::{images::Installed, records::Kept};
 
 /// How long a launch waits for those who are told of removed instances.
@@ -107,6 +107,7 @@ impl Launcher {
                         if entry.pid.is_none() && entry.retry.is_none() {
                             entry.state = InstanceState::Activating;
                             entry.error = None;
+                            entry.unrecoverable = false;
                             entry.instead = None;
                         }
                     })
@@ -233,12 +234,12 @@ impl Launcher {
                 let image = installed.get(&instance.manifest).cloned();
                 async move {
                     let result = match (refused, image) {
-                        (Some(error), _) => Err(error),
+                        (Some(error), _) => Err(error.into()),
                         (None, Some(image)) => self.start_one(&instance, &image).await,
-                        (None, None) => Err(ErrorInfo::new(
+                        (None, None) => Err(Failed::hopeless(ErrorInfo::new(
                             AosCode::NotFound,
                             "its image was not installed",
-                        )),
+                        ))),
                     };
                     self.started(&instance.ident, result);
                 }
@@ -254,6 +255,12 @@ impl Launcher {
 
     /// The set that shall run, as it is after this exchange.
     async fn store(&self, gone: &[InstanceIdent], start: &[Start]) -> Result<(), aos_store::Error> {
+        let healthy = gone.iter().map(|ident| (Kept::key(ident), None));
+        self.setup
+            .kept
+            .healthy
+            .apply(healthy.collect::<Vec<_>>())
+            .await?;
         let removed = gone.iter().map(|ident| (Kept::key(ident), None));
         let put = start.iter().map(|start| {
             (
@@ -310,6 +317,8 @@ impl Launcher {
                     entry.instance = instance.clone();
                     entry.state = InstanceState::Failed;
                     entry.error = Some(error);
+                    // Only another list brings another attempt.
+                    entry.unrecoverable = true;
                 }
             }
         });

@@ -3,7 +3,7 @@
 //! ```text
 //!   desired list ──► launch: install ─ addresses ─ (switch: store ─ stop ─ network ─ start) ──► all instances told
 //!                       ▲ a newer list supersedes it before the switch
-//!   exits ───────────► failed, told ── pause ──► start again
+//!   exits, probes ───► activating, or failed when its starts are used up; told ── pause ──► start again
 //! ```
 //!
 //! Everything an instance goes through is in its [`Entry`]; whoever changes one publishes a new [`Snapshot`].
@@ -12,6 +12,7 @@ mod entry;
 mod exits;
 mod launch;
 mod offline;
+mod probing;
 mod restore;
 mod start;
 
@@ -29,7 +30,11 @@ use tokio::sync::{Notify, RwLock, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    images::Images, networks::Networks, permissions::Permissions, places::Places, records::Kept,
+    images::Images,
+    networks::Networks,
+    permissions::Permissions,
+    places::Places,
+    records::{End, Kept},
     resources::Resources,
 };
 use entry::Entry;
@@ -64,6 +69,15 @@ pub(crate) struct Desired {
     pub(crate) keep_others: bool,
 }
 
+/// How the runs of an instance went, as CM is told (`aos.node.v1` `InstanceRun`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Run {
+    /// It is not expected to come up.
+    pub(crate) unrecoverable: bool,
+    pub(crate) restarts: u32,
+    pub(crate) last_end: Option<End>,
+}
+
 /// How an instance is doing, as CM is told (servicemanager.v5 `InstanceStatus`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Report {
@@ -73,6 +87,7 @@ pub(crate) struct Report {
     pub(crate) state: InstanceState,
     pub(crate) error: Option<ErrorInfo>,
     pub(crate) env: Vec<String>,
+    pub(crate) run: Run,
 }
 
 /// All instances of the Node.

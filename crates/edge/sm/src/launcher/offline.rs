@@ -4,7 +4,7 @@ use aos_time::{Clock, SystemClock, Timestamp};
 use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState};
 use tokio::sync::watch;
 
-use super::Launcher;
+use super::{Launcher, start::Failed};
 
 /// The one record's key.
 const KEY: &str = "since";
@@ -74,7 +74,7 @@ impl Launcher {
                 match result {
                     Ok(()) => {
                         entry.give_up_retry();
-                        entry.pid = None;
+                        entry.stopped();
                         entry.resting = true;
                         entry.state = InstanceState::Inactive;
                         entry.error = Some(ErrorInfo::new(
@@ -106,7 +106,10 @@ impl Launcher {
             });
             let result = match self.setup.images.get(instance.manifest).await {
                 Some(image) => self.start_one(&instance, &image).await,
-                None => Err(ErrorInfo::new(AosCode::NotFound, "its image is gone")),
+                None => Err(Failed::hopeless(ErrorInfo::new(
+                    AosCode::NotFound,
+                    "its image is gone",
+                ))),
             };
             self.started(&ident, result);
         }

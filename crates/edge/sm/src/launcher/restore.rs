@@ -9,8 +9,8 @@ use aos_time::{Clock, SystemClock};
 use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState};
 use futures::{StreamExt, stream};
 
-use super::{Launcher, entry::Entry};
-use crate::images::Installed;
+use super::{Launcher, entry::Entry, start::Failed};
+use crate::{images::Installed, records::Kept};
 
 impl Launcher {
     /// Adopts what runs of the stored set and starts the rest, without CM if it is away.
@@ -50,6 +50,9 @@ impl Launcher {
                 images.insert(instance.ident.clone(), image);
             }
         }
+        let healthy: BTreeMap<String, u32> =
+            self.setup.kept.healthy.all().await?.into_iter().collect();
+        let mut probed = Vec::new();
         self.change(|entries| {
             for instance in &stored {
                 let item = images
@@ -58,12 +61,19 @@ impl Launcher {
                 let mut entry = Entry::new(instance.clone(), item);
                 if let Some(&pid) = running.get(&InstanceId::of(&instance.ident)) {
                     entry.pid = Some(pid);
-                    entry.state = InstanceState::Active;
-                    entry.restarts.started(now);
+                    let passed = healthy.get(&Kept::key(&instance.ident)) == Some(&pid);
+                    if entry.health_check.is_none() || passed {
+                        entry.state = InstanceState::Active;
+                        entry.restarts.healthy(now);
+                    }
+                    probed.push((instance.ident.clone(), pid, passed));
                 }
                 entries.insert(instance.ident.clone(), entry);
             }
         });
+        for (ident, pid, passed) in probed {
+            self.probe(&ident, pid, passed);
+        }
         let present: BTreeSet<InstanceIdent> = stored.iter().map(|i| i.ident.clone()).collect();
         let mut homeless = self.setup.networks.apply(present).await;
         let missing: Vec<Instance> = stored
@@ -83,13 +93,13 @@ impl Launcher {
                 let image = images.remove(&instance.ident);
                 async move {
                     let result = match (refused, image) {
-                        (Some(error), _) => Err(error),
+                        (Some(error), _) => Err(error.into()),
                         (None, Some(image)) => self.start_one(&instance, &image).await,
                         // Fetched again once CM is there, by the next attempt to start it.
-                        (None, None) => Err(ErrorInfo::new(
+                        (None, None) => Err(Failed::from(ErrorInfo::new(
                             AosCode::NotFound,
                             "its image is damaged or gone; it is fetched again from CM",
-                        )),
+                        ))),
                     };
                     self.started(&instance.ident, result);
                 }

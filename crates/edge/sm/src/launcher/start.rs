@@ -11,13 +11,39 @@ use crate::{
     images::Installed,
 };
 
+/// Why an instance does not run.
+#[derive(Debug)]
+pub(super) struct Failed {
+    error: ErrorInfo,
+    /// Another attempt with the same image cannot help.
+    hopeless: bool,
+}
+
+impl Failed {
+    pub(super) const fn hopeless(error: ErrorInfo) -> Self {
+        Self {
+            error,
+            hopeless: true,
+        }
+    }
+}
+
+impl From<ErrorInfo> for Failed {
+    fn from(error: ErrorInfo) -> Self {
+        Self {
+            error,
+            hopeless: false,
+        }
+    }
+}
+
 impl Launcher {
     /// Starts one instance whose image is here and whose place in the network is made.
     pub(super) async fn start_one(
         &self,
         instance: &Instance,
         installed: &Installed,
-    ) -> Result<Started, ErrorInfo> {
+    ) -> Result<Started, Failed> {
         let failed = |why: String| ErrorInfo::new(AosCode::Failed, why);
         let place = self.setup.networks.place(&instance.ident).await?;
         let (places, of) = (self.setup.places.clone(), instance.clone());
@@ -48,48 +74,65 @@ impl Launcher {
                 secret,
             },
         )
-        .map_err(failed)?;
+        .map_err(|why| Failed::hopeless(failed(why)))?;
         self.setup
             .runtime
             .start(&spec)
             .await
-            .map_err(|error| ErrorInfo::from_error(AosCode::Runtime, &error))
+            .map_err(|error| Failed {
+                hopeless: error.is_final(),
+                error: ErrorInfo::from_error(AosCode::Runtime, &error),
+            })
     }
 
     /// Notes how a start came out, and plans another one if it failed.
     pub(super) fn started(
         self: &Arc<Self>,
         ident: &InstanceIdent,
-        result: Result<Started, ErrorInfo>,
+        result: Result<Started, Failed>,
     ) {
         let now = SystemClock.now();
         match result {
-            Ok(started) => self.change(|entries| {
-                if let Some(entry) = entries.get_mut(ident) {
-                    entry.pid = Some(started.pid);
-                    entry.state = InstanceState::Active;
-                    entry.error = None;
-                    entry.retry = None;
-                    entry.restarts.started(now);
-                }
-            }),
-            Err(error) => {
-                tracing::warn!(%ident, %error, "an instance cannot be started");
-                self.down(ident, error);
+            Ok(started) => {
+                self.change(|entries| {
+                    if let Some(entry) = entries.get_mut(ident) {
+                        entry.pid = Some(started.pid);
+                        entry.retry = None;
+                        // With a health check it is what it was until that succeeds.
+                        if entry.health_check.is_none() {
+                            entry.unrecoverable = false;
+                            entry.state = InstanceState::Active;
+                            entry.error = None;
+                            entry.restarts.healthy(now);
+                        }
+                    }
+                });
+                self.probe(ident, started.pid, false);
+            }
+            Err(failed) => {
+                tracing::warn!(%ident, error = %failed.error, "an instance cannot be started");
+                self.down(ident, failed);
             }
         }
     }
 
-    /// An instance is not running although it should: it is told as failed and started again after a pause.
-    pub(super) fn down(self: &Arc<Self>, ident: &InstanceIdent, error: ErrorInfo) {
+    /// An instance is not running although it should: it is started again after a pause. Until its starts are used up it
+    /// is told as activating, because it may still come up; then, or if it cannot start at all, as failed.
+    pub(super) fn down(self: &Arc<Self>, ident: &InstanceIdent, failed: Failed) {
         let now = SystemClock.now();
         let planned = self.change(|entries| {
             let entry: &mut Entry = entries.get_mut(ident)?;
             entry.give_up_retry();
-            entry.pid = None;
-            entry.state = InstanceState::Failed;
-            entry.error = Some(error);
-            let pause = entry.restarts.ended(now);
+            entry.stopped();
+            let next = entry.restarts.ended(now, failed.hopeless);
+            entry.state = if next.exhausted {
+                InstanceState::Failed
+            } else {
+                InstanceState::Activating
+            };
+            entry.unrecoverable = next.exhausted;
+            entry.error = Some(failed.error);
+            let pause = next.pause;
             let token = self.stop.child_token();
             entry.retry = Some(token.clone());
             Some((pause, token))
@@ -131,16 +174,20 @@ impl Launcher {
             let planned = !token.is_cancelled()
                 && entry.retry.is_some()
                 && entry.instance.manifest == manifest;
-            if planned {
-                entry.state = InstanceState::Activating;
-            }
             planned.then(|| entry.instance.clone())
         });
         let Some(instance) = instance else {
             return;
         };
         let result = async {
-            let installed = installed?;
+            let installed = installed.map_err(Failed::hopeless)?;
+            if let Some(item) = &installed.image.item_config {
+                self.change(|entries| {
+                    if let Some(entry) = entries.get_mut(&ident) {
+                        entry.heed(item);
+                    }
+                });
+            }
             self.setup
                 .networks
                 .mend(&instance, &installed.image)
@@ -166,7 +213,7 @@ impl Launcher {
             self.stop_one(ident).await?;
             self.change(|entries| {
                 if let Some(entry) = entries.get_mut(ident) {
-                    entry.pid = None;
+                    entry.stopped();
                     entry.state = InstanceState::Activating;
                 }
             });

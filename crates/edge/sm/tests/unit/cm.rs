@@ -44,6 +44,10 @@ pub struct Seen {
     pub config: Vec<pb::NodeConfigStatus>,
     pub logs: Vec<pb::LogData>,
     pub exits: Vec<node_pb::InstanceExit>,
+    /// By item.
+    pub runs: BTreeMap<String, node_pb::InstanceRun>,
+    /// Every state told, in order, by item.
+    pub history: BTreeMap<String, Vec<String>>,
     pub installs: BTreeMap<String, Vec<node_pb::InstanceInstalled>>,
     pub states: Vec<node_pb::StateReport>,
     pub sets: BTreeMap<String, Option<aos_ipc::proto::common::v2::ErrorInfo>>,
@@ -327,6 +331,19 @@ impl FakeCm {
             let ident = status.instance.as_ref().unwrap();
             (ident.item_id.clone(), ident.instance)
         };
+        let told: Vec<pb::InstanceStatus> = match &message {
+            SmOutgoingMessage::NodeInstancesStatus(status) => status.instances.clone(),
+            SmOutgoingMessage::UpdateInstancesStatus(status) => status.instances.clone(),
+            _ => Vec::new(),
+        };
+        self.note(|seen| {
+            for status in &told {
+                let states = seen.history.entry(key(status).0).or_default();
+                if states.last() != Some(&status.state) {
+                    states.push(status.state.clone());
+                }
+            }
+        });
         self.note(|seen| match message {
             SmOutgoingMessage::SmInfo(info) => seen.info = Some(info),
             SmOutgoingMessage::NodeInstancesStatus(status) => {
@@ -414,6 +431,11 @@ impl node_service::NodeService for FakeCm {
                     Report::StateSet(set) => {
                         seen.sets.insert(set.request_id, set.error);
                     }
+                    Report::InstanceRuns(runs) => seen.runs.extend(
+                        runs.instances
+                            .into_iter()
+                            .map(|run| (run.instance.clone().unwrap().item_id, run)),
+                    ),
                 });
             }
         });

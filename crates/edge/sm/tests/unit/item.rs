@@ -24,9 +24,12 @@ const PROGRAM: &str = r#"
 #include <unistd.h>
 static void bye(int s) { (void)s; _exit(0); }
 int main(int argc, char **argv) {
-    signal(SIGTERM, bye);
+    signal(SIGTERM, bye); signal(SIGPIPE, SIG_IGN);
     printf("up %s\n", argv[1]); fflush(stdout);
     if (!strcmp(argv[1], "exit")) { usleep(100000); return atoi(argv[2]); }
+    if (!strcmp(argv[1], "check")) return access("/storage/bad", F_OK) ? 0 : 3;
+    int http = !strcmp(argv[1], "http");
+    if (http) usleep(1000 * atoi(argv[2]));
     int one = 1, s = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(80), .sin_addr.s_addr = INADDR_ANY };
     setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -35,6 +38,12 @@ int main(int argc, char **argv) {
         int c = accept(s, 0, 0);
         char text[256];
         int n = snprintf(text, sizeof text, "%s\n", argv[1]);
+        if (http) {
+            while (!access("/storage/hang", F_OK)) usleep(10000);
+            int bad = !access("/storage/bad", F_OK);
+            if (read(c, text, sizeof text) < 0) perror("read");
+            n = snprintf(text, sizeof text, "HTTP/1.1 %s\r\n\r\n", bad ? "503 Bad" : "200 OK");
+        }
         if (write(c, text, n) < 0) perror("write");
         close(c);
     }
@@ -65,13 +74,25 @@ pub fn publish(
     args: &[&str],
     change: impl FnOnce(&mut ItemConfig),
 ) -> Digest {
-    publish_with(store, folder, args, &[], change)
+    publish_as(store, folder, "/program", args, &[], change)
 }
 
 /// An image that holds some ballast besides the program.
 pub fn publish_with(
     store: &BlobStore,
     folder: &Path,
+    args: &[&str],
+    ballast: &[u8],
+    change: impl FnOnce(&mut ItemConfig),
+) -> Digest {
+    publish_as(store, folder, "/program", args, ballast, change)
+}
+
+/// An image started as `entrypoint`, which need not be there.
+pub fn publish_as(
+    store: &BlobStore,
+    folder: &Path,
+    entrypoint: &str,
     args: &[&str],
     ballast: &[u8],
     change: impl FnOnce(&mut ItemConfig),
@@ -94,7 +115,7 @@ pub fn publish_with(
                 os: "linux".into(),
                 ..Platform::default()
             },
-            entrypoint: vec!["/program".into()],
+            entrypoint: vec![entrypoint.into()],
             cmd: args.iter().map(|&arg| arg.to_owned()).collect(),
             exposed_ports: vec!["80/tcp".into()],
             ..ImageConfig::default()
