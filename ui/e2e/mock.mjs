@@ -9,6 +9,7 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
+import { order, orderRoutes } from "./mock-orders.mjs";
 import {
   audit,
   build,
@@ -77,8 +78,8 @@ function page(items, query, text) {
 const whole = (items) => ({ items, total: items.length, offset: 0 });
 
 const showUnit = (unit) => {
-  const { nodes, items, running, timeline, desired, fails, run, ...rest } = unit;
-  return { ...rest, counts: counts(unit) };
+  const { nodes, items, running, timeline, desired, fails, run, schedules, ordered_config, ...rest } = unit;
+  return { ...rest, wanted_unit_config: order(unit).wanted, counts: counts(unit) };
 };
 const installed = (unit, service) => unit.running.filter((entry) => entry.service.id === service.id);
 const assignedTo = (service) =>
@@ -106,8 +107,9 @@ const subjectUnit = (id) => {
   const unit = world.units.find((each) => each.id === id);
   return { id, system_uid: unit.system_uid, title: unit.title, online_status: unit.online_status };
 };
-const showModel = ({ configs, ...model }) => ({
+const showModel = ({ configs, ordered, schedules, ...model }) => ({
   ...model,
+  ordered_unit_config: ordered ?? null,
   unit_config_version: configs[0]?.version ?? null,
   unit_count: world.units.filter((unit) => unit.unit_model?.id === model.id).length,
 });
@@ -118,6 +120,7 @@ const find = {
   subject: (id) => world.subjects.find((each) => each.id === id) ?? raise("Subject"),
   model: (id) => world.models.find((each) => each.id === id) ?? raise("unit model"),
   bundle: (id) => world.bundles.find((each) => each.id === id) ?? raise("bundle"),
+  shown: (model) => showModel(model),
 };
 function raise(what) {
   throw absent(what);
@@ -262,6 +265,28 @@ const routes = [
       return [201, showSubject(subject)];
     },
   ],
+  [
+    "POST",
+    "/assignments/",
+    (_, __, body) => {
+      const known = world.subjects.find((each) => each.label === body.subject);
+      const subject = known ?? newSubject(body.subject, body.subject_priority ?? 0, body.is_group ?? true);
+      if (body.reported_as) subject.reported_as = body.reported_as;
+      for (const { service: name, overrides } of body.services ?? []) {
+        const service = find.service(name);
+        const have = subject.services.find((entry) => entry.service.id === service.id);
+        if (have) have.overrides = overrides ?? {};
+        else subject.services.push({ service: serviceRef(service), overrides: overrides ?? {} });
+      }
+      const added = (body.system_uids ?? [])
+        .map((each) => find.unit(each).id)
+        .filter((each) => !subject.units.includes(each));
+      subject.units.push(...added);
+      change("subject", known ? "updated" : "created", subject.id);
+      redeploy(subject.units);
+      return [201, showSubject(subject)];
+    },
+  ],
   ["GET", "/subjects/{id}/", ([id]) => showSubject(find.subject(id))],
   [
     "PATCH",
@@ -395,6 +420,7 @@ const routes = [
         created_at: new Date().toISOString(),
       };
       find.model(id).configs.unshift(made);
+      if (body.order !== false) find.model(id).ordered = made.version;
       change("unit_model", "updated", id);
       return [201, made];
     },
@@ -444,6 +470,7 @@ const routes = [
   ],
   ["GET", "/deployment-bundles/", (_, q) => page(world.bundles, q, (b) => b.file_name)],
   ["GET", "/deployment-bundles/{id}/", ([id]) => find.bundle(id)],
+  ...orderRoutes(find, raise, Refused),
   ["GET", "/audit/", (_, q) => page(world.audit, q, (e) => `${e.actor} ${e.action} ${e.target} ${e.detail}`)],
 ];
 

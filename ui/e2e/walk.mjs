@@ -137,7 +137,7 @@ async function unitRoom(browser, name) {
     await shot("unit-why");
     await shut(page);
   }
-  for (const tab of ["Timeline", "Items", "Desired state", "Certificates"]) {
+  for (const tab of ["Timeline", "Items", "Settings", "Desired state", "Certificates"]) {
     await page.getByRole("tab", { name: tab }).click();
     await settle(page);
     await shot(`unit-${tab.toLowerCase().replace(" ", "-")}`);
@@ -145,6 +145,93 @@ async function unitRoom(browser, name) {
   await page.getByRole("tab", { name: "Overview" }).click();
   say("Unit: overview, why, timeline, items, desired state, certificates");
   return new URL(page.url()).pathname;
+}
+
+/** Pauses a Node of the Unit and lets it take part again; sets a schedule and a variable. */
+async function orders(browser, path) {
+  const { page, shot } = browser;
+  const node = page.locator("li[data-node]").last();
+  const name = await node.getAttribute("data-node");
+  await node.getByRole("button", { name: /^Pause Node/ }).click();
+  const asked = await dialog(page, "pause");
+  await shot("unit-pause");
+  await asked.getByRole("button", { name: "Pause the Node" }).click();
+  await page.getByRole("dialog").waitFor({ state: "hidden" });
+  await node.getByRole("button", { name: /^Resume Node/ }).waitFor();
+  await shot("unit-node-paused", true);
+  await node.getByRole("button", { name: /^Resume Node/ }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Resume the Node" }).click();
+  await page.getByRole("dialog").waitFor({ state: "hidden" });
+  await node.getByRole("button", { name: /^Pause Node/ }).waitFor();
+  say(`Node ${name} was ordered to pause and to take part again`);
+
+  await page.getByRole("tab", { name: "Settings" }).click();
+  await page.locator("[data-schedule]").waitFor();
+  await settle(page);
+  await shot("unit-settings", true);
+  await page.getByRole("button", { name: "Set schedule" }).click();
+  const when = await dialog(page, "schedule");
+  await when.getByLabel("When software may be changed").click();
+  await page.getByRole("option", { name: "By a timetable" }).click();
+  await when.getByLabel("Software, slots of Monday").fill("22:00-02:00");
+  await when.getByText("over midnight it is two slots").first().waitFor();
+  must(await when.getByRole("button", { name: "Save" }).isDisabled(), "an impossible slot can be saved");
+  await shot("unit-schedule-wrong");
+  await when.getByLabel("Software, slots of Monday").fill("00:00-05:00, 22:00-24:00");
+  await shot("unit-schedule");
+  await when.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("dialog").waitFor({ state: "hidden" });
+  await page.locator('[data-schedule="timetable"]').getByText("Monday 00:00").waitFor();
+  await page.getByRole("button", { name: "Set schedule" }).click();
+  await page.getByRole("dialog").getByLabel("When software may be changed").click();
+  await page.getByRole("option", { name: "As its unit model says" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
+  await page.getByRole("dialog").waitFor({ state: "hidden" });
+  await page.locator('[data-schedule="timetable"]').waitFor({ state: "detached" });
+  say("a schedule was set, an impossible one refused while it was typed");
+
+  await page.getByRole("button", { name: "Set a variable" }).click();
+  const variable = await dialog(page, "variable");
+  await variable.getByLabel("Variable", { exact: true }).fill("WALK_TOKEN");
+  await variable.getByLabel("Value", { exact: true }).fill("walk secret");
+  await variable.getByLabel("Ends after minutes").fill("10");
+  await shot("unit-variable");
+  await variable.getByRole("button", { name: "Set", exact: true }).click();
+  const row = page.locator('tr[data-variable="WALK_TOKEN"]');
+  await row.waitFor();
+  must(!(await page.content()).includes("walk secret"), "a value is shown without being asked for");
+  await page.getByRole("button", { name: "Show values" }).click();
+  await row.getByText("walk secret").waitFor();
+  await shot("unit-variables", true);
+  await page.getByRole("button", { name: "Hide values" }).click();
+  await row.getByRole("button", { name: "Take WALK_TOKEN away" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Take it away" }).click();
+  await row.waitFor({ state: "detached" });
+  await page.getByRole("dialog").waitFor({ state: "hidden" });
+  say("a variable was set, shown on demand only, and taken away");
+  return `${path}/settings`;
+}
+
+/** Stores a version of a unit configuration, then orders it for all Units of the model. */
+async function order({ page, shot }) {
+  await page.getByRole("button", { name: /New configuration/ }).click();
+  const editor = await dialog(page, "editor");
+  await editor.getByLabel("Order it for all Units").uncheck();
+  await editor.getByText("No Unit gets it until it is ordered").waitFor();
+  await shot("model-editor-later");
+  await editor.getByRole("button", { name: "Store version" }).click();
+  await page.getByRole("dialog").waitFor({ state: "hidden" });
+  await settle(page);
+  await page.locator("main ul button[aria-pressed]").first().click();
+  await page.getByRole("button", { name: "Order for all Units" }).click();
+  const asked = await dialog(page, "order");
+  await shot("model-order");
+  await asked.getByRole("button", { name: /^Order for/ }).click();
+  await page.getByRole("dialog").waitFor({ state: "hidden" });
+  await page.getByRole("button", { name: "Order for all Units" }).waitFor({ state: "detached" });
+  await settle(page);
+  await shot("model-ordered", true);
+  say("a unit configuration was stored, and ordered for all Units of its model");
 }
 
 async function room({ page, shot }, keys, title, name) {
@@ -170,7 +257,9 @@ export async function rooms(browser, unit) {
   const { page, shot, visit } = browser;
   const found = ["/units", "/services", "/bundles", "/assignments", "/models", "/claim-codes", "/audit"];
   const keep = (path) => path && found.push(path);
-  keep(await unitRoom(browser, unit));
+  const seen = await unitRoom(browser, unit);
+  keep(seen);
+  if (seen && (await page.locator("li[data-node]").count()) > 0) keep(await orders(browser, seen));
 
   await room(browser, ["g", "s"], "Services", "services");
   await page.getByRole("button", { name: "Upload a bundle" }).click();
@@ -230,6 +319,7 @@ export async function rooms(browser, unit) {
     await editor.getByText("Not JSON").waitFor();
     await shot("model-editor");
     await shut(page);
+    await order(browser);
   }
   say("Unit models: list, configuration, editor");
 

@@ -214,7 +214,7 @@ fn words_in_cores(root: &Path) -> Result<Vec<String>> {
                 .file_name()
                 .and_then(|name| name.to_str())
                 .unwrap_or_default();
-            if path.is_dir() && name != "tests" && name != "benches" {
+            if path.is_dir() && !["tests", "benches", "examples"].contains(&name) {
                 folders.push(path);
             } else if name.ends_with(".rs") && !name.contains("test") {
                 let source = std::fs::read_to_string(&path)?;

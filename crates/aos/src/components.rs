@@ -82,7 +82,8 @@ pub fn run_node(config: &Path, only: Option<Component>) -> Result<(), Failure> {
         if wanted(Component::Cm) {
             match file.cm {
                 Some(options) => {
-                    let run = aos_cm::run(options, stop.clone());
+                    // On the heap: it is large.
+                    let run = Box::pin(aos_cm::run(options, stop.clone()));
                     running.push(Box::pin(async { run.await.or_fail(|| "CM failed") }));
                 }
                 None if only.is_some() => return Err(missing("cm")),
@@ -123,6 +124,7 @@ pub fn serve_cloud(
     people: SocketAddr,
     units: SocketAddr,
     hosts: Vec<String>,
+    organisation: String,
 ) -> Result<(), Failure> {
     logging::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -137,6 +139,7 @@ pub fn serve_cloud(
             people,
             units,
             hosts,
+            organisation,
         };
         aos_server::run(options, stop)
             .await

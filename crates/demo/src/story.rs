@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aos_api::{IssuedClaimCode, Node, OnlineStatus, Unit, UnitSubjectService};
+use aos_api::{IssuedClaimCode, Node, OnlineStatus, Unit, UnitInstance, UnitSubjectService};
 
 use crate::cast::{self, MODEL, Part, bootstrap_key, cloud_data, node_cgroup, node_folder};
 use crate::narrator::Narrator;
@@ -430,6 +430,12 @@ pub fn order(play: &Play<'_>, what: &[&str]) -> Result<()> {
 
 /// The active instances of a service, as the cloud knows them: the Node of each.
 pub fn instances(play: &Play<'_>, service: &str) -> Result<Vec<String>> {
+    let active = active(play, service)?;
+    Ok(active.into_iter().map(|one| one.node_id).collect())
+}
+
+/// The same, with all that the cloud knows of each.
+pub fn active(play: &Play<'_>, service: &str) -> Result<Vec<UnitInstance>> {
     #[derive(serde::Deserialize)]
     struct Row {
         services: Vec<UnitSubjectService>,
@@ -441,7 +447,6 @@ pub fn instances(play: &Play<'_>, service: &str) -> Result<Vec<String>> {
         .filter(|row| row.service.codename == service)
         .flat_map(|row| row.instances)
         .filter(|instance| instance.run_state == "active")
-        .map(|instance| instance.node_id)
         .collect())
 }
 

@@ -27,6 +27,8 @@ struct Options {
     threads: usize,
     mutation: Option<Mutation>,
     mutations: bool,
+    /// Only say what the deliberate bugs are called.
+    names: bool,
     sample: usize,
     limit: u64,
     /// Stop after so long, whatever is left.
@@ -53,6 +55,7 @@ fn options() -> Result<Options, String> {
             .min(2),
         mutation: None,
         mutations: false,
+        names: false,
         sample: usize::MAX,
         limit: 2000,
         seconds: None,
@@ -73,6 +76,7 @@ fn options() -> Result<Options, String> {
             "--seconds" => options.seconds = Some(number(value()?)?),
             "--sample" => options.sample = number(value()?)? as usize,
             "--mutations" => options.mutations = true,
+            "--names" => options.names = true,
             "--mutation" => {
                 let name = value()?;
                 let found = Mutation::ALL.iter().find(|(_, one)| *one == name);
@@ -86,6 +90,12 @@ fn options() -> Result<Options, String> {
 }
 
 fn go(options: &Options) -> ExitCode {
+    if options.names {
+        for (_, name) in Mutation::ALL {
+            println!("{name}");
+        }
+        return ExitCode::SUCCESS;
+    }
     if let Some(seed) = options.seed {
         return replay(seed, options.mutation);
     }

@@ -1,5 +1,11 @@
 //! Deliberate bugs. A simulator that does not find them would not find others.
 
+use aos_types::InstanceState;
+use aos_update::{
+    Actual, Desired, Difference, Failures, InstanceView, Note, Record, Stand, Target, UpdateState,
+    policy::{Policy, Rules},
+};
+
 macro_rules! mutations {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
         /// One deliberate bug.
@@ -10,6 +16,9 @@ macro_rules! mutations {
             /// All of them with their names.
             pub const ALL: &[(Self, &'static str)] = &[$((Self::$variant, $name),)*];
         }
+
+        /// Each of them as a policy of the engine.
+        static PLANTED: &[Planted] = &[$(Planted(Mutation::$variant),)*];
     };
 }
 
@@ -40,6 +49,50 @@ mutations! {
     AbsentNodeBlocks = "absent-node-blocks",
     /// What a Node could not install is not tried again.
     HeldIsForgotten = "held-is-forgotten",
+    /// CM acknowledges a desired state before it is stored.
+    AckBeforeStored = "ack-before-stored",
+    /// CM's record is written and not flushed.
+    RecordNotFlushed = "record-not-flushed",
+    /// What waits for the cloud is kept in memory only.
+    OutboxInMemory = "outbox-in-memory",
+    /// After a reconnection the cloud is told nothing.
+    NoStatusOnConnect = "no-status-on-connect",
+    /// A paused Node goes on running what it has.
+    PausedNodeRunsOn = "paused-node-runs-on",
+    /// Who gives an instance away and who gets it are told at the same time.
+    AllNodesAtOnce = "all-nodes-at-once",
+    /// A launch waits for Nodes that are lost.
+    WaitsForLostNodes = "waits-for-lost-nodes",
+    /// As long as a Node is lost nothing is placed anew.
+    LostNodeStopsPlacing = "lost-node-stops-placing",
+    /// A list that is absent removes all it had.
+    AbsentListRemoves = "absent-list-removes",
+    /// Instances are not compared.
+    BlindForInstances = "blind-for-instances",
+    /// The launch is begun before it is stored.
+    LaunchNotStored = "launch-not-stored",
+    /// After a restart the step in hand is not asked for again.
+    NoResume = "no-resume",
+    /// Whatever happens moves the deadline of the stage.
+    DeadlineMoves = "deadline-moves",
+    /// Gates are not asked.
+    GatesIgnored = "gates-ignored",
+    /// A failed download ends nothing.
+    DownloadFailureIgnored = "download-failure-ignored",
+    /// A refused configuration ends nothing.
+    ConfigurationFailureIgnored = "configuration-failure-ignored",
+    /// An instance that is about to start counts as active.
+    StartingIsUp = "starting-is-up",
+    /// A failed instance is waited for like others, and the deadline is all that is asked.
+    FailedIsUp = "failed-is-up",
+    /// A failed update is not undone.
+    NoUndo = "no-undo",
+    /// A failed update leads back to itself.
+    BackToTheSame = "back-to-the-same",
+    /// A failed update is not tried again.
+    NoRetry = "no-retry",
+    /// Nobody keeps why an update failed.
+    CauseForgotten = "cause-forgotten",
     /// An instance that ended is never started again.
     NoRestart = "no-restart",
 }
@@ -51,5 +104,92 @@ impl Mutation {
             .iter()
             .find(|(one, _)| *one == self)
             .map_or("", |(_, name)| name)
+    }
+}
+
+/// The engine's policy for a run: the rules, or one of them broken on purpose.
+pub(crate) fn planted(mutation: Option<Mutation>) -> &'static dyn Policy {
+    let planted = mutation.and_then(|mutation| PLANTED.get(mutation as usize));
+    planted.map_or(&Rules as &dyn Policy, |planted| planted as &dyn Policy)
+}
+
+/// The rules with one planted bug. Only the simulator makes one.
+#[derive(Debug)]
+struct Planted(Mutation);
+
+impl Policy for Planted {
+    fn resolve(&self, mut desired: Desired, newest: &Target) -> (Target, Vec<Note>) {
+        if self.0 == Mutation::AbsentListRemoves {
+            desired.items.get_or_insert_default();
+            desired.instances.get_or_insert_default();
+        }
+        Rules.resolve(desired, newest)
+    }
+
+    fn differences(&self, target: &Target, committed: &Target, actual: &Actual) -> Vec<Difference> {
+        let mut all = Rules.differences(target, committed, actual);
+        if self.0 == Mutation::BlindForInstances {
+            all.retain(|one| {
+                !matches!(
+                    one,
+                    Difference::MissingInstance(_) | Difference::SurplusInstance(_)
+                )
+            });
+        }
+        all
+    }
+
+    fn stores(&self, record: &Record) -> bool {
+        let state = record.cycle.as_ref().map(|cycle| cycle.state);
+        self.0 != Mutation::LaunchNotStored || state != Some(UpdateState::Launching)
+    }
+
+    fn resumes(&self) -> bool {
+        self.0 != Mutation::NoResume
+    }
+
+    fn keeps_deadline(&self, _state: UpdateState) -> bool {
+        self.0 != Mutation::DeadlineMoves
+    }
+
+    fn lets_through(&self, stand: &Stand) -> bool {
+        self.0 == Mutation::GatesIgnored || Rules.lets_through(stand)
+    }
+
+    fn ends_update(&self, state: UpdateState, failures: &Failures, relevant: bool) -> bool {
+        let ignored = match self.0 {
+            Mutation::DownloadFailureIgnored => state == UpdateState::Downloading,
+            Mutation::ConfigurationFailureIgnored => failures.unit_config.is_some(),
+            _ => false,
+        };
+        relevant && !ignored
+    }
+
+    fn is_up(&self, view: &InstanceView) -> bool {
+        let taken = match self.0 {
+            Mutation::StartingIsUp => view.state == InstanceState::Activating,
+            Mutation::FailedIsUp => view.state == InstanceState::Failed,
+            _ => false,
+        };
+        taken || Rules.is_up(view)
+    }
+
+    fn undoes(&self) -> bool {
+        self.0 != Mutation::NoUndo
+    }
+
+    fn way_back(&self, record: &Record) -> Target {
+        match (&record.launched, self.0) {
+            (Some(launched), Mutation::BackToTheSame) => launched.clone(),
+            _ => Rules.way_back(record),
+        }
+    }
+
+    fn retries(&self) -> bool {
+        self.0 != Mutation::NoRetry
+    }
+
+    fn keeps_cause(&self) -> bool {
+        self.0 != Mutation::CauseForgotten
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use aos_launch::{Found, Instance, Run, Start, Stop, StopReason, plan};
 use aos_time::Timestamp;
-use aos_types::{Digest, ErrorInfo, InstanceIdent, InstanceState};
+use aos_types::{InstanceIdent, InstanceState};
 
 use crate::{
     cm::error,
@@ -38,10 +38,10 @@ pub(crate) struct Proc {
 pub(crate) struct Entry {
     pub(crate) instance: Instance,
     pub(crate) state: InstanceState,
-    error: Option<ErrorInfo>,
+    error: Option<&'static str>,
     pid: Option<u64>,
     retry: Option<u64>,
-    instead: Option<(Instance, ErrorInfo)>,
+    instead: Option<(Instance, &'static str)>,
     ends: u32,
     started: Option<Timestamp>,
 }
@@ -62,18 +62,17 @@ impl Entry {
 }
 
 /// How an instance is doing, as CM is told.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Reported {
-    pub(crate) version: String,
-    pub(crate) manifest: Digest,
+    pub(crate) ver: Ver,
     pub(crate) state: InstanceState,
-    pub(crate) error: Option<ErrorInfo>,
+    pub(crate) error: Option<&'static str>,
 }
 
 /// All instances of a Node, and which orders are done.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    pub(crate) reports: BTreeMap<InstanceIdent, Reported>,
+    pub(crate) reports: BTreeMap<Inst, Reported>,
     pub(crate) answered: Vec<u64>,
 }
 
@@ -89,7 +88,7 @@ struct Launching {
     list: List,
     plan: aos_launch::Plan,
     start: Vec<Start>,
-    held: BTreeMap<InstanceIdent, ErrorInfo>,
+    held: BTreeMap<InstanceIdent, &'static str>,
     switching: bool,
 }
 
@@ -107,6 +106,7 @@ pub(crate) struct Node {
     pub(crate) sm: bool,
     pub(crate) life: u32,
     pub(crate) conn: Option<u64>,
+    pub(crate) conn_since: Timestamp,
     // on its disk
     pub(crate) stored: BTreeMap<Inst, Instance>,
     pub(crate) images: BTreeMap<(Item, Ver), bool>,
@@ -139,6 +139,7 @@ impl Node {
             sm: false,
             life: 0,
             conn: None,
+            conn_since: Timestamp::EPOCH,
             stored: BTreeMap::new(),
             images: BTreeMap::new(),
             procs: BTreeMap::new(),
@@ -344,6 +345,7 @@ impl World {
         self.pids += 1;
         let conn = self.pids;
         self.nodes[node].conn = Some(conn);
+        self.nodes[node].conn_since = self.now;
         self.note(|_| format!("n{node} is connected ({conn})"));
         self.cm_meets_node(node, conn);
         self.tell_soon(node);
@@ -521,7 +523,7 @@ impl World {
         for install in &launching.plan.install {
             let (item, ver) = of_digest(&install.manifest);
             if let Err(why) = self.node_installs(node, item, ver) {
-                failed.insert(install.manifest, why);
+                failed.insert(install.manifest, error(why));
             }
         }
         let switch = if self.has(Mutation::StopWithoutInstall) {
@@ -536,7 +538,7 @@ impl World {
         launching.held = switch
             .kept
             .into_iter()
-            .map(|kept| (kept.ident, kept.error))
+            .map(|kept| (kept.ident, "its image cannot be installed"))
             .collect();
         // Stored before anything is exchanged.
         let removed: Vec<Inst> = switch
@@ -624,11 +626,11 @@ impl World {
                 .entry(inst(ident))
                 .or_insert_with(|| Entry::new((*wanted).clone()));
             if entry.pid.is_some() || entry.retry.is_some() {
-                entry.instead = Some(((*wanted).clone(), why.clone()));
+                entry.instead = Some(((*wanted).clone(), why));
             } else {
                 entry.instance = (*wanted).clone();
                 entry.state = InstanceState::Failed;
-                entry.error = Some(why.clone());
+                entry.error = Some(why);
             }
         }
         for Start { instance, .. } in &launching.start {
@@ -700,7 +702,7 @@ impl World {
     // --- images
 
     /// Has an image of CM here and verified.
-    fn node_installs(&mut self, node: usize, item: Item, ver: Ver) -> Result<(), ErrorInfo> {
+    fn node_installs(&mut self, node: usize, item: Item, ver: Ver) -> Result<(), &'static str> {
         match self.nodes[node].images.get(&(item, ver)) {
             Some(true) => return Ok(()),
             Some(false) if self.has(Mutation::NodeTrustsDisk) => return Ok(()),
@@ -712,18 +714,18 @@ impl World {
         }
         let reachable = self.nodes[node].conn.is_some();
         if !reachable || self.cm.run.is_none() {
-            return Err(error("CM cannot be reached"));
+            return Err("CM cannot be reached");
         }
         if !blobs_of(item, ver)
             .iter()
             .all(|blob| self.cm.disk.blobs.contains_key(blob))
         {
-            return Err(error("CM does not have its blobs"));
+            return Err("CM does not have its blobs");
         }
         let rates = &self.scene.rates;
         let (fails, corrupt) = (rates.install_fails, rates.install_corrupt);
         if self.unlucky(fails, Fault::InstallFails) {
-            return Err(error("the disk of the Node is full"));
+            return Err("the disk of the Node is full");
         }
         let damaged = !self.cm_has(item, ver) || self.unlucky(corrupt, Fault::InstallCorrupt);
         if damaged && !self.has(Mutation::NodeSkipsDigest) {
@@ -739,7 +741,7 @@ impl World {
                     self.cm.disk.blobs.remove(&blob);
                 }
             }
-            return Err(error("what CM served has another digest"));
+            return Err("what CM served has another digest");
         }
         self.nodes[node].images.insert((item, ver), !damaged);
         Ok(())
@@ -839,23 +841,18 @@ impl World {
         if !usable {
             // Fetched again by the next attempt, once CM is there.
             self.nodes[node].images.remove(&(which.item, ver));
-            self.down(node, which, error("its image is damaged or gone"), false);
+            self.down(node, which, "its image is damaged or gone", false);
             return;
         }
         let fate = self.scene.fate(which.item, ver);
         let rate = self.scene.rates.start_fails;
         if fate == Fate::WontStart {
             self.coverage.fault(Fault::WontStart);
-            self.down(node, which, error("it cannot be started"), true);
+            self.down(node, which, "it cannot be started", true);
             return;
         }
         if self.unlucky(rate, Fault::StartFails) {
-            self.down(
-                node,
-                which,
-                error("it could not be started this time"),
-                false,
-            );
+            self.down(node, which, "it could not be started this time", false);
             return;
         }
         self.pids += 1;
@@ -948,12 +945,12 @@ impl World {
             .get(&which)
             .is_some_and(|entry| entry.pid == Some(pid));
         if current {
-            self.down(node, which, error("it ended by itself"), false);
+            self.down(node, which, "it ended by itself", false);
         }
     }
 
     /// It is not running although it should: it is started again after a pause.
-    fn down(&mut self, node: usize, which: Inst, why: ErrorInfo, for_good: bool) {
+    fn down(&mut self, node: usize, which: Inst, why: &'static str, for_good: bool) {
         let now = self.now;
         let it = &mut self.nodes[node];
         let Some(entry) = it.entries.get_mut(&which) else {
@@ -1053,21 +1050,14 @@ impl World {
         let Some(conn) = it.conn else { return };
         let reports = it
             .entries
-            .values()
-            .map(|entry| {
-                let (instance, state, why) = match &entry.instead {
-                    Some((wanted, why)) => (wanted, InstanceState::Failed, Some(why.clone())),
-                    None => (&entry.instance, entry.state, entry.error.clone()),
+            .iter()
+            .map(|(inst, entry)| {
+                let (instance, state, error) = match &entry.instead {
+                    Some((wanted, why)) => (wanted, InstanceState::Failed, Some(*why)),
+                    None => (&entry.instance, entry.state, entry.error),
                 };
-                (
-                    instance.ident.clone(),
-                    Reported {
-                        version: instance.version.clone(),
-                        manifest: instance.manifest,
-                        state,
-                        error: why,
-                    },
-                )
+                let ver = version_number(&instance.version);
+                (*inst, Reported { ver, state, error })
             })
             .collect();
         let snapshot = Rc::new(Snapshot {

@@ -63,6 +63,9 @@ pub(crate) struct Oracle {
     newest: usize,
     /// It has a schedule.
     is_timed: bool,
+    /// Somebody has started it, or consented to it.
+    pub(crate) started_by: bool,
+    pub(crate) consented: bool,
     taken_at: Timestamp,
     /// Alerts by txn; promised once they are stored.
     pub(crate) alerts: BTreeMap<String, u32>,
@@ -89,6 +92,8 @@ impl Oracle {
             taken: BTreeSet::new(),
             newest: 0,
             is_timed: false,
+            started_by: false,
+            consented: false,
             taken_at: now,
             alerts: BTreeMap::new(),
             stored: BTreeSet::new(),
@@ -221,6 +226,9 @@ impl World {
                 self.oracle.launched_at = self.now;
             }
         }
+        if entered && stage.0 == UpdateState::Installing && !stage.1 {
+            self.check_gate(&asked(&stage.2));
+        }
         if let Some(launched) = &record.launched {
             self.oracle.last_launched = asked(launched);
         }
@@ -261,6 +269,32 @@ impl World {
                 self.broken(9, |_| "an update failed and nobody says why".into());
             }
         }
+    }
+
+    /// An update goes through its gates, not around them.
+    fn check_gate(&mut self, target: &Asked) {
+        let Some(wish) = self.wishes.get(self.oracle.newest).cloned() else {
+            return;
+        };
+        // What changes no item and no instance waits for nobody; an older update is judged no more.
+        if *target != wished(&wish) || *target == self.committed() || self.oracle.taking.is_some() {
+            return;
+        }
+        if matches!(wish.when, When::Started(_)) && !self.oracle.started_by {
+            self.broken(5, |_| {
+                format!("#{} goes on, and nobody has started it", wish.number)
+            });
+        } else if self.scene.consent && !self.oracle.consented {
+            self.broken(5, |_| {
+                format!("#{} goes on, and nobody has consented", wish.number)
+            });
+        }
+    }
+
+    /// What the Unit goes to by its disk.
+    pub(crate) fn newest_target(&self) -> Target {
+        let record = self.cm.disk.engine.as_ref();
+        record.map_or_else(Target::default, |record| newest(record).clone())
     }
 
     /// The new set becomes the one to go back to: every changed instance must have been active since the launch.
@@ -401,6 +435,16 @@ impl World {
     pub(crate) fn check_taken(&mut self, number: usize) {
         self.oracle.taking = None;
         self.oracle.taken.insert(number);
+        // The same asked for again keeps what was said of it.
+        let before = Intent {
+            number,
+            when: self.wishes[number].when,
+            ..self.wishes[self.oracle.newest].clone()
+        };
+        if before != self.wishes[number] {
+            self.oracle.started_by = false;
+            self.oracle.consented = false;
+        }
         self.oracle.newest = number;
         self.oracle.is_timed = self.wishes[number].when != When::Now;
         self.oracle.taken_at = self.now;
@@ -474,6 +518,20 @@ impl World {
         if stored.is_none_or(|stored| version_number(&stored.version) != ver) {
             self.broken(2, |_| {
                 format!("n{node} runs {inst} v{ver}, its disk says otherwise")
+            });
+        }
+        // A Node that CM has spoken to for a while has been told to stop it before.
+        let other = self.nodes.iter().find(|other| {
+            other.number != node
+                && other.conn.is_some()
+                && self.now.since(other.conn_since) > 30 * MIN
+                && self.nodes[node].conn.is_some()
+                && self.now.since(self.nodes[node].conn_since) > 30 * MIN
+                && other.procs.contains_key(&inst)
+        });
+        if let Some(other) = other.map(|other| other.number) {
+            self.broken(8, |_| {
+                format!("{inst} is started on n{node} and still runs on n{other}")
             });
         }
         let twin = self.nodes[node]

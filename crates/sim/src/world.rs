@@ -502,7 +502,7 @@ impl World {
                 self.node_goes_away(node, span);
             }
             15 => {
-                if node != 0 && self.dice.once_in(4) && !self.nodes[node].gone {
+                if node != 0 && self.dice.once_in(3) && !self.nodes[node].gone {
                     self.coverage.fault(Fault::NodeGone);
                     self.node_is_gone(node);
                 }

@@ -23,7 +23,9 @@ export function concerns(key: QueryKey, change: ChangeEvent): boolean {
   switch (change.topic) {
     case "unit":
       return (
-        itself || ((kind === "service" || kind === "subject") && part === "units") || counts(kind, change)
+        itself ||
+        ((kind === "service" || kind === "subject" || kind === "unit_model") && part === "units") ||
+        counts(kind, change)
       );
     case "subject":
       return itself || kind === "unit" || kind === "service";

@@ -64,6 +64,22 @@ export const unitCertificates = (id: string) =>
   one<T.Page<T.UnitCertificate>>("unit", id, "certificates", path`/units/${id}/certificates/`);
 export const explain = (id: string, service: string) =>
   one<T.Explanation>("unit", id, "explain", path`/units/${id}/explain/`, { service });
+export const unitWhy = (id: string) => one<T.UnitWhy>("unit", id, "why", path`/units/${id}/why/`);
+export const unitConfigOrder = (id: string) =>
+  one<T.UnitConfigOrder>("unit", id, "config", path`/units/${id}/unit-config/`);
+export const unitSchedules = (id: string) =>
+  one<T.UnitUpdateSchedules>("unit", id, "schedule", path`/units/${id}/update-schedule/`);
+export const unitSubjects = (id: string) =>
+  one<T.Page<T.UnitSubject>>("unit", id, "subjects", path`/units/${id}/subjects/`);
+/** The variables set on a Unit; with `reveal` their values too, which the audit notes. */
+export const envVars = (id: string, reveal = false) =>
+  one<T.Page<T.EnvVar>>(
+    "unit",
+    id,
+    "env-vars",
+    path`/units/${id}/env-vars/`,
+    reveal ? { reveal: "true" } : undefined,
+  );
 
 /** The desired state last composed, or null while there is none. */
 export const desiredState = (id: string) =>
@@ -116,3 +132,7 @@ export const unitModel = (id: string) =>
   one<T.UnitModel>("unit_model", id, "self", path`/unit-models/${id}/`);
 export const unitConfigs = (id: string) =>
   one<T.Page<T.UnitConfigVersion>>("unit_model", id, "configs", path`/unit-models/${id}/unit-configs/`);
+export const modelSchedule = (id: string) =>
+  one<T.UpdateSchedules>("unit_model", id, "schedule", path`/unit-models/${id}/update-schedule/`);
+export const modelUnits = (id: string) =>
+  one<T.Page<T.ModelUnit>>("unit_model", id, "units", path`/unit-models/${id}/units/`, { limit: "1000" });

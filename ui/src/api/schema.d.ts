@@ -4,6 +4,23 @@
  */
 
 export interface paths {
+    "/api/v11/assignments/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Subject, Units and services in one step, all or none: each Unit gets one new desired state */
+        post: operations["assignments_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v11/audit/": {
         parameters: {
             query?: never;
@@ -360,6 +377,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v11/subjects/{id}/units/reported/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The Units that report a subject by themselves */
+        get: operations["subjects_units_reported"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v11/subjects/{id}/units/{unit}/": {
         parameters: {
             query?: never;
@@ -410,6 +444,24 @@ export interface paths {
         delete: operations["unit_models_delete"];
         options?: never;
         head?: never;
+        /** Say whether blobs of Units of a model are delivered encrypted */
+        patch: operations["unit_models_update"];
+        trace?: never;
+    };
+    "/api/v11/unit-models/{id}/unit-config/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Order a unit configuration for all Units of a model */
+        put: operations["unit_models_unit_config_update"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
         patch?: never;
         trace?: never;
     };
@@ -425,6 +477,41 @@ export interface paths {
         put?: never;
         /** Store a newer unit configuration */
         post: operations["unit_models_unit_configs_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v11/unit-models/{id}/units/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The Units of a model with their unit configurations, wanted and actual */
+        get: operations["unit_models_units_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v11/unit-models/{id}/update-schedule/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** When Units of a model may be updated */
+        get: operations["unit_models_update_schedule_read"];
+        /** Set when Units of a model may be updated, as far as they say nothing of their own */
+        put: operations["unit_models_update_schedule_update"];
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -553,6 +640,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v11/units/{id}/env-vars/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Environment variables that are set on a Unit over those of its items */
+        get: operations["units_env_vars_list"];
+        put?: never;
+        /** Set environment variables on a Unit over those of its items */
+        post: operations["units_env_vars_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v11/units/{id}/env-vars/{variable}/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Take an environment variable away */
+        delete: operations["units_env_vars_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v11/units/{id}/explain/": {
         parameters: {
             query?: never;
@@ -604,6 +726,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v11/units/{id}/nodes/{node}/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Pause or resume a Node */
+        patch: operations["units_nodes_update"];
+        trace?: never;
+    };
     "/api/v11/units/{id}/subjects-services/": {
         parameters: {
             query?: never;
@@ -621,6 +760,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v11/units/{id}/subjects/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The subjects that a Unit was put into, and those it reports by itself */
+        get: operations["units_subjects_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v11/units/{id}/timeline/": {
         parameters: {
             query?: never;
@@ -630,6 +786,60 @@ export interface paths {
         };
         /** What happened to a Unit and why, newest first */
         get: operations["units_timeline_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v11/units/{id}/unit-config/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The unit configuration of a Unit: wanted and actual */
+        get: operations["units_unit_config_read"];
+        /** Order a unit configuration for one Unit, instead of the one of its model */
+        put: operations["units_unit_config_update"];
+        post?: never;
+        /** Let the unit configuration of its model count again for a Unit */
+        delete: operations["units_unit_config_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v11/units/{id}/update-schedule/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** When a Unit may be updated */
+        get: operations["units_update_schedule_read"];
+        /** Set when a Unit may be updated; an absent part is as its model says */
+        put: operations["units_update_schedule_update"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v11/units/{id}/why/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where each instance of a Unit is and why not elsewhere */
+        get: operations["units_why"];
         put?: never;
         post?: never;
         delete?: never;
@@ -678,6 +888,8 @@ export interface components {
     schemas: {
         /** @description `POST /subjects/{id}/services/`. A service that is in already gets the new overrides. */
         AddServices: {
+            /** @description May fail by itself: the rest of the update stays. Counts if every assignment of the service on a Unit says so. */
+            independent?: boolean | null;
             /** @description Only Nodes that have all these labels. */
             labels?: string[] | null;
             /**
@@ -737,6 +949,11 @@ export interface components {
             /** @description To what, such as `subject:<id>`. */
             target: string;
         };
+        /**
+         * @description Whether the blobs of a Unit are delivered encrypted, each by a key wrapped for the Unit's `offline` certificate.
+         * @enum {string}
+         */
+        BlobEncryption: "model" | "on" | "off";
         /** @description An item of a bundle. */
         BundleItem: {
             /** @description Name in bundles. */
@@ -961,6 +1178,59 @@ export interface components {
             unit_id: string;
             unit_model?: components["schemas"]["UnitModelRef"] | null;
         };
+        /** @description A variable that is set over those of the items. Its value may be a secret, so it is not shown by `{:?}`. */
+        EnvVar: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            created_at: string;
+            /** @description Who set it. */
+            created_by: string;
+            /**
+             * Format: date-time
+             * @description When it ends.
+             */
+            expires_at?: string | null;
+            /**
+             * Format: uuid
+             * @description Id.
+             */
+            id: string;
+            /**
+             * Format: int64
+             * @description For the instance of this number only.
+             */
+            instance_id?: number | null;
+            /** @description What the Unit says of each instance. */
+            instances: components["schemas"]["EnvVarInstance"][];
+            /** @description Its name. */
+            name: string;
+            service?: components["schemas"]["ServiceRef"] | null;
+            /** @description How far it is. */
+            state: components["schemas"]["EnvVarState"];
+            subject?: components["schemas"]["SubjectRef"] | null;
+            /** @description Its value, if it was asked for. */
+            value?: string | null;
+        };
+        /** @description What became of a variable in one instance. */
+        EnvVarInstance: {
+            error?: components["schemas"]["ReportedError"] | null;
+            /**
+             * Format: int64
+             * @description From 0.
+             */
+            instance_id: number;
+            /** @description Id of the item. */
+            item_id: string;
+            /** @description Id of the subject. */
+            subject_id: string;
+        };
+        /**
+         * @description How far a variable is.
+         * @enum {string}
+         */
+        EnvVarState: "waiting_for_unit" | "taken" | "set" | "failed";
         /** @description What every refusal looks like. */
         ErrorBody: {
             /** @description The field of the request that is wrong, as a path such as `nodes[0].id`. */
@@ -997,6 +1267,12 @@ export interface components {
             /** @description System id of the Unit. */
             system_uid: string;
         };
+        /** @description A unit configuration that a Unit could not take. */
+        FailedUnitConfig: {
+            error?: components["schemas"]["ReportedError"] | null;
+            /** @description Its version. */
+            version: string;
+        };
         /** @description The unit configuration a Unit reports. */
         InstalledUnitConfig: {
             error?: components["schemas"]["ReportedError"] | null;
@@ -1004,6 +1280,29 @@ export interface components {
             state: string;
             /** @description Its version. */
             version: string;
+        };
+        /** @description Where one instance is and why not elsewhere. */
+        InstanceWhy: {
+            /** @description Whether the newest desired state asks for it. */
+            desired: boolean;
+            /**
+             * Format: int64
+             * @description From 0.
+             */
+            instance_id: number;
+            /** @description The Node it is on. */
+            node_id?: string | null;
+            /** @description Each Node of the Unit, as far as the cloud can tell. */
+            nodes: components["schemas"]["NodeVerdict"][];
+            reported?: components["schemas"]["ReportedError"] | null;
+            /** @description What the Unit reports; none if it does not speak of it. */
+            run_state?: string | null;
+            /** @description The service. */
+            service: components["schemas"]["ServiceRef"];
+            /** @description For whom. */
+            subject: components["schemas"]["SubjectRef"];
+            /** @description What it waits for, or what is wrong; none if it is as desired. */
+            waits_for?: string | null;
         };
         /** @description Answer to [`NewClaimCode`]: the only time the code is shown. */
         IssuedClaimCode: {
@@ -1044,6 +1343,45 @@ export interface components {
             /** @description Name. */
             username: string;
         };
+        /** @description A Unit of a model, and its unit configuration. */
+        ModelUnit: {
+            /**
+             * Format: uuid
+             * @description Id of the Unit.
+             */
+            id: string;
+            /** @description What the Unit calls itself. */
+            system_uid: string;
+            /** @description Name for people. */
+            title: string;
+            /** @description Its unit configuration. */
+            unit_config: components["schemas"]["UnitConfigOrder"];
+        };
+        /** @description A service to assign. */
+        NewAssignedService: {
+            /** @description What holds for it. */
+            overrides?: components["schemas"]["Overrides"];
+            /** @description Id or codename. */
+            service: string;
+        };
+        /** @description `POST /assignments/`: Subject, Units and services in one step, so that each Unit gets one new desired state. */
+        NewAssignment: {
+            /** @description If the Subject is made: many Units at once, or a person; true if absent. */
+            is_group?: boolean | null;
+            /** @description If the Subject is made: the name under which Units report it by themselves; see `NewSubject`. */
+            reported_as?: string | null;
+            /** @description Services to assign; those that are in already get the new overrides. */
+            services?: components["schemas"]["NewAssignedService"][];
+            /** @description Label or id of the Subject; one with this label is made if there is none. */
+            subject: string;
+            /**
+             * Format: int64
+             * @description If the Subject is made: its priority.
+             */
+            subject_priority?: number | null;
+            /** @description System ids (or ids) of Units to put into it; those that are in already stay. */
+            system_uids?: string[];
+        };
         /** @description `POST /claim-codes/`. */
         NewClaimCode: {
             /**
@@ -1068,6 +1406,35 @@ export interface components {
              */
             unit_model?: string | null;
         };
+        /** @description One variable to set. Its value may be a secret, so it is not shown by `{:?}`. */
+        NewEnvVar: {
+            /** @description 1 to 256 characters, without `=` and control characters. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Seconds after which it ends by itself: 1 to 315360000; never if absent.
+             */
+            ttl?: number | null;
+            /** @description At most 10240 bytes, without NUL. */
+            value: string;
+        };
+        /**
+         * @description `POST /units/{id}/env-vars/`: sets variables over those of the items. One of the same name for the same instances is
+         *     replaced.
+         */
+        NewEnvVars: {
+            /**
+             * Format: int64
+             * @description Only for the instance of this number; for every one if absent.
+             */
+            instance_id?: number | null;
+            /** @description Only for this service (id or codename); for every one if absent. */
+            service?: string | null;
+            /** @description Only for this Subject (id or label); for every one if absent. */
+            subject?: string | null;
+            /** @description 1 to 64 of them. */
+            variables: components["schemas"]["NewEnvVar"][];
+        };
         /** @description `POST /subjects/`. */
         NewSubject: {
             /** @description Many Units at once; true if absent. */
@@ -1079,6 +1446,11 @@ export interface components {
              * @description 0 (lowest) to 999999.
              */
             priority?: number;
+            /**
+             * @description The name under which Units report it by themselves (such as a driver who signed in). It then concerns every Unit
+             *     that reports it, and what it brings runs only while the Unit does.
+             */
+            reported_as?: string | null;
         };
         /** @description `POST /units/`: makes a Unit known before it comes. */
         NewUnit: {
@@ -1091,6 +1463,8 @@ export interface components {
         };
         /** @description `POST /unit-models/{id}/unit-configs/`. */
         NewUnitConfig: {
+            /** @description Order it for all Units of the model at once; true if absent. */
+            order?: boolean | null;
             /**
              * @description `{"formatVersion": "1", "version": "1.2.0", "nodes": [{"nodeGroupSubject"|"nodeType", "node"?, "labels", "priority",
              *     "resourceRatios", "alertRules"}]}`; the version must be higher than every one before.
@@ -1152,12 +1526,40 @@ export interface components {
              * @description Memory with swap, bytes.
              */
             total_ram: number;
+            wanted_state?: components["schemas"]["WantedNodeState"] | null;
+        };
+        /** @description `PATCH /units/{id}/nodes/{node}/`. */
+        NodePatch: {
+            /** @description What the Node should be from now on. */
+            wanted_state: components["schemas"]["WantedNodeState"];
+        };
+        /** @description Whether an instance may be on a Node, as the cloud knows it. The Unit's scheduler has the last word. */
+        NodeVerdict: {
+            /** @description The rule that excludes it: `state`, `link`, `runtime`, `platform`, `labels` or `resources`; none: it may be there. */
+            excluded_by?: string | null;
+            /** @description The Node. */
+            node_id: string;
+            /** @description What was found. */
+            text: string;
         };
         /**
          * @description Whether a Unit is linked to the cloud.
          * @enum {string}
          */
         OnlineStatus: "Offline" | "Connected" | "Online";
+        /** @description `PUT /units/{id}/unit-config/` and `PUT /unit-models/{id}/unit-config/`. */
+        OrderUnitConfig: {
+            /**
+             * @description A version of the unit configuration that the model has. Not lower than the one a Unit has in force: a Unit
+             *     refuses to go back.
+             */
+            version: string;
+        };
+        /**
+         * @description Who a unit configuration was ordered for.
+         * @enum {string}
+         */
+        OrderedFor: "unit" | "model";
         /** @description An organisation that owns Units and services. */
         Organisation: {
             /**
@@ -1170,6 +1572,11 @@ export interface components {
         };
         /** @description What an assignment may set over the configuration of the service's version. */
         Overrides: {
+            /**
+             * @description May fail by itself: the rest of the update stays. Counts if every assignment of the service on a Unit says so.
+             * @default null
+             */
+            independent?: boolean | null;
             /**
              * @description Only Nodes that have all these labels.
              * @default null
@@ -1337,6 +1744,81 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Page_EnvVar: {
+            /** @description The elements, in the list's order. */
+            items: {
+                /**
+                 * Format: date-time
+                 * @description When.
+                 */
+                created_at: string;
+                /** @description Who set it. */
+                created_by: string;
+                /**
+                 * Format: date-time
+                 * @description When it ends.
+                 */
+                expires_at?: string | null;
+                /**
+                 * Format: uuid
+                 * @description Id.
+                 */
+                id: string;
+                /**
+                 * Format: int64
+                 * @description For the instance of this number only.
+                 */
+                instance_id?: number | null;
+                /** @description What the Unit says of each instance. */
+                instances: components["schemas"]["EnvVarInstance"][];
+                /** @description Its name. */
+                name: string;
+                service?: components["schemas"]["ServiceRef"] | null;
+                /** @description How far it is. */
+                state: components["schemas"]["EnvVarState"];
+                subject?: components["schemas"]["SubjectRef"] | null;
+                /** @description Its value, if it was asked for. */
+                value?: string | null;
+            }[];
+            /**
+             * Format: int64
+             * @description How many come before the first of `items`.
+             */
+            offset: number;
+            /**
+             * Format: int64
+             * @description How many there are in all, on every page.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_ModelUnit: {
+            /** @description The elements, in the list's order. */
+            items: {
+                /**
+                 * Format: uuid
+                 * @description Id of the Unit.
+                 */
+                id: string;
+                /** @description What the Unit calls itself. */
+                system_uid: string;
+                /** @description Name for people. */
+                title: string;
+                /** @description Its unit configuration. */
+                unit_config: components["schemas"]["UnitConfigOrder"];
+            }[];
+            /**
+             * Format: int64
+             * @description How many come before the first of `items`.
+             */
+            offset: number;
+            /**
+             * Format: int64
+             * @description How many there are in all, on every page.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Page_Node: {
             /** @description The elements, in the list's order. */
             items: {
@@ -1384,6 +1866,7 @@ export interface components {
                  * @description Memory with swap, bytes.
                  */
                 total_ram: number;
+                wanted_state?: components["schemas"]["WantedNodeState"] | null;
             }[];
             /**
              * Format: int64
@@ -1562,6 +2045,8 @@ export interface components {
                  * @description Orders the allocation of resources on a Unit: 0 is lowest.
                  */
                 priority: number;
+                /** @description The name under which Units report it by themselves; what it brings runs only while they do. */
+                reported_as?: string | null;
                 /** @description What it brings. */
                 services: components["schemas"]["SubjectService"][];
                 /**
@@ -1679,6 +2164,8 @@ export interface components {
         Page_Unit: {
             /** @description The elements, in the list's order. */
             items: {
+                /** @description Whether its blobs are delivered encrypted, as said for it. */
+                blob_encryption?: components["schemas"]["BlobEncryption"];
                 /** @description What is counted over its parts. */
                 counts: components["schemas"]["UnitCounts"];
                 /**
@@ -1718,6 +2205,8 @@ export interface components {
                  * @description When anything of it last changed.
                  */
                 updated_at: string;
+                /** @description Version of the unit configuration that is ordered for it. */
+                wanted_unit_config?: string | null;
             }[];
             /**
              * Format: int64
@@ -1831,6 +2320,8 @@ export interface components {
                  * @description When it was made.
                  */
                 created_at: string;
+                /** @description Whether blobs of its Units are delivered encrypted, unless a Unit says otherwise. */
+                encrypts_blobs?: boolean;
                 /**
                  * Format: uuid
                  * @description Id.
@@ -1838,6 +2329,8 @@ export interface components {
                 id: string;
                 /** @description Name. */
                 name: string;
+                /** @description Version of the unit configuration that is ordered for its Units, if one is. */
+                ordered_unit_config?: string | null;
                 /** @description Version of the newest unit configuration, if there is one. */
                 unit_config_version?: string | null;
                 /**
@@ -1847,6 +2340,40 @@ export interface components {
                 unit_count: number;
                 /** @description Version of the model. */
                 version: string;
+            }[];
+            /**
+             * Format: int64
+             * @description How many come before the first of `items`.
+             */
+            offset: number;
+            /**
+             * Format: int64
+             * @description How many there are in all, on every page.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_UnitSubject: {
+            /** @description The elements, in the list's order. */
+            items: {
+                /**
+                 * Format: uuid
+                 * @description Id of the Subject in this cloud; none while a reported one is not known here.
+                 */
+                id?: string | null;
+                /** @description Its label, or the name it is reported with. */
+                label: string;
+                /** @description Whether the Unit was put into it. */
+                member: boolean;
+                /** @description Whether the Unit reports it now. */
+                reported: boolean;
+                /** @description The name under which Units report it, if it is of that kind. */
+                reported_as?: string | null;
+                /**
+                 * Format: int64
+                 * @description How many services it brings.
+                 */
+                service_count: number;
             }[];
             /**
              * Format: int64
@@ -2133,6 +2660,11 @@ export interface components {
             /** @description `crun`, `runc`, … */
             runtime_type: string;
         };
+        /**
+         * @description When an update that is ready may be carried out.
+         * @enum {string}
+         */
+        ScheduleType: "force" | "trigger" | "timetable";
         /** @description A service that can be assigned. */
         Service: {
             /** @description Name in bundles, unique in the organisation. */
@@ -2304,6 +2836,8 @@ export interface components {
              * @description Orders the allocation of resources on a Unit: 0 is lowest.
              */
             priority: number;
+            /** @description The name under which Units report it by themselves; what it brings runs only while they do. */
+            reported_as?: string | null;
             /** @description What it brings. */
             services: components["schemas"]["SubjectService"][];
             /**
@@ -2357,6 +2891,13 @@ export interface components {
             /** @description Tools that may provision. */
             software: components["schemas"]["SoftwareVersion"][];
         };
+        /** @description A part of a day, by the Unit's local time. */
+        TimeSlot: {
+            /** @description After `start`; `24:00` is the end of the day. */
+            end: string;
+            /** @description `HH:MM` or `HH:MM:SS`. */
+            start: string;
+        };
         /** @description Something that happened to a Unit. */
         TimelineEvent: {
             /**
@@ -2393,9 +2934,21 @@ export interface components {
          * @description What a timeline event is about.
          * @enum {string}
          */
-        TimelineKind: "unit" | "link" | "desired" | "assignment" | "node" | "item" | "instance" | "unit_config" | "protocol";
+        TimelineKind: "unit" | "link" | "desired" | "assignment" | "node" | "item" | "instance" | "unit_config" | "update" | "env_vars" | "schedule" | "protocol";
+        /** @description The slots of one day of the week. */
+        TimetableDay: {
+            /**
+             * Format: int64
+             * @description 1 (Monday) to 7, by the Unit's local time.
+             */
+            day_of_week: number;
+            /** @description The slots, not overlapping. */
+            time_slots: components["schemas"]["TimeSlot"][];
+        };
         /** @description A Unit, in lists and by itself alike. */
         Unit: {
+            /** @description Whether its blobs are delivered encrypted, as said for it. */
+            blob_encryption?: components["schemas"]["BlobEncryption"];
             /** @description What is counted over its parts. */
             counts: components["schemas"]["UnitCounts"];
             /**
@@ -2435,6 +2988,8 @@ export interface components {
              * @description When anything of it last changed.
              */
             updated_at: string;
+            /** @description Version of the unit configuration that is ordered for it. */
+            wanted_unit_config?: string | null;
         };
         /** @description A certificate of a Unit. */
         UnitCertificate: {
@@ -2452,6 +3007,22 @@ export interface components {
              */
             valid_till: string;
         };
+        /** @description The unit configuration of a Unit: wanted and actual. */
+        UnitConfigOrder: {
+            failed?: components["schemas"]["FailedUnitConfig"] | null;
+            /** @description The version in force, as the Unit reports it. */
+            installed?: string | null;
+            ordered_for?: components["schemas"]["OrderedFor"] | null;
+            /** @description How far it is. */
+            progress: components["schemas"]["UnitConfigProgress"];
+            /** @description The version that is ordered. */
+            wanted?: string | null;
+        };
+        /**
+         * @description How far a Unit is with the unit configuration that is ordered.
+         * @enum {string}
+         */
+        UnitConfigProgress: "none" | "waiting" | "installed" | "failed";
         /** @description A unit configuration as it was stored. Versions only grow. */
         UnitConfigVersion: {
             /**
@@ -2556,6 +3127,8 @@ export interface components {
              * @description When it was made.
              */
             created_at: string;
+            /** @description Whether blobs of its Units are delivered encrypted, unless a Unit says otherwise. */
+            encrypts_blobs?: boolean;
             /**
              * Format: uuid
              * @description Id.
@@ -2563,6 +3136,8 @@ export interface components {
             id: string;
             /** @description Name. */
             name: string;
+            /** @description Version of the unit configuration that is ordered for its Units, if one is. */
+            ordered_unit_config?: string | null;
             /** @description Version of the newest unit configuration, if there is one. */
             unit_config_version?: string | null;
             /**
@@ -2572,6 +3147,11 @@ export interface components {
             unit_count: number;
             /** @description Version of the model. */
             version: string;
+        };
+        /** @description `PATCH /unit-models/{id}/`. */
+        UnitModelPatch: {
+            /** @description Whether blobs of its Units are delivered encrypted, unless a Unit says otherwise. */
+            encrypts_blobs: boolean;
         };
         /** @description A unit model, by name. */
         UnitModelRef: {
@@ -2587,6 +3167,7 @@ export interface components {
         };
         /** @description `PATCH /units/{id}/`: an absent field stays as it is. */
         UnitPatch: {
+            blob_encryption?: components["schemas"]["BlobEncryption"] | null;
             /** @description New name for people. */
             title?: string | null;
             /** @description New model as `name;version` or by id. */
@@ -2597,6 +3178,27 @@ export interface components {
          * @enum {string}
          */
         UnitStatus: "new" | "provisioned";
+        /** @description A subject as it concerns one Unit. */
+        UnitSubject: {
+            /**
+             * Format: uuid
+             * @description Id of the Subject in this cloud; none while a reported one is not known here.
+             */
+            id?: string | null;
+            /** @description Its label, or the name it is reported with. */
+            label: string;
+            /** @description Whether the Unit was put into it. */
+            member: boolean;
+            /** @description Whether the Unit reports it now. */
+            reported: boolean;
+            /** @description The name under which Units report it, if it is of that kind. */
+            reported_as?: string | null;
+            /**
+             * Format: int64
+             * @description How many services it brings.
+             */
+            service_count: number;
+        };
         /** @description One service for one subject on a Unit: what is desired and what runs. */
         UnitSubjectService: {
             /** @description The version the newest desired state names; none if it is no longer desired or cannot be delivered. */
@@ -2622,11 +3224,48 @@ export interface components {
             /** @description For whom. */
             subject: components["schemas"]["SubjectRef"];
         };
+        /** @description The update schedules of a Unit and where they come from. */
+        UnitUpdateSchedules: {
+            /** @description What is sent to the Unit; an absent one means at once. */
+            in_force: components["schemas"]["UpdateSchedules"];
+            /** @description What is said for its model; counts where the Unit's own says nothing. */
+            of_model: components["schemas"]["UpdateSchedules"];
+            /** @description What is said for this Unit. */
+            own: components["schemas"]["UpdateSchedules"];
+        };
+        /** @description Where the update of a Unit stands, and where each of its instances is and why not elsewhere. */
+        UnitWhy: {
+            /** @description The instances that are desired or reported, by service, subject and number. */
+            instances: components["schemas"]["InstanceWhy"][];
+            /** @description System id of the Unit. */
+            system_uid: string;
+            /** @description What the Unit reports of the update as a whole: what it waits for, the next attempt, a rollback that fails. */
+            update: string[];
+        };
         /**
          * @description How far a Unit is with its newest desired state, derived from what it reports.
          * @enum {string}
          */
         UpdatePhase: "none" | "waiting_for_unit" | "downloading" | "pending" | "installing" | "waiting_for_active" | "installed" | "failed";
+        /** @description When one part of a Unit (software or firmware) may be changed. */
+        UpdateSchedule: {
+            /** @description The slots, for `timetable` and only for it. */
+            timetable?: components["schemas"]["TimetableDay"][];
+            /**
+             * Format: int64
+             * @description Seconds after which an update that still waits is given up: 60 to 31536000; never if absent.
+             */
+            ttl?: number | null;
+            /** @description How it is decided. */
+            type: components["schemas"]["ScheduleType"];
+        };
+        /** @description The update schedules of a Unit or a unit model; an absent one says nothing. */
+        UpdateSchedules: {
+            /** @default null */
+            fota?: components["schemas"]["UpdateSchedule"] | null;
+            /** @default null */
+            sota?: components["schemas"]["UpdateSchedule"] | null;
+        };
         /** @description The form of an upload. */
         UploadForm: {
             /**
@@ -2652,6 +3291,11 @@ export interface components {
             /** @description PKCS#10 in PEM. RSA of 2048 bits or more (bundle signatures are RS256), or P-256. Its subject is not used. */
             csr: string;
         };
+        /**
+         * @description What people want a Node to be.
+         * @enum {string}
+         */
+        WantedNodeState: "provisioned" | "paused";
     };
     responses: never;
     parameters: never;
@@ -2661,6 +3305,39 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    assignments_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewAssignment"];
+            };
+        };
+        responses: {
+            /** @description The subject */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Subject"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list: {
         parameters: {
             query?: {
@@ -3618,6 +4295,45 @@ export interface operations {
             };
         };
     };
+    subjects_units_reported: {
+        parameters: {
+            query?: {
+                /** @description Most elements on the page: 1 to 1000, 100 if absent. */
+                limit?: number;
+                /** @description How many elements to leave out at the start. */
+                offset?: number;
+                /** @description Only elements whose name, title or id holds this text, upper and lower case alike. */
+                search?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SubjectUnit"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     subjects_units_delete: {
         parameters: {
             query?: never;
@@ -3781,6 +4497,78 @@ export interface operations {
             };
         };
     };
+    unit_models_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UnitModelPatch"];
+            };
+        };
+        responses: {
+            /** @description Changed */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnitModel"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    unit_models_unit_config_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OrderUnitConfig"];
+            };
+        };
+        responses: {
+            /** @description Ordered */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnitModel"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     unit_models_unit_configs_list: {
         parameters: {
             query?: {
@@ -3843,6 +4631,113 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UnitConfigVersion"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    unit_models_units_list: {
+        parameters: {
+            query?: {
+                /** @description Most elements on the page: 1 to 1000, 100 if absent. */
+                limit?: number;
+                /** @description How many elements to leave out at the start. */
+                offset?: number;
+                /** @description Only elements whose name, title or id holds this text, upper and lower case alike. */
+                search?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ModelUnit"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    unit_models_update_schedule_read: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UpdateSchedules"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    unit_models_update_schedule_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateSchedules"];
+            };
+        };
+        responses: {
+            /** @description Set */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UpdateSchedules"];
                 };
             };
             /** @description Refused */
@@ -4188,6 +5083,109 @@ export interface operations {
             };
         };
     };
+    units_env_vars_list: {
+        parameters: {
+            query?: {
+                /** @description Show the values too; that is written to the audit. They may be secrets. */
+                reveal?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_EnvVar"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_env_vars_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewEnvVars"];
+            };
+        };
+        responses: {
+            /** @description All that are set now, without values */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_EnvVar"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_env_vars_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+                /** @description Id of the variable */
+                variable: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Away */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     units_explain: {
         parameters: {
             query: {
@@ -4287,6 +5285,44 @@ export interface operations {
             };
         };
     };
+    units_nodes_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+                /** @description Id of the Node */
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NodePatch"];
+            };
+        };
+        responses: {
+            /** @description Ordered; its `state` follows when the Unit reports it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Node"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     units_subjects_services_list: {
         parameters: {
             query?: never;
@@ -4306,6 +5342,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_UnitSubjectService"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_subjects_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_UnitSubject"];
                 };
             };
             /** @description Refused */
@@ -4345,6 +5413,207 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_TimelineEvent"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_unit_config_read: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnitConfigOrder"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_unit_config_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OrderUnitConfig"];
+            };
+        };
+        responses: {
+            /** @description Ordered */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnitConfigOrder"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_unit_config_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It does */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_update_schedule_read: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnitUpdateSchedules"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_update_schedule_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateSchedules"];
+            };
+        };
+        responses: {
+            /** @description Set */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnitUpdateSchedules"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_why: {
+        parameters: {
+            query?: {
+                /** @description Id or codename of one service; all of the Unit if absent. */
+                service?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The instances */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnitWhy"];
                 };
             };
             /** @description Refused */

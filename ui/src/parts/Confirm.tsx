@@ -10,9 +10,12 @@ export function Confirm(properties: {
   title: string;
   children: ReactNode;
   button: string;
+  /** Of the button; red if nothing is said. */
+  colour?: string | undefined;
   act: () => Promise<unknown>;
   done?: () => void;
 }) {
+  const colour = "colour" in properties && !properties.colour ? {} : { color: properties.colour ?? "red" };
   const act = useMutation({
     mutationFn: properties.act,
     onSuccess: () => {
@@ -36,7 +39,7 @@ export function Confirm(properties: {
           <Button variant="default" data-autofocus onClick={properties.close}>
             Cancel
           </Button>
-          <Button color="red" loading={act.isPending} onClick={() => act.mutate()}>
+          <Button {...colour} loading={act.isPending} onClick={() => act.mutate()}>
             {properties.button}
           </Button>
         </Group>

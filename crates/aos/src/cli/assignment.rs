@@ -3,9 +3,7 @@
 //! Assignments are made through Subjects (Units × services). Who names no Subject gets one a Unit,
 //! labelled `unit <system id>`, so that "this service on this Unit" is one command.
 
-use aos_api::{
-    AddServices, AddUnits, NewSubject, Page, Subject, SubjectService, SubjectUnit, Unit, paths,
-};
+use aos_api::{NewAssignedService, NewAssignment, Overrides, Subject, SubjectUnit, Unit, paths};
 use clap::Args;
 
 use super::{pick, status};
@@ -41,6 +39,13 @@ pub struct Assign {
     /// Priority of the instances.
     #[arg(long, value_name = "N")]
     priority: Option<u64>,
+    /// They may fail by themselves: the rest of an update stays.
+    #[arg(long)]
+    independent: bool,
+    /// If the Subject is made: the name under which Units report it by themselves. It then concerns every Unit that
+    /// reports it, and its services run only while the Unit does.
+    #[arg(long, value_name = "NAME", requires = "subject")]
+    reported_as: Option<String>,
     /// Wait until the Units run what was assigned, and fail if they cannot.
     #[arg(long)]
     wait: bool,
@@ -100,24 +105,28 @@ pub async fn assign(command: Assign) -> Result<(), Failure> {
             .map(|unit| (own_label(unit), vec![unit.clone()]))
             .collect(),
     };
+    let overrides = Overrides {
+        num_instances: command.instances,
+        labels: labels.clone(),
+        priority: command.priority,
+        independent: command.independent.then_some(true),
+    };
     for (label, members) in groups {
-        let subject = subject(&client, &label).await?;
-        let id = subject.id.to_string();
-        if !members.is_empty() {
-            let body = AddUnits {
-                system_uids: members.into_iter().map(|unit| unit.system_uid).collect(),
-            };
-            let path = paths::fill(paths::SUBJECT_UNITS, &[&id]);
-            let _: Page<SubjectUnit> = client.post(&path, &body).await?;
-        }
-        let body = AddServices {
-            service_ids: services.clone(),
-            num_instances: command.instances,
-            labels: labels.clone(),
-            priority: command.priority,
+        let body = NewAssignment {
+            subject: label,
+            reported_as: command.reported_as.clone(),
+            system_uids: members.into_iter().map(|unit| unit.system_uid).collect(),
+            services: services
+                .iter()
+                .map(|service| NewAssignedService {
+                    service: service.clone(),
+                    overrides: overrides.clone(),
+                })
+                .collect(),
+            ..NewAssignment::default()
         };
-        let path = paths::fill(paths::SUBJECT_SERVICES, &[&id]);
-        let _: Page<SubjectService> = client.post(&path, &body).await?;
+        let subject: Subject = client.post(paths::ASSIGNMENTS, &body).await?;
+        let id = subject.id.to_string();
         table::say(format!(
             "assigned {} through Subject `{}`",
             services.join(", "),
@@ -203,19 +212,6 @@ async fn take(client: &Client, subject: &Subject, services: &[String]) -> Result
         table::say(format!("took {service} from Subject `{}`", subject.label));
     }
     Ok(())
-}
-
-/// The Subject of this label; made if there is none.
-async fn subject(client: &Client, label: &str) -> Result<Subject, Failure> {
-    if let Some(subject) = pick::subject(client, label).await? {
-        return Ok(subject);
-    }
-    let body = NewSubject {
-        label: label.to_owned(),
-        priority: 0,
-        is_group: true,
-    };
-    client.post(paths::SUBJECTS, &body).await
 }
 
 async fn members_of(client: &Client, subject: &str) -> Result<Vec<Unit>, Failure> {

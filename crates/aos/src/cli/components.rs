@@ -37,6 +37,18 @@ pub struct Serve {
     /// once. The first one stands in links.
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
+    /// Name of the organisation that the first user makes.
+    #[arg(long, value_name = "NAME", default_value = "My organisation", value_parser = organisation)]
+    organisation: String,
+}
+
+fn organisation(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    if (1..=128).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
+        Ok(name.to_owned())
+    } else {
+        Err("expected 1 to 128 characters without control characters".into())
+    }
 }
 
 /// A Node.
@@ -78,9 +90,13 @@ pub struct Run {
 /// `aos cloud …`.
 pub fn cloud(command: Cloud) -> Result<(), Failure> {
     match command {
-        Cloud::Serve(serve) => {
-            components::serve_cloud(serve.data, serve.people, serve.units, serve.hosts)
-        }
+        Cloud::Serve(serve) => components::serve_cloud(
+            serve.data,
+            serve.people,
+            serve.units,
+            serve.hosts,
+            serve.organisation,
+        ),
         Cloud::Openapi => components::openapi(),
     }
 }

@@ -1,6 +1,6 @@
 //! `aos explain`: why a service is or is not on a Unit.
 
-use aos_api::{ExplainQuery, Explanation, paths};
+use aos_api::{ExplainQuery, Explanation, UnitWhy, WhyQuery, paths};
 use clap::Args;
 
 use super::pick;
@@ -43,6 +43,12 @@ pub async fn run(command: Explain) -> Result<(), Failure> {
             ] as [comfy_table::Cell; 4]);
         }
         table::show(&out, "");
+        let path = paths::fill(paths::UNIT_WHY, &[&unit.id.to_string()]);
+        let query = WhyQuery {
+            service: Some(answer.service.id.clone()),
+        };
+        let why: UnitWhy = client.get_with(&path, &query).await?;
+        placement(&why);
     }
     if answer.as_desired {
         Ok(())
@@ -52,5 +58,31 @@ pub async fn run(command: Explain) -> Result<(), Failure> {
             answer.service.codename, answer.system_uid
         ))
         .exit(Exit::NotAsDesired))
+    }
+}
+
+/// What holds instances up, and which Nodes are excluded by which rule.
+fn placement(why: &UnitWhy) {
+    for text in &why.update {
+        table::say(format!("update: {text}"));
+    }
+    for instance in &why.instances {
+        let Some(waits_for) = &instance.waits_for else {
+            continue;
+        };
+        table::say("");
+        table::say(format!(
+            "instance {} for {}: {waits_for}",
+            instance.instance_id, instance.subject.label
+        ));
+        let mut out = table::table(&["node", "excluded by", "found"]);
+        for node in &instance.nodes {
+            out.add_row([
+                node.node_id.clone(),
+                table::or_dash(node.excluded_by.clone().unwrap_or_default()),
+                node.text.clone(),
+            ]);
+        }
+        table::show(&out, "");
     }
 }

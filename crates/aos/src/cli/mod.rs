@@ -8,8 +8,10 @@ mod demo;
 mod explain;
 mod model;
 mod pick;
+mod schedule;
 mod service;
 mod status;
+mod steady;
 mod unit;
 mod update;
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use aos_api::{
-    ChangeTopic, Node, OnlineStatus, Page, Unit, UnitSubjectService, UpdatePhase, paths,
+    ChangeTopic, Node, OnlineStatus, Page, Unit, UnitItem, UnitSubjectService, UnitWhy,
+    UpdatePhase, paths,
 };
 use aos_time::{Clock as _, SystemClock};
 use clap::Args;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::pick;
+use super::steady::Steady;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::progress::Spinner;
@@ -41,6 +43,8 @@ pub struct Status {
 struct Row {
     unit: Unit,
     services: Vec<UnitSubjectService>,
+    /// What holds the update up or made it fail, if it is not done.
+    update: Vec<String>,
 }
 
 /// `aos status`.
@@ -79,9 +83,39 @@ async fn read(client: &Client, only: Option<&str>) -> Result<Vec<Row>, Failure> 
     let mut rows = Vec::new();
     for unit in units {
         let services = services(client, &unit).await?;
-        rows.push(Row { unit, services });
+        let update = update(client, &unit).await?;
+        rows.push(Row {
+            unit,
+            services,
+            update,
+        });
     }
     Ok(rows)
+}
+
+/// What the Unit says of an update that is not done, and the items that failed.
+async fn update(client: &Client, unit: &Unit) -> Result<Vec<String>, Failure> {
+    if !matches!(
+        unit.update_phase,
+        UpdatePhase::Downloading | UpdatePhase::Pending | UpdatePhase::Failed
+    ) {
+        return Ok(Vec::new());
+    }
+    let id = unit.id.to_string();
+    let why: UnitWhy = client.get(&paths::fill(paths::UNIT_WHY, &[&id])).await?;
+    let items: Page<UnitItem> = client.get(&paths::fill(paths::UNIT_ITEMS, &[&id])).await?;
+    let failed = items
+        .items
+        .into_iter()
+        .filter(|item| item.desired)
+        .filter_map(|item| {
+            let name = item
+                .service
+                .map_or(item.item_id, |service| service.codename);
+            let error = item.error?;
+            Some(format!("{name} {}: {}", item.version, error.message))
+        });
+    Ok(why.update.into_iter().chain(failed).collect())
 }
 
 async fn services(client: &Client, unit: &Unit) -> Result<Vec<UnitSubjectService>, Failure> {
@@ -124,6 +158,9 @@ fn print(rows: &[Row], command: &Status) -> Result<(), Failure> {
             unit.counts.instances_active,
             unit.counts.instances_desired,
         ));
+        for text in &row.update {
+            table::say(format!("  ! {text}"));
+        }
         instances(&row.services);
     }
     if rows.is_empty() {
@@ -274,12 +311,23 @@ pub async fn wait_for(
     let id = unit.id.to_string();
     let spinner = Spinner::new(&unit.system_uid);
     let mut changes = Changes::new(client);
+    let mut steady = Steady::default();
     loop {
         let unit: Unit = client.get(&paths::fill(paths::UNIT, &[&id])).await?;
         let rows = services(client, &unit).await?;
         let nodes: Page<Node> = client.get(&paths::fill(paths::UNIT_NODES, &[&id])).await?;
         let waiting = match judge(&unit, &rows, &nodes.items, wanted) {
             Verdict::Reached => {
+                let now = Instant::now();
+                let rest = steady.rest(&unit, &rows, wanted.services, now);
+                if let Some(rest) = rest.filter(|_| wanted.there) {
+                    spinner.say("active; looking whether it lasts");
+                    if now + rest < until {
+                        // Looked at again then, and when something changes.
+                        let _ = tokio::time::timeout(rest, changes.next()).await;
+                        continue;
+                    }
+                }
                 spinner.done();
                 table::say(format!(
                     "{}: {} {}",

@@ -197,8 +197,10 @@ mod tests {
             let written = serde_json::to_value(&check).unwrap();
             assert_eq!(read(written).unwrap(), check);
         }
-        let check = read(json!({"http": {"port": 8, "path": "/up?full=1"}, "startPeriod": "1m",
-            "interval": 2, "timeout": "500ms", "retries": 1}))
+        let check = read(
+            json!({"http": {"port": 8, "path": "/up?full=1"}, "startPeriod": "1m",
+            "interval": 2, "timeout": "500ms", "retries": 1}),
+        )
         .unwrap();
         let times = (check.start_period, check.interval, check.timeout);
         let millis = Duration::from_millis;

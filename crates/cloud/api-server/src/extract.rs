@@ -92,6 +92,24 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
+/// The Unit in a path, as the document describes it.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code, reason = "only its description is used")]
+pub(crate) struct UnitId {
+    /// Id or system id
+    id: String,
+}
+
+/// What has a UUID in a path, as the document describes it.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code, reason = "only its description is used")]
+pub(crate) struct Id {
+    /// Id
+    id: String,
+}
+
 /// An id in a path; what is not a UUID names nothing.
 pub(crate) fn id(what: &'static str, text: &str) -> Result<Uuid, ApiError> {
     Uuid::parse_str(text).map_err(|_| {

@@ -37,6 +37,7 @@ mod limiter;
 mod openapi;
 mod orphans;
 mod password;
+mod placement;
 mod router;
 mod routes;
 mod secret;

@@ -42,18 +42,39 @@ fn short() -> OpenApiRouter<ApiState> {
         .routes(routes!(r::account::user_certificate))
         .routes(routes!(r::account::root_certificate))
         .routes(routes!(r::unit_models::list, r::unit_models::create))
-        .routes(routes!(r::unit_models::get, r::unit_models::delete))
+        .routes(routes!(
+            r::unit_models::get,
+            r::unit_models::patch,
+            r::unit_models::delete
+        ))
         .routes(routes!(r::unit_models::configs, r::unit_models::add_config))
         .routes(routes!(r::units::list, r::units::create))
         .routes(routes!(r::enrolment::provision))
         .routes(routes!(r::enrolment::supported_software))
         .routes(routes!(r::units::get, r::units::patch, r::units::delete))
+        .routes(routes!(r::unit_models::order_config))
+        .routes(routes!(r::unit_models::units))
+        .routes(routes!(
+            r::unit_models::schedule,
+            r::unit_models::set_schedule
+        ))
         .routes(routes!(r::units::nodes))
+        .routes(routes!(r::orders::patch_node))
+        .routes(routes!(
+            r::orders::unit_config,
+            r::orders::order_unit_config,
+            r::orders::unorder_unit_config
+        ))
+        .routes(routes!(r::orders::schedule, r::orders::set_schedule))
+        .routes(routes!(r::orders::env_vars, r::orders::set_env_vars))
+        .routes(routes!(r::orders::remove_env_var))
+        .routes(routes!(r::orders::subjects))
         .routes(routes!(r::units::items))
         .routes(routes!(r::units::subjects_services))
         .routes(routes!(r::units::timeline))
         .routes(routes!(r::units::desired_state))
         .routes(routes!(r::units::explain))
+        .routes(routes!(r::units::instances_why))
         .routes(routes!(r::units::certificates))
         .routes(routes!(r::claim_codes::list, r::claim_codes::create))
         .routes(routes!(r::claim_codes::delete))
@@ -63,7 +84,9 @@ fn short() -> OpenApiRouter<ApiState> {
             r::subjects::patch,
             r::subjects::delete
         ))
+        .routes(routes!(r::subjects::assign_at_once))
         .routes(routes!(r::subjects::units, r::subjects::add_units))
+        .routes(routes!(r::subjects::reported))
         .routes(routes!(r::subjects::remove_unit))
         .routes(routes!(r::subjects::services, r::subjects::assign))
         .routes(routes!(r::subjects::set_overrides, r::subjects::unassign))

@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use aos_api::{
-    ExplainedRule, Explanation, OnlineStatus, RuleOutcome, ServiceRef, Unit, UnitStatus,
-    UnitSubjectService,
+    ExplainedRule, Explanation, ListQuery, OnlineStatus, RuleOutcome, ServiceRef, Severity,
+    TimelineEvent, TimelineKind, Unit, UnitInstance, UnitStatus, UnitSubjectService,
 };
 use aos_compose::{Outcome, ServiceReport, Trust};
 use aos_db::{Actor, Db, StoredDesired, UnitForCompose};
+use aos_time::{Clock, SystemClock};
 
 use crate::ApiError;
 
@@ -175,7 +178,12 @@ pub(crate) async fn explain(
                 None,
             ),
         }
-        running(&mut rules, &rows, &version);
+        let newest = db.timeline(actor, &key, &ListQuery::default()).await?;
+        let trouble = newest
+            .items
+            .iter()
+            .find(|event| is_trouble(event, &service, &version));
+        running(&mut rules, &rows, &version, trouble);
     }
     Ok(rules.finish(&unit, service))
 }
@@ -310,7 +318,24 @@ fn link(
     }
 }
 
-fn running(rules: &mut Rules, rows: &[&UnitSubjectService], version: &str) {
+/// An instance that went down is not trusted right after it is up again: one that ends over and over is active each time
+/// for a moment.
+const DISTRUST: Duration = Duration::from_secs(60);
+
+fn is_trouble(event: &TimelineEvent, service: &ServiceRef, version: &str) -> bool {
+    event.kind == TimelineKind::Instance
+        && event.severity != Severity::Info
+        && event.item_id.as_deref() == Some(service.id.as_str())
+        && event.version.as_deref() == Some(version)
+        && SystemClock.now().since(event.at) < DISTRUST
+}
+
+fn running(
+    rules: &mut Rules,
+    rows: &[&UnitSubjectService],
+    version: &str,
+    trouble: Option<&TimelineEvent>,
+) {
     let wanted: u64 = rows.iter().map(|row| row.num_instances).sum();
     let of_version = || {
         rows.iter()
@@ -336,7 +361,37 @@ fn running(rules: &mut Rules, rows: &[&UnitSubjectService], version: &str) {
     let active = of_version()
         .filter(|instance| instance.run_state == "active")
         .count() as u64;
-    if active >= wanted {
+    let seconds = |event: &TimelineEvent| SystemClock.now().since(event.at).as_secs();
+    let starting =
+        |instance: &&UnitInstance| instance.run_state != "active" && instance.error.is_some();
+    if active >= wanted
+        && let Some(trouble) = trouble
+    {
+        rules.add(
+            "running",
+            RuleOutcome::Waiting,
+            format!(
+                "{active} of {wanted} instances are active, but {} s ago: {}",
+                seconds(trouble),
+                trouble.text
+            ),
+            Some("look at its log; if it stays up for a minute this goes away"),
+        );
+    } else if let Some(instance) = of_version().find(starting) {
+        let error = instance
+            .error
+            .as_ref()
+            .map_or("", |error| error.message.as_str());
+        rules.add(
+            "running",
+            RuleOutcome::Waiting,
+            format!(
+                "{active} of {wanted} instances are active; instance {} on Node {} is {}: {error}",
+                instance.instance_id, instance.node_id, instance.run_state
+            ),
+            Some("it is started again by itself; look at its log if it does not come up"),
+        );
+    } else if active >= wanted {
         rules.add(
             "running",
             RuleOutcome::Pass,

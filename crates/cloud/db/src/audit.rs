@@ -1,6 +1,6 @@
 use aos_api::{AuditEntry, ListQuery, Page};
 
-use crate::{Actor, Db, DbError, columns::Columns, error::Doing, like};
+use crate::{Actor, Db, DbError, columns::Columns, error::Doing, like, listing::page};
 
 impl Db {
     /// Who changed what in the actor's organisation, newest first.
@@ -21,7 +21,7 @@ impl Db {
         .await
         .doing("count the audit")?
         .count("total")?;
-        let items = sqlx::query(
+        let rows = sqlx::query(
             "SELECT id, at, actor, action, target, detail FROM audit WHERE tenant_id = $1
              AND (LOWER(actor) LIKE $2 ESCAPE '!' OR LOWER(action) LIKE $2 ESCAPE '!' OR LOWER(target) LIKE $2 ESCAPE '!'
                   OR LOWER(detail) LIKE $2 ESCAPE '!')
@@ -33,9 +33,8 @@ impl Db {
         .bind(i64::from(query.offset()))
         .fetch_all(self.readers())
         .await
-        .doing("read the audit")?
-        .iter()
-        .map(|row| {
+        .doing("read the audit")?;
+        page(&rows, total, query, |row| {
             Ok(AuditEntry {
                 id: row.int("id")?,
                 at: row.time("at")?,
@@ -44,12 +43,6 @@ impl Db {
                 target: row.text("target")?,
                 detail: row.text("detail")?,
             })
-        })
-        .collect::<Result<_, DbError>>()?;
-        Ok(Page {
-            items,
-            total,
-            offset: query.offset().into(),
         })
     }
 }

@@ -64,8 +64,8 @@ impl Db {
                  AND EXISTS (SELECT 1 FROM version_blobs
                      JOIN service_versions ON service_versions.id = version_blobs.version_id
                      JOIN subject_services ON subject_services.service_id = service_versions.service_id
-                     JOIN subject_units ON subject_units.subject_id = subject_services.subject_id
-                     WHERE version_blobs.digest = blobs.digest AND subject_units.unit_id = $2)",
+                     JOIN subjects_of_units ON subjects_of_units.subject_id = subject_services.subject_id
+                     WHERE version_blobs.digest = blobs.digest AND subjects_of_units.unit_id = $2)",
             )
             .bind(digest.to_string())
             .bind(unit.to_string())
@@ -98,19 +98,21 @@ impl Db {
         .collect()
     }
 
-    /// Digests of all blobs that are known: files of any others are left-overs.
+    /// Digests of all blobs that are known, and of their encrypted forms: files of any others are left-overs.
     pub async fn known_blobs(&self) -> Result<BTreeSet<Digest>, DbError> {
-        sqlx::query("SELECT digest FROM blobs")
-            .fetch_all(self.readers())
-            .await
-            .doing("read the blobs")?
-            .iter()
-            .map(|row| {
-                row.text("digest")?
-                    .parse()
-                    .map_err(|source| DbError::corrupt("digest", source))
-            })
-            .collect()
+        sqlx::query(
+            "SELECT digest FROM blobs UNION SELECT file_digest AS digest FROM encrypted_blobs",
+        )
+        .fetch_all(self.readers())
+        .await
+        .doing("read the blobs")?
+        .iter()
+        .map(|row| {
+            row.text("digest")?
+                .parse()
+                .map_err(|source| DbError::corrupt("digest", source))
+        })
+        .collect()
     }
 
     /// Forgets a blob that no version holds. True if it is unknown now, so that its file may be deleted.

@@ -11,6 +11,7 @@ use crate::{
     columns::{Columns, big, to_json, to_word},
     error::Doing,
     like,
+    listing::page,
     store::Tx,
 };
 
@@ -88,7 +89,7 @@ impl Db {
         .await
         .doing("count bundles")?
         .count("total")?;
-        let items = bundles!(
+        let rows = bundles!(
             "AND (LOWER(file_name) LIKE $2 ESCAPE '!' OR LOWER(items) LIKE $2 ESCAPE '!' OR id LIKE $2 ESCAPE '!')
              ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $4"
         )
@@ -98,15 +99,8 @@ impl Db {
         .bind(i64::from(query.offset()))
         .fetch_all(self.readers())
         .await
-        .doing("read bundles")?
-        .iter()
-        .map(bundle)
-        .collect::<Result<_, DbError>>()?;
-        Ok(Page {
-            items,
-            total,
-            offset: query.offset().into(),
-        })
+        .doing("read bundles")?;
+        page(&rows, total, query, bundle)
     }
 
     /// One bundle.

@@ -6,7 +6,9 @@ use aos_types::SystemId;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-use crate::{Actor, Db, DbError, columns::Columns, error::Doing, like, units::check_title};
+use crate::{
+    Actor, Db, DbError, columns::Columns, error::Doing, like, listing::page, units::check_title,
+};
 
 /// A day.
 const DEFAULT_MINUTES: u32 = 24 * 60;
@@ -74,7 +76,7 @@ impl Db {
         .await
         .doing("count claim codes")?
         .count("total")?;
-        let items = codes!(
+        let rows = codes!(
             "AND LOWER(claim_codes.title) LIKE $2 ESCAPE '!' ORDER BY claim_codes.created_at DESC, claim_codes.id DESC
              LIMIT $3 OFFSET $4"
         )
@@ -84,15 +86,8 @@ impl Db {
         .bind(i64::from(query.offset()))
         .fetch_all(self.readers())
         .await
-        .doing("read claim codes")?
-        .iter()
-        .map(|row| code(row, now))
-        .collect::<Result<_, DbError>>()?;
-        Ok(Page {
-            items,
-            total,
-            offset: query.offset().into(),
-        })
+        .doing("read claim codes")?;
+        page(&rows, total, query, |row| code(row, now))
     }
 
     /// Stores a claim code under its hash.

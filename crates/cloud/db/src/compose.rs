@@ -1,12 +1,17 @@
 use std::collections::BTreeMap;
 
-use aos_api::{Overrides, ServiceRef, SubjectRef, UnitInstance, UnitItem, UnitSubjectService};
+use aos_api::{
+    Overrides, ServiceRef, SubjectRef, UnitInstance, UnitItem, UnitSubjectService, UpdateSchedules,
+    WantedNodeState,
+};
 use aos_types::{ErrorInfo, UnitConfig};
 use semver::Version;
 use uuid::Uuid;
 
 use crate::{
-    Actor, Db, DbError, DesiredContent, NodeReport, columns::Columns, error::Doing, units::whole,
+    Actor, Db, DbError, DesiredContent, NodeReport, assignments::overrides, columns::Columns,
+    error::Doing, listing::whole, node_orders::wanted_nodes, schedules::schedules,
+    unit_config_orders::ordered_config,
 };
 
 /// Everything that the desired state of one Unit is composed from.
@@ -18,17 +23,21 @@ pub struct UnitForCompose {
     pub tenant: Uuid,
     /// What it calls itself.
     pub system_uid: String,
-    /// The newest unit configuration of its model.
+    /// The unit configuration that is ordered for it.
     pub unit_config: Option<UnitConfig>,
     /// Its Nodes as it last reported them; empty until its first status.
     pub nodes: Vec<NodeReport>,
+    /// What its Nodes are ordered to be, by Node.
+    pub wanted_nodes: BTreeMap<String, WantedNodeState>,
+    /// When it may be updated.
+    pub schedules: UpdateSchedules,
     /// What its subjects bring, by subject and service.
     pub assignments: Vec<Assignment>,
-    /// All subjects it is assigned to, also those without services.
+    /// All subjects that it was put into or reports, also those without services.
     pub subjects: Vec<AssignedSubject>,
 }
 
-/// A subject a Unit is assigned to.
+/// A subject that concerns a Unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssignedSubject {
     /// Id.
@@ -39,6 +48,17 @@ pub struct AssignedSubject {
     pub is_group: bool,
     /// 0 is lowest.
     pub priority: u64,
+    /// The name under which Units report it, if it is of that kind.
+    pub reported_as: Option<String>,
+}
+
+impl AssignedSubject {
+    /// Its id as Units know it.
+    pub fn on_the_wire(&self) -> String {
+        self.reported_as
+            .clone()
+            .unwrap_or_else(|| self.id.to_string())
+    }
 }
 
 /// A service that a subject brings.
@@ -81,29 +101,15 @@ impl Db {
     /// Everything the desired state of a Unit is composed from, at one moment.
     pub async fn unit_for_compose(&self, unit: Uuid) -> Result<UnitForCompose, DbError> {
         let mut tx = self.snapshot().await?;
-        let row =
-            sqlx::query("SELECT tenant_id, system_uid, unit_model_id FROM units WHERE id = $1")
-                .bind(unit.to_string())
-                .fetch_optional(&mut *tx)
-                .await
-                .doing("read a Unit")?
-                .ok_or_else(|| DbError::not_found("Unit", unit))?;
-        let unit_config = match row.text_or_null("unit_model_id")? {
-            Some(model) => sqlx::query(
-                "SELECT document FROM unit_configs WHERE unit_model_id = $1 ORDER BY number DESC LIMIT 1",
-            )
-            .bind(model)
+        let row = sqlx::query("SELECT tenant_id, system_uid FROM units WHERE id = $1")
+            .bind(unit.to_string())
             .fetch_optional(&mut *tx)
             .await
-            .doing("read a unit configuration")?
-            .map(|row| {
-                let text = row.text("document")?;
-                UnitConfig::from_slice(text.as_bytes())
-                    .map_err(|source| DbError::corrupt("unit configuration", source))
-            })
-            .transpose()?,
-            None => None,
-        };
+            .doing("read a Unit")?
+            .ok_or_else(|| DbError::not_found("Unit", unit))?;
+        let unit_config = ordered_config(&mut *tx, unit).await?;
+        let wanted_nodes = wanted_nodes(&mut *tx, unit).await?;
+        let schedules = schedules(&mut *tx, unit).await?.in_force;
         let nodes =
             sqlx::query("SELECT document FROM unit_nodes WHERE unit_id = $1 ORDER BY node_id")
                 .bind(unit.to_string())
@@ -114,9 +120,9 @@ impl Db {
                 .map(|row| row.json("document"))
                 .collect::<Result<Vec<NodeReport>, DbError>>()?;
         let subjects = sqlx::query(
-            "SELECT subjects.id, subjects.label, subjects.is_group, subjects.priority FROM subjects
-             JOIN subject_units ON subject_units.subject_id = subjects.id WHERE subject_units.unit_id = $1
-             ORDER BY subjects.id",
+            "SELECT subjects.id, subjects.label, subjects.is_group, subjects.priority, subjects.reported_as FROM subjects
+             JOIN subjects_of_units ON subjects_of_units.subject_id = subjects.id
+             WHERE subjects_of_units.unit_id = $1 ORDER BY subjects.id",
         )
         .bind(unit.to_string())
         .fetch_all(&mut *tx)
@@ -129,6 +135,7 @@ impl Db {
                 label: row.text("label")?,
                 is_group: row.truth("is_group")?,
                 priority: row.count("priority")?,
+                reported_as: row.text_or_null("reported_as")?,
             })
         })
         .collect::<Result<Vec<_>, DbError>>()?;
@@ -137,7 +144,7 @@ impl Db {
         for subject in &subjects {
             let rows = sqlx::query(
                 "SELECT services.id, services.codename, services.title, subject_services.num_instances,
-                 subject_services.labels, subject_services.priority FROM subject_services
+                 subject_services.labels, subject_services.priority, subject_services.independent FROM subject_services
                  JOIN services ON services.id = subject_services.service_id
                  WHERE subject_services.subject_id = $1 ORDER BY services.id",
             )
@@ -160,11 +167,7 @@ impl Db {
                     service,
                     codename: row.text("codename")?,
                     title: row.text("title")?,
-                    overrides: Overrides {
-                        num_instances: row.count_or_null("num_instances")?,
-                        labels: row.json_or_null("labels")?,
-                        priority: row.count_or_null("priority")?,
-                    },
+                    overrides: overrides(row)?,
                     versions: known,
                 });
             }
@@ -175,6 +178,8 @@ impl Db {
             system_uid: row.text("system_uid")?,
             unit_config,
             nodes,
+            wanted_nodes,
+            schedules,
             assignments,
             subjects,
         })
@@ -257,7 +262,7 @@ impl Db {
                 title: assignment.title.clone(),
             };
             let subject = SubjectRef {
-                id: assignment.subject.id.to_string(),
+                id: assignment.subject.on_the_wire(),
                 label: assignment.subject.label.clone(),
             };
             rows.insert(
@@ -270,7 +275,8 @@ impl Db {
              unit_instances.state, unit_instances.node_id, unit_instances.runtime_id, unit_instances.error,
              unit_instances.changed_at, services.codename, services.title, subjects.label FROM unit_instances
              LEFT JOIN services ON services.id = unit_instances.item_id AND services.tenant_id = $2
-             LEFT JOIN subjects ON subjects.id = unit_instances.subject_id AND subjects.tenant_id = $2
+             LEFT JOIN subjects ON COALESCE(subjects.reported_as, subjects.id) = unit_instances.subject_id
+             AND subjects.tenant_id = $2
              WHERE unit_instances.unit_id = $1 AND unit_instances.item_type = 'service' ORDER BY unit_instances.instance",
         )
         .bind(id.to_string())

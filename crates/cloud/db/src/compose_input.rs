@@ -1,5 +1,7 @@
+use aos_api::{UpdateSchedule, WantedNodeState};
+use aos_cloud_protocol::DesiredNodeState;
 use aos_compose::{Assigned, Node, Platform, Readiness, Service, Subject, Trust, Unit, Version};
-use aos_types::{ArchInfo, ItemConfig, ItemId, OsInfo, OwnerId, SubjectId, SubjectType};
+use aos_types::{ArchInfo, ItemConfig, ItemId, OsInfo, OwnerId, Schedule, SubjectId, SubjectType};
 
 use crate::{Assignment, UnitForCompose, VersionForCompose};
 
@@ -27,8 +29,8 @@ impl UnitForCompose {
             .iter()
             .map(|subject| {
                 Ok(Subject {
-                    id: SubjectId::new(subject.id.to_string())
-                        .map_err(|error| error.to_string())?,
+                    id: SubjectId::new(subject.on_the_wire()).map_err(|error| error.to_string())?,
+                    is_reported: subject.reported_as.is_some(),
                     subject_type: if subject.is_group {
                         SubjectType::Group
                     } else {
@@ -51,11 +53,25 @@ impl UnitForCompose {
                 .map(|node| Node {
                     id: node.info.id.clone(),
                     node_type: node.info.node_type.clone(),
-                    wanted: None,
+                    wanted: self.wanted_nodes.get(node.info.id.as_str()).map(
+                        |wanted| match wanted {
+                            WantedNodeState::Provisioned => DesiredNodeState::Provisioned,
+                            WantedNodeState::Paused => DesiredNodeState::Paused,
+                        },
+                    ),
                     runtimes: node.runtimes.clone(),
+                    resources: node
+                        .resources
+                        .iter()
+                        .map(|resource| resource.name.clone())
+                        .collect(),
+                    state: node.info.state,
+                    connected: node.connected,
                 })
                 .collect(),
             unit_config: self.unit_config.clone(),
+            sota_schedule: schedule(self.schedules.sota.as_ref())?,
+            fota_schedule: schedule(self.schedules.fota.as_ref())?,
             subjects,
             trust: trust.clone(),
         })
@@ -77,6 +93,7 @@ fn assigned(assignment: &Assignment, owner: &OwnerId) -> Result<Assigned, String
         num_instances: assignment.overrides.num_instances,
         labels: assignment.overrides.labels.clone(),
         priority: assignment.overrides.priority,
+        independent: assignment.overrides.independent == Some(true),
     })
 }
 
@@ -85,11 +102,15 @@ fn version(version: &VersionForCompose) -> Result<Version, String> {
         .index_digest
         .parse()
         .map_err(|error| format!("version {}: {error}", version.version))?;
-    let (readiness, runtimes) =
+    let (readiness, runtimes, resources) =
         match serde_json::from_value::<ItemConfig>(version.configuration.clone()) {
-            Ok(config) => (Readiness::Ready, config.runtimes),
+            Ok(config) => {
+                let resources = config.resources.into_iter().map(|it| it.name).collect();
+                (Readiness::Ready, config.runtimes, resources)
+            }
             Err(error) => (
                 Readiness::Unusable(format!("its configuration cannot be read: {error}")),
+                Vec::new(),
                 Vec::new(),
             ),
         };
@@ -103,10 +124,17 @@ fn version(version: &VersionForCompose) -> Result<Version, String> {
             .map(|text| platform(text))
             .collect(),
         runtimes,
+        resources,
         min_instances: version.min_num_instances,
         labels: version.labels.clone(),
         priority: version.priority,
     })
+}
+
+fn schedule(schedule: Option<&UpdateSchedule>) -> Result<Option<Schedule>, String> {
+    schedule
+        .map(|schedule| schedule.to_wire().map_err(|error| error.to_string()))
+        .transpose()
 }
 
 /// `os/architecture[/variant]`.

@@ -173,7 +173,8 @@ impl Db {
         tx.commit().await
     }
 
-    /// Says that the Unit took over the message with this transmission id. True if that was a desired state.
+    /// Says that the Unit took over the message with this transmission id: a desired state (true), a set of environment
+    /// variables, or something that nobody asks after.
     pub async fn desired_acked(
         &self,
         unit: Uuid,
@@ -193,6 +194,9 @@ impl Db {
         .await
         .doing("look up a desired state")?;
         let Some(row) = row else {
+            if tx.env_acked(unit, txn).await? {
+                tx.announce(tenant, ChangeTopic::Unit, ChangeAction::Status, unit);
+            }
             tx.commit().await?;
             return Ok(false);
         };

@@ -36,6 +36,8 @@ pub struct IssuedCertificate {
     pub serial: String,
     /// When it expires.
     pub not_after: Timestamp,
+    /// Its public key (SubjectPublicKeyInfo, DER), if content may be encrypted for it.
+    pub public_key: Option<Vec<u8>>,
 }
 
 /// By what right a Unit is registered.
@@ -142,7 +144,9 @@ impl Db {
         sqlx::query(
             "UPDATE units SET status = $2, online_key = $3, secure_data = $4, updated_at = $5,
              title = CASE WHEN $6 = '' THEN title ELSE $6 END,
-             unit_model_id = COALESCE($7, unit_model_id) WHERE id = $1",
+             unit_model_id = COALESCE($7, unit_model_id),
+             ordered_config = CASE WHEN COALESCE($7, unit_model_id) = unit_model_id THEN ordered_config ELSE NULL END,
+             env_txn = NULL, env_sent_at = NULL, env_acked_at = NULL WHERE id = $1",
         )
         .bind(unit.to_string())
         .bind(to_word("status", &UnitStatus::Provisioned)?)
@@ -263,8 +267,8 @@ impl Tx {
             .await
             .doing("end a former certificate")?;
             sqlx::query(
-                "INSERT INTO unit_certificates (fingerprint, unit_id, node_id, cert_type, serial, not_after, created_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                "INSERT INTO unit_certificates (fingerprint, unit_id, node_id, cert_type, serial, not_after, created_at,
+                 public_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             )
             .bind(certificate.fingerprint.to_ascii_lowercase())
             .bind(unit.to_string())
@@ -273,6 +277,7 @@ impl Tx {
             .bind(certificate.serial.clone())
             .bind(certificate.not_after.as_micros())
             .bind(now)
+            .bind(certificate.public_key.as_ref().map(hex::encode))
             .execute(self.on())
             .await
             .doing("store a unit certificate")?;

@@ -17,6 +17,7 @@
 //! | gateway, its session machine | [`Db::link_records`], [`Db::write_link`] (and [`LinkWrite`] in the calls below) |
 //! | gateway, what the Unit says | [`Db::apply_status`], [`Db::note`] |
 //! | gateway, what the Unit should be | [`Db::unit_for_compose`], [`Db::store_desired`], [`Db::newest_desired`], [`Db::desired_sent`], [`Db::desired_acked`] |
+//! | gateway, environment variables | [`Db::env_set`], [`Db::env_sent`], [`Db::apply_env_statuses`] |
 //! | gateway, blobs | [`Db::blobs_for_unit`], [`Db::blob`] |
 //! | people | the rest, one call a route of `aos_api` |
 
@@ -42,15 +43,21 @@ mod columns;
 mod compose;
 mod compose_input;
 mod desired;
+mod encryption;
 mod enrolment;
+mod env_vars;
 mod error;
 mod link;
+mod listing;
+mod node_orders;
 mod phase;
+mod schedules;
 mod services;
 mod status;
 mod store;
 mod subjects;
 mod timeline;
+mod unit_config_orders;
 mod unit_models;
 mod units;
 
@@ -62,7 +69,9 @@ pub use change::Change;
 pub use compose::{AssignedSubject, Assignment, UnitForCompose, VersionForCompose};
 pub use compose_input::ComposeInputError;
 pub use desired::{NewDesired, StoredDesired};
+pub use encryption::{EncryptedBlob, Receiver};
 pub use enrolment::{IssuedCertificate, RegisterBy, Registered, Registration};
+pub use env_vars::{EnvReport, EnvRow, EnvSet};
 pub use error::DbError;
 pub use link::{LinkKey, LinkRecord, LinkWrite, LinkedUnit};
 pub use phase::{DesiredContent, DesiredInstances, DesiredItem};

@@ -10,8 +10,8 @@ macro_rules! services {
         sqlx::query(concat!(
             "SELECT services.id, services.codename, services.title, services.description, services.created_at,
              (SELECT COUNT(*) FROM service_versions WHERE service_versions.service_id = services.id) AS version_count,
-             (SELECT COUNT(DISTINCT subject_units.unit_id) FROM subject_services
-              JOIN subject_units ON subject_units.subject_id = subject_services.subject_id
+             (SELECT COUNT(DISTINCT subjects_of_units.unit_id) FROM subject_services
+              JOIN subjects_of_units ON subjects_of_units.subject_id = subject_services.subject_id
               WHERE subject_services.service_id = services.id) AS unit_count
              FROM services WHERE services.tenant_id = $1 ",
             $rest
@@ -200,8 +200,8 @@ impl Db {
         let service = self.service(actor, text).await?.id.to_string();
         let total = sqlx::query(
             "SELECT COUNT(*) AS total FROM units WHERE tenant_id = $1 AND (
-             EXISTS (SELECT 1 FROM subject_services JOIN subject_units ON subject_units.subject_id = subject_services.subject_id
-                     WHERE subject_services.service_id = $2 AND subject_units.unit_id = units.id)
+             EXISTS (SELECT 1 FROM subject_services JOIN subjects_of_units ON subjects_of_units.subject_id = subject_services.subject_id
+                     WHERE subject_services.service_id = $2 AND subjects_of_units.unit_id = units.id)
              OR EXISTS (SELECT 1 FROM unit_items WHERE unit_items.unit_id = units.id AND unit_items.item_id = $2))",
         )
         .bind(actor.tenant_text())
@@ -212,15 +212,15 @@ impl Db {
         .count("total")?;
         let rows = sqlx::query(
             "SELECT units.id, units.system_uid, units.title,
-             (SELECT COUNT(*) FROM subject_services JOIN subject_units ON subject_units.subject_id = subject_services.subject_id
-              WHERE subject_services.service_id = $2 AND subject_units.unit_id = units.id) AS assigned,
+             (SELECT COUNT(*) FROM subject_services JOIN subjects_of_units ON subjects_of_units.subject_id = subject_services.subject_id
+              WHERE subject_services.service_id = $2 AND subjects_of_units.unit_id = units.id) AS assigned,
              (SELECT COUNT(*) FROM unit_instances WHERE unit_instances.unit_id = units.id
               AND unit_instances.item_id = $2) AS instances,
              (SELECT COUNT(*) FROM unit_instances WHERE unit_instances.unit_id = units.id
               AND unit_instances.item_id = $2 AND unit_instances.state = 'active') AS active
              FROM units WHERE units.tenant_id = $1 AND (
-             EXISTS (SELECT 1 FROM subject_services JOIN subject_units ON subject_units.subject_id = subject_services.subject_id
-                     WHERE subject_services.service_id = $2 AND subject_units.unit_id = units.id)
+             EXISTS (SELECT 1 FROM subject_services JOIN subjects_of_units ON subjects_of_units.subject_id = subject_services.subject_id
+                     WHERE subject_services.service_id = $2 AND subjects_of_units.unit_id = units.id)
              OR EXISTS (SELECT 1 FROM unit_items WHERE unit_items.unit_id = units.id AND unit_items.item_id = $2))
              ORDER BY units.title, units.system_uid LIMIT $3 OFFSET $4",
         )

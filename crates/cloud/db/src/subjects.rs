@@ -1,15 +1,20 @@
+use std::collections::BTreeSet;
+
 use aos_api::{
-    ChangeAction, ChangeTopic, ListQuery, NewSubject, Overrides, Page, ServiceRef, Subject,
-    SubjectPatch, SubjectService, SubjectUnit, TimelineKind,
+    ChangeAction, ChangeTopic, ListQuery, NewSubject, Page, ServiceRef, Subject, SubjectPatch,
+    SubjectService, SubjectUnit, TimelineKind, UnitSubject,
 };
+use aos_types::SubjectId;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use crate::{
     Actor, Db, DbError, Happening,
+    assignments::overrides,
     columns::{Columns, big, to_json},
     error::Doing,
     like,
+    listing::{page, whole},
     services::newest_version,
     store::Tx,
 };
@@ -21,7 +26,7 @@ macro_rules! subjects {
     ($rest:literal) => {
         sqlx::query(concat!(
             "SELECT subjects.id, subjects.label, subjects.priority, subjects.is_group, subjects.is_protected,
-             subjects.created_by, subjects.created_at,
+             subjects.reported_as, subjects.created_by, subjects.created_at,
              (SELECT COUNT(*) FROM subject_units WHERE subject_units.subject_id = subjects.id) AS unit_count
              FROM subjects WHERE subjects.tenant_id = $1 ",
             $rest
@@ -37,6 +42,7 @@ impl Db {
             label: row.text("label")?,
             priority: row.count("priority")?,
             is_group: row.truth("is_group")?,
+            reported_as: row.text_or_null("reported_as")?,
             is_protected: row.truth("is_protected")?,
             created_by: row.text("created_by")?,
             created_at: row.time("created_at")?,
@@ -48,7 +54,7 @@ impl Db {
     async fn services_of(&self, subject: Uuid) -> Result<Vec<SubjectService>, DbError> {
         let rows = sqlx::query(
             "SELECT services.id, services.codename, services.title, subject_services.num_instances, subject_services.labels,
-             subject_services.priority FROM subject_services JOIN services ON services.id = subject_services.service_id
+             subject_services.priority, subject_services.independent FROM subject_services JOIN services ON services.id = subject_services.service_id
              WHERE subject_services.subject_id = $1 ORDER BY services.title, services.codename",
         )
         .bind(subject.to_string())
@@ -65,11 +71,7 @@ impl Db {
                     title: row.text("title")?,
                 },
                 latest_version: newest_version(self, id).await?,
-                overrides: Overrides {
-                    num_instances: row.count_or_null("num_instances")?,
-                    labels: row.json_or_null("labels")?,
-                    priority: row.count_or_null("priority")?,
-                },
+                overrides: overrides(row)?,
             });
         }
         Ok(services)
@@ -130,41 +132,31 @@ impl Db {
         actor: &Actor,
         new: &NewSubject,
     ) -> Result<Subject, DbError> {
-        check_label(&new.label)?;
-        check_priority(new.priority)?;
         let mut tx = self.begin().await?;
-        tx.label_is_free(actor, &new.label, None).await?;
-        let id = Uuid::now_v7();
-        let now = tx.now.as_micros();
-        sqlx::query(
-            "INSERT INTO subjects (id, tenant_id, label, priority, is_group, is_protected, created_by, created_at)
-             VALUES ($1, $2, $3, $4, $5, 0, $6, $7)",
-        )
-        .bind(id.to_string())
-        .bind(actor.tenant_text())
-        .bind(new.label.trim().to_owned())
-        .bind(big(new.priority))
-        .bind(i64::from(new.is_group))
-        .bind(actor.name().to_owned())
-        .bind(now)
-        .execute(tx.on())
-        .await
-        .doing("store a subject")?;
-        tx.announce(
-            actor.tenant(),
-            ChangeTopic::Subject,
-            ChangeAction::Created,
-            id,
-        );
-        tx.audit(
-            actor,
-            "subject.create",
-            format!("subject:{id}"),
-            new.label.clone(),
-        )
-        .await?;
+        let made = tx.insert_subject(actor, new).await?;
         tx.commit().await?;
-        self.subject(actor, id).await
+        self.subject(actor, made.id).await
+    }
+
+    /// The subject of this label, id or reported name.
+    pub(crate) async fn subject_named(
+        &self,
+        actor: &Actor,
+        text: &str,
+    ) -> Result<Subject, DbError> {
+        let row = subjects!(
+            "AND (subjects.label = $2 OR subjects.id = $3 OR subjects.reported_as = $4)
+             ORDER BY CASE WHEN subjects.label = $2 THEN 0 ELSE 1 END LIMIT 1"
+        )
+        .bind(actor.tenant_text())
+        .bind(text.trim().to_owned())
+        .bind(text.to_ascii_lowercase())
+        .bind(text.to_owned())
+        .fetch_optional(self.readers())
+        .await
+        .doing("look up a subject")?
+        .ok_or_else(|| DbError::not_found("subject", text))?;
+        self.subject_of(&row).await
     }
 
     /// Renames a subject or changes its priority.
@@ -255,7 +247,7 @@ impl Db {
         query: &ListQuery,
     ) -> Result<Page<SubjectUnit>, DbError> {
         let known = self.subject(actor, id).await?;
-        let items = sqlx::query(
+        let rows = sqlx::query(
             "SELECT units.id, units.system_uid, units.title, units.online_status FROM units
              JOIN subject_units ON subject_units.unit_id = units.id
              WHERE subject_units.subject_id = $1 ORDER BY units.title, units.system_uid LIMIT $2 OFFSET $3",
@@ -265,22 +257,8 @@ impl Db {
         .bind(i64::from(query.offset()))
         .fetch_all(self.readers())
         .await
-        .doing("read the Units of a subject")?
-        .iter()
-        .map(|row| {
-            Ok(SubjectUnit {
-                id: row.uuid("id")?,
-                system_uid: row.text("system_uid")?,
-                title: row.text("title")?,
-                online_status: row.word("online_status")?,
-            })
-        })
-        .collect::<Result<_, DbError>>()?;
-        Ok(Page {
-            items,
-            total: known.unit_count,
-            offset: query.offset().into(),
-        })
+        .doing("read the Units of a subject")?;
+        page(&rows, known.unit_count, query, subject_unit)
     }
 
     /// Puts Units into a subject, all or none. Those that are in already stay.
@@ -291,57 +269,114 @@ impl Db {
         units: &[String],
     ) -> Result<(), DbError> {
         let known = self.subject(actor, id).await?;
-        let mut ids = Vec::new();
-        for text in units {
-            ids.push(self.find_unit(actor, text).await?);
-        }
-        if !known.is_group && known.unit_count.saturating_add(ids.len() as u64) > 1 {
-            return Err(DbError::conflict(
-                format!(
-                    "subject `{}` is a person: on one Unit at a time",
-                    known.label
-                ),
-                "take it off the other Unit first, or use a group subject",
-            ));
-        }
+        let units = self.units_named(actor, units).await?;
         let mut tx = self.begin().await?;
-        let now = tx.now.as_micros();
-        for unit in ids {
-            let added = sqlx::query(
-                "INSERT INTO subject_units (subject_id, unit_id, created_at) VALUES ($1, $2, $3)
-                 ON CONFLICT (subject_id, unit_id) DO NOTHING",
-            )
-            .bind(id.to_string())
-            .bind(unit.to_string())
-            .bind(now)
-            .execute(tx.on())
-            .await
-            .doing("put a Unit into a subject")?
-            .rows_affected();
-            if added == 0 {
-                continue;
-            }
-            tx.desired_changes(
-                actor,
-                unit,
-                format!("{} put it into subject {}", actor.name(), known.label),
-            )
-            .await?;
-            tx.audit(
-                actor,
-                "subject.add_unit",
-                format!("subject:{id}"),
-                format!("unit:{unit}"),
-            )
-            .await?;
-        }
-        tx.announce(
-            actor.tenant(),
-            ChangeTopic::Subject,
-            ChangeAction::Updated,
-            id,
-        );
+        tx.put_units_into(actor, &known, &units).await?;
         tx.commit().await
+    }
+
+    pub(crate) async fn units_named(
+        &self,
+        actor: &Actor,
+        names: &[String],
+    ) -> Result<Vec<Uuid>, DbError> {
+        let mut found = Vec::new();
+        for text in names {
+            found.push(self.find_unit(actor, text).await?);
+        }
+        Ok(found)
+    }
+
+    /// The Units that report a subject by themselves.
+    pub async fn subject_reported(
+        &self,
+        actor: &Actor,
+        id: Uuid,
+        query: &ListQuery,
+    ) -> Result<Page<SubjectUnit>, DbError> {
+        let name = self.subject(actor, id).await?.reported_as;
+        let total = sqlx::query(
+            "SELECT COUNT(*) AS total FROM units JOIN unit_subjects ON unit_subjects.unit_id = units.id
+             WHERE units.tenant_id = $1 AND unit_subjects.subject = $2",
+        )
+        .bind(actor.tenant_text())
+        .bind(name.clone())
+        .fetch_one(self.readers())
+        .await
+        .doing("count the Units that report a subject")?
+        .count("total")?;
+        let rows = sqlx::query(
+            "SELECT units.id, units.system_uid, units.title, units.online_status FROM units
+             JOIN unit_subjects ON unit_subjects.unit_id = units.id
+             WHERE units.tenant_id = $1 AND unit_subjects.subject = $2
+             ORDER BY units.title, units.system_uid LIMIT $3 OFFSET $4",
+        )
+        .bind(actor.tenant_text())
+        .bind(name)
+        .bind(i64::from(query.limit()))
+        .bind(i64::from(query.offset()))
+        .fetch_all(self.readers())
+        .await
+        .doing("read the Units that report a subject")?;
+        page(&rows, total, query, subject_unit)
+    }
+
+    /// The subjects that a Unit was put into, and those it reports.
+    pub async fn unit_subjects(
+        &self,
+        actor: &Actor,
+        unit: &str,
+    ) -> Result<Page<UnitSubject>, DbError> {
+        let id = self.find_unit(actor, unit).await?;
+        let reported = sqlx::query("SELECT subject FROM unit_subjects WHERE unit_id = $1")
+            .bind(id.to_string())
+            .fetch_all(self.readers())
+            .await
+            .doing("read reported subjects")?
+            .iter()
+            .map(|row| row.text("subject"))
+            .collect::<Result<BTreeSet<_>, _>>()?;
+        let mut unknown = reported.clone();
+        let mut items = sqlx::query(
+            "SELECT subjects.id, subjects.label, subjects.reported_as,
+             (SELECT COUNT(*) FROM subject_units WHERE subject_units.subject_id = subjects.id
+              AND subject_units.unit_id = $1) AS member,
+             (SELECT COUNT(*) FROM subject_services WHERE subject_services.subject_id = subjects.id) AS services
+             FROM subjects JOIN subjects_of_units ON subjects_of_units.subject_id = subjects.id
+             WHERE subjects_of_units.unit_id = $1 ORDER BY subjects.label",
+        )
+        .bind(id.to_string())
+        .fetch_all(self.readers())
+        .await
+        .doing("read the subjects of a Unit")?
+        .iter()
+        .map(|row| {
+            let reported_as = row.text_or_null("reported_as")?;
+            let is_reported = reported_as
+                .as_ref()
+                .is_some_and(|name| reported.contains(name));
+            if let Some(name) = &reported_as {
+                unknown.remove(name);
+            }
+            Ok(UnitSubject {
+                id: Some(row.uuid("id")?),
+                label: row.text("label")?,
+                reported: is_reported,
+                reported_as,
+                member: row.count("member")? > 0,
+                service_count: row.count("services")?,
+            })
+        })
+        .collect::<Result<Vec<_>, DbError>>()?;
+        items.extend(unknown.into_iter().map(|name| UnitSubject {
+            id: None,
+            label: name.clone(),
+            reported_as: Some(name),
+            reported: true,
+            member: false,
+            service_count: 0,
+        }));
+        Ok(whole(items))
     }
 
     /// Takes a Unit out of a subject.
@@ -387,7 +422,157 @@ impl Db {
     }
 }
 
+fn subject_unit(row: &AnyRow) -> Result<SubjectUnit, DbError> {
+    Ok(SubjectUnit {
+        id: row.uuid("id")?,
+        system_uid: row.text("system_uid")?,
+        title: row.text("title")?,
+        online_status: row.word("online_status")?,
+    })
+}
+
 impl Tx {
+    /// Makes a subject; it has no Units and services yet.
+    pub(crate) async fn insert_subject(
+        &mut self,
+        actor: &Actor,
+        new: &NewSubject,
+    ) -> Result<Subject, DbError> {
+        check_label(&new.label)?;
+        check_priority(new.priority)?;
+        if let Some(name) = &new.reported_as {
+            check_reported(name)?;
+            self.name_is_free(actor, name).await?;
+        }
+        self.label_is_free(actor, &new.label, None).await?;
+        let made = Subject {
+            id: Uuid::now_v7(),
+            label: new.label.trim().to_owned(),
+            priority: new.priority,
+            is_group: new.is_group,
+            reported_as: new.reported_as.clone(),
+            is_protected: false,
+            created_by: actor.name().to_owned(),
+            created_at: self.now,
+            unit_count: 0,
+            services: Vec::new(),
+        };
+        sqlx::query(
+            "INSERT INTO subjects (id, tenant_id, label, priority, is_group, is_protected, reported_as, created_by,
+             created_at) VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8)",
+        )
+        .bind(made.id.to_string())
+        .bind(actor.tenant_text())
+        .bind(made.label.clone())
+        .bind(big(made.priority))
+        .bind(i64::from(made.is_group))
+        .bind(made.reported_as.clone())
+        .bind(made.created_by.clone())
+        .bind(made.created_at.as_micros())
+        .execute(self.on())
+        .await
+        .doing("store a subject")?;
+        self.announce(
+            actor.tenant(),
+            ChangeTopic::Subject,
+            ChangeAction::Created,
+            made.id,
+        );
+        self.audit(
+            actor,
+            "subject.create",
+            format!("subject:{}", made.id),
+            made.label.clone(),
+        )
+        .await?;
+        // Units that report it already are concerned from now on.
+        self.desired_of_subject(actor, made.id, None).await?;
+        Ok(made)
+    }
+
+    /// Puts Units into a subject; those that are in already stay.
+    pub(crate) async fn put_units_into(
+        &mut self,
+        actor: &Actor,
+        subject: &Subject,
+        units: &[Uuid],
+    ) -> Result<(), DbError> {
+        let now = self.now.as_micros();
+        for unit in units {
+            let added = sqlx::query(
+                "INSERT INTO subject_units (subject_id, unit_id, created_at) VALUES ($1, $2, $3)
+                 ON CONFLICT (subject_id, unit_id) DO NOTHING",
+            )
+            .bind(subject.id.to_string())
+            .bind(unit.to_string())
+            .bind(now)
+            .execute(self.on())
+            .await
+            .doing("put a Unit into a subject")?
+            .rows_affected();
+            if added == 0 {
+                continue;
+            }
+            self.desired_changes(
+                actor,
+                *unit,
+                format!("{} put it into subject {}", actor.name(), subject.label),
+            )
+            .await?;
+            self.audit(
+                actor,
+                "subject.add_unit",
+                format!("subject:{}", subject.id),
+                format!("unit:{unit}"),
+            )
+            .await?;
+        }
+        let count =
+            sqlx::query("SELECT COUNT(*) AS total FROM subject_units WHERE subject_id = $1")
+                .bind(subject.id.to_string())
+                .fetch_one(self.on())
+                .await
+                .doing("count the Units of a subject")?
+                .count("total")?;
+        if !subject.is_group && count > 1 {
+            return Err(DbError::conflict(
+                format!(
+                    "subject `{}` is a person: on one Unit at a time",
+                    subject.label
+                ),
+                "take it off the other Unit first, or use a group subject",
+            ));
+        }
+        self.announce(
+            actor.tenant(),
+            ChangeTopic::Subject,
+            ChangeAction::Updated,
+            subject.id,
+        );
+        Ok(())
+    }
+
+    async fn name_is_free(&mut self, actor: &Actor, name: &str) -> Result<(), DbError> {
+        let taken = sqlx::query(
+            "SELECT label FROM subjects WHERE tenant_id = $1 AND (reported_as = $2 OR id = $2)",
+        )
+        .bind(actor.tenant_text())
+        .bind(name.to_owned())
+        .fetch_optional(self.on())
+        .await
+        .doing("look up a subject")?;
+        match taken {
+            None => Ok(()),
+            Some(row) => Err(DbError::conflict(
+                format!(
+                    "subject `{}` is the one that Units report as `{name}`",
+                    row.text("label")?
+                ),
+                "use that one",
+            )),
+        }
+    }
+
     /// Says that the desired state of a Unit may be another one now, and why.
     pub(crate) async fn desired_changes(
         &mut self,
@@ -412,7 +597,7 @@ impl Tx {
         subject: Uuid,
         why: Option<String>,
     ) -> Result<(), DbError> {
-        let rows = sqlx::query("SELECT unit_id FROM subject_units WHERE subject_id = $1")
+        let rows = sqlx::query("SELECT unit_id FROM subjects_of_units WHERE subject_id = $1")
             .bind(subject.to_string())
             .fetch_all(self.on())
             .await
@@ -467,6 +652,13 @@ fn check_label(label: &str) -> Result<(), DbError> {
         ));
     }
     Ok(())
+}
+
+/// It goes to Units as an id.
+fn check_reported(name: &str) -> Result<(), DbError> {
+    SubjectId::new(name)
+        .map(drop)
+        .map_err(|why| DbError::invalid("reported_as", why.to_string()))
 }
 
 pub(crate) fn check_priority(priority: u64) -> Result<(), DbError> {

@@ -1,6 +1,12 @@
 use aos_api::{ListQuery, Page, Severity, TimelineEvent, TimelineKind};
+use aos_time::Timestamp;
 
-use crate::{Actor, Db, DbError, LinkWrite, columns::Columns, error::Doing};
+use crate::{
+    Actor, Db, DbError, LinkWrite,
+    columns::{Columns, to_word},
+    error::Doing,
+    listing::page,
+};
 
 /// Timeline events kept of one Unit.
 pub const KEPT_PER_UNIT: i64 = 1000;
@@ -66,7 +72,7 @@ impl Db {
         .await
         .doing("count the timeline")?
         .count("total")?;
-        let items = sqlx::query(
+        let rows = sqlx::query(
             "SELECT id, at, kind, severity, body, node_id, item_id, subject_id, instance, version FROM timeline
              WHERE unit_id = $1 AND LOWER(body) LIKE $2 ESCAPE '!' ORDER BY id DESC LIMIT $3 OFFSET $4",
         )
@@ -76,9 +82,8 @@ impl Db {
         .bind(i64::from(query.offset()))
         .fetch_all(self.readers())
         .await
-        .doing("read the timeline")?
-        .iter()
-        .map(|row| {
+        .doing("read the timeline")?;
+        page(&rows, total, query, |row| {
             Ok(TimelineEvent {
                 id: row.int("id")?,
                 at: row.time("at")?,
@@ -92,12 +97,32 @@ impl Db {
                 version: row.text_or_null("version")?,
             })
         })
-        .collect::<Result<_, DbError>>()?;
-        Ok(Page {
-            items,
-            total,
-            offset: query.offset().into(),
-        })
+    }
+
+    /// What a Unit said of its update as a whole since a moment: the newest texts first, each once, at most `most`.
+    pub async fn said_of_update(
+        &self,
+        unit: uuid::Uuid,
+        since: Timestamp,
+        most: usize,
+    ) -> Result<Vec<String>, DbError> {
+        let rows = sqlx::query(
+            "SELECT body FROM timeline WHERE unit_id = $1 AND kind = $2 AND at >= $3 ORDER BY id DESC LIMIT 50",
+        )
+        .bind(unit.to_string())
+        .bind(to_word("timeline kind", &TimelineKind::Update)?)
+        .bind(since.as_micros())
+        .fetch_all(self.readers())
+        .await
+        .doing("read what a Unit says of its update")?;
+        let mut texts: Vec<String> = Vec::new();
+        for row in &rows {
+            let text = row.text("body")?;
+            if texts.len() < most && !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        Ok(texts)
     }
 
     /// Adds to the timeline of a Unit, with the session's records, in one transaction: for what no other call here sees,

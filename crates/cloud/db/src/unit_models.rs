@@ -9,6 +9,7 @@ use crate::{
     columns::{Columns, to_json},
     error::Doing,
     like,
+    listing::page,
     store::Tx,
 };
 
@@ -17,7 +18,7 @@ macro_rules! models {
         sqlx::query(concat!(
             "SELECT unit_models.id, unit_models.name, unit_models.version, unit_models.created_at,
              (SELECT unit_configs.version FROM unit_configs WHERE unit_configs.unit_model_id = unit_models.id
-              ORDER BY unit_configs.number DESC LIMIT 1) AS config_version,
+              ORDER BY unit_configs.number DESC LIMIT 1) AS config_version, unit_models.ordered_config, unit_models.encrypt_blobs,
              (SELECT COUNT(*) FROM units WHERE units.unit_model_id = unit_models.id) AS unit_count
              FROM unit_models WHERE unit_models.tenant_id = $1 ",
             $rest
@@ -31,6 +32,8 @@ fn model(row: &AnyRow) -> Result<UnitModel, DbError> {
         name: row.text("name")?,
         version: row.text("version")?,
         unit_config_version: row.text_or_null("config_version")?,
+        ordered_unit_config: row.text_or_null("ordered_config")?,
+        encrypts_blobs: row.truth("encrypt_blobs")?,
         unit_count: row.count("unit_count")?,
         created_at: row.time("created_at")?,
     })
@@ -60,7 +63,7 @@ impl Db {
         .await
         .doing("count unit models")?
         .count("total")?;
-        let items = models!(
+        let rows = models!(
             "AND LOWER(unit_models.name) LIKE $2 ESCAPE '!' ORDER BY unit_models.name, unit_models.version LIMIT $3 OFFSET $4"
         )
         .bind(actor.tenant_text())
@@ -69,15 +72,8 @@ impl Db {
         .bind(i64::from(query.offset()))
         .fetch_all(self.readers())
         .await
-        .doing("read unit models")?
-        .iter()
-        .map(model)
-        .collect::<Result<_, DbError>>()?;
-        Ok(Page {
-            items,
-            total,
-            offset: query.offset().into(),
-        })
+        .doing("read unit models")?;
+        page(&rows, total, query, model)
     }
 
     /// One unit model.
@@ -117,7 +113,7 @@ impl Db {
             ));
         }
         if let Some(config) = config {
-            tx.add_unit_config(actor, id, config).await?;
+            tx.add_unit_config(actor, id, config, true).await?;
         }
         tx.commit().await?;
         self.unit_model(actor, id).await
@@ -177,7 +173,7 @@ impl Db {
                 .await
                 .doing("count unit configurations")?
                 .count("total")?;
-        let items = sqlx::query(
+        let rows = sqlx::query(
             "SELECT id, version, document, created_at FROM unit_configs WHERE unit_model_id = $1
              ORDER BY number DESC LIMIT $2 OFFSET $3",
         )
@@ -186,27 +182,22 @@ impl Db {
         .bind(i64::from(query.offset()))
         .fetch_all(self.readers())
         .await
-        .doing("read unit configurations")?
-        .iter()
-        .map(config_version)
-        .collect::<Result<_, DbError>>()?;
-        Ok(Page {
-            items,
-            total,
-            offset: query.offset().into(),
-        })
+        .doing("read unit configurations")?;
+        page(&rows, total, query, config_version)
     }
 
-    /// Stores a newer unit configuration of a model. Its version must be higher than all before.
+    /// Stores a newer unit configuration of a model, and with `order` orders it for all its Units. Its version must be
+    /// higher than all before.
     pub async fn add_unit_config(
         &self,
         actor: &Actor,
         model: Uuid,
         config: &UnitConfig,
+        order: bool,
     ) -> Result<UnitConfigVersion, DbError> {
         self.unit_model(actor, model).await?;
         let mut tx = self.begin().await?;
-        let id = tx.add_unit_config(actor, model, config).await?;
+        let id = tx.add_unit_config(actor, model, config, order).await?;
         tx.commit().await?;
         let row =
             sqlx::query("SELECT id, version, document, created_at FROM unit_configs WHERE id = $1")
@@ -302,6 +293,7 @@ impl Tx {
         actor: &Actor,
         model: Uuid,
         config: &UnitConfig,
+        order: bool,
     ) -> Result<Uuid, DbError> {
         let version = Version::parse(&config.version).map_err(|why| {
             DbError::invalid(
@@ -344,20 +336,6 @@ impl Tx {
         .execute(self.on())
         .await
         .doing("store a unit configuration")?;
-        let units = sqlx::query("SELECT id FROM units WHERE unit_model_id = $1")
-            .bind(model.to_string())
-            .fetch_all(self.on())
-            .await
-            .doing("read the Units of a model")?;
-        for row in &units {
-            let unit = row.uuid("id")?;
-            self.announce(
-                actor.tenant(),
-                ChangeTopic::Unit,
-                ChangeAction::Desired,
-                unit,
-            );
-        }
         self.announce(
             actor.tenant(),
             ChangeTopic::UnitModel,
@@ -371,6 +349,10 @@ impl Tx {
             format!("version {version}"),
         )
         .await?;
+        if order {
+            self.order_for_model(actor, model, &version.to_string())
+                .await?;
+        }
         Ok(id)
     }
 }

@@ -1,7 +1,7 @@
 use aos_api::{
-    ChangeAction, ChangeTopic, Cpu, InstalledUnitConfig, NewUnit, Node, OnlineStatus, Page,
-    Partition, Resource, Runtime, TimelineKind, Unit, UnitCertificate, UnitCounts, UnitModelRef,
-    UnitPatch, UnitStatus, UnitsQuery, UpdatePhase,
+    BlobEncryption, ChangeAction, ChangeTopic, Cpu, InstalledUnitConfig, NewUnit, Node,
+    OnlineStatus, Page, Partition, Resource, Runtime, TimelineKind, Unit, UnitCertificate,
+    UnitCounts, UnitModelRef, UnitPatch, UnitStatus, UnitsQuery, UpdatePhase, WantedNodeState,
 };
 use aos_types::{ErrorInfo, SystemId, UnitConfig};
 use sqlx::any::AnyRow;
@@ -12,7 +12,10 @@ use crate::{
     columns::{Columns, to_json, to_word},
     error::Doing,
     like,
+    listing::whole,
+    node_orders::wanted_nodes,
     store::Tx,
+    unit_config_orders::ordered_config,
 };
 
 macro_rules! units {
@@ -22,7 +25,8 @@ macro_rules! units {
              units.last_seen_at, units.config_version, units.config_state, units.config_error, units.phase, units.counts,
              units.created_at, units.updated_at, unit_models.id AS model_id, unit_models.name AS model_name,
              unit_models.version AS model_version,
-             (SELECT COUNT(*) FROM subject_units WHERE subject_units.unit_id = units.id) AS subjects
+             COALESCE(units.ordered_config, unit_models.ordered_config) AS wanted_config, units.encrypt_blobs,
+             (SELECT COUNT(*) FROM subjects_of_units WHERE subjects_of_units.unit_id = units.id) AS subjects
              FROM units LEFT JOIN unit_models ON unit_models.id = units.unit_model_id WHERE units.tenant_id = $1 ",
             $rest
         ))
@@ -58,6 +62,12 @@ fn unit(row: &AnyRow) -> Result<Unit, DbError> {
         last_seen_at: row.time_or_null("last_seen_at")?,
         unit_model,
         installed_unit_config,
+        wanted_unit_config: row.text_or_null("wanted_config")?,
+        blob_encryption: match row.int_or_null("encrypt_blobs")? {
+            None => BlobEncryption::Model,
+            Some(0) => BlobEncryption::Off,
+            Some(_) => BlobEncryption::On,
+        },
         update_phase: row.word("phase")?,
         counts: UnitCounts {
             subjects: row.count("subjects")?,
@@ -210,13 +220,16 @@ impl Db {
         }
         if let Some(model) = &patch.unit_model {
             let model_id = tx.model_asked(actor, model).await?;
-            sqlx::query("UPDATE units SET unit_model_id = $2, updated_at = $3 WHERE id = $1")
-                .bind(id.to_string())
-                .bind(model_id.to_string())
-                .bind(now)
-                .execute(tx.on())
-                .await
-                .doing("give a Unit another model")?;
+            sqlx::query(
+                "UPDATE units SET ordered_config = CASE WHEN unit_model_id = $2 THEN ordered_config ELSE NULL END,
+                 unit_model_id = $2, updated_at = $3 WHERE id = $1",
+            )
+            .bind(id.to_string())
+            .bind(model_id.to_string())
+            .bind(now)
+            .execute(tx.on())
+            .await
+            .doing("give a Unit another model")?;
             tx.happened(
                 id,
                 &[Happening::info(
@@ -227,6 +240,9 @@ impl Db {
             .await?;
             tx.announce(actor.tenant(), ChangeTopic::Unit, ChangeAction::Updated, id);
             tx.announce(actor.tenant(), ChangeTopic::Unit, ChangeAction::Desired, id);
+        }
+        if let Some(encrypt) = patch.blob_encryption {
+            tx.encrypt_for_unit(actor, id, encrypt).await?;
         }
         tx.audit(
             actor,
@@ -269,6 +285,7 @@ impl Db {
     pub async fn unit_nodes(&self, actor: &Actor, text: &str) -> Result<Page<Node>, DbError> {
         let id = self.find_unit(actor, text).await?;
         let config = self.unit_config_of(id).await?;
+        let wanted = wanted_nodes(self.readers(), id).await?;
         let mut items = Vec::new();
         for report in self.node_reports(id).await? {
             let labels = config
@@ -279,7 +296,8 @@ impl Db {
                         .labels
                 })
                 .unwrap_or_default();
-            items.push(node(report, labels));
+            let wanted = wanted.get(report.info.id.as_str()).copied();
+            items.push(node(report, labels, wanted));
         }
         items.sort_by_key(|node| (!node.is_main, node.node_id.clone()));
         Ok(whole(items))
@@ -297,22 +315,9 @@ impl Db {
             .collect()
     }
 
-    /// The newest unit configuration of a Unit's model.
+    /// The unit configuration that is ordered for a Unit.
     pub async fn unit_config_of(&self, unit: Uuid) -> Result<Option<UnitConfig>, DbError> {
-        sqlx::query(
-            "SELECT unit_configs.document FROM unit_configs JOIN units ON units.unit_model_id = unit_configs.unit_model_id
-             WHERE units.id = $1 ORDER BY unit_configs.number DESC LIMIT 1",
-        )
-        .bind(unit.to_string())
-        .fetch_optional(self.readers())
-        .await
-        .doing("read a unit configuration")?
-        .map(|row| {
-            let text = row.text("document")?;
-            UnitConfig::from_slice(text.as_bytes())
-                .map_err(|source| DbError::corrupt("unit configuration", source))
-        })
-        .transpose()
+        ordered_config(self.readers(), unit).await
     }
 
     /// The certificates of a Unit, by Node and type.
@@ -395,16 +400,7 @@ pub(crate) fn check_title(title: &str) -> Result<(), DbError> {
     Ok(())
 }
 
-/// A list that is never cut into pages.
-pub(crate) fn whole<T>(items: Vec<T>) -> Page<T> {
-    Page {
-        total: items.len() as u64,
-        items,
-        offset: 0,
-    }
-}
-
-fn node(report: NodeReport, labels: Vec<String>) -> Node {
+fn node(report: NodeReport, labels: Vec<String>, wanted_state: Option<WantedNodeState>) -> Node {
     let is_main = report.info.is_main();
     Node {
         node_id: report.info.id.to_string(),
@@ -413,6 +409,7 @@ fn node(report: NodeReport, labels: Vec<String>) -> Node {
         is_main,
         is_connected: report.connected,
         state: report.info.state.to_string(),
+        wanted_state,
         error: report.info.error.map(Into::into),
         os: report.info.os.os,
         max_dmips: report.info.max_dmips,

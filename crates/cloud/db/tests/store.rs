@@ -340,6 +340,7 @@ async fn another_organisation_sees_nothing() {
                 label: "s".into(),
                 priority: 0,
                 is_group: true,
+                reported_as: None,
             },
         )
         .await
@@ -446,6 +447,7 @@ async fn units_are_found_filtered_patched_and_deleted() {
             &UnitPatch {
                 title: Some(" Car ".into()),
                 unit_model: Some("truck;2".into()),
+                blob_encryption: None,
             },
         )
         .await
@@ -478,7 +480,7 @@ async fn unit_configurations_only_grow_and_reach_their_units() {
         .unwrap()
     };
     let mut changes = db.changes();
-    db.add_unit_config(&bench.actor, model, &config("1.0.0"))
+    db.add_unit_config(&bench.actor, model, &config("1.0.0"), true)
         .await
         .unwrap();
     assert!(drain(&mut changes).iter().any(|change| change.id == id
@@ -486,17 +488,17 @@ async fn unit_configurations_only_grow_and_reach_their_units() {
         && change.action == ChangeAction::Desired));
     for stale in ["1.0.0", "0.9.0"] {
         assert!(matches!(
-            db.add_unit_config(&bench.actor, model, &config(stale))
+            db.add_unit_config(&bench.actor, model, &config(stale), true)
                 .await,
             Err(DbError::Conflict { .. })
         ));
     }
     assert!(matches!(
-        db.add_unit_config(&bench.actor, model, &config("new"))
+        db.add_unit_config(&bench.actor, model, &config("new"), true)
             .await,
         Err(DbError::Invalid { .. })
     ));
-    db.add_unit_config(&bench.actor, model, &config("1.10.0"))
+    db.add_unit_config(&bench.actor, model, &config("1.10.0"), true)
         .await
         .unwrap();
     let known = db
@@ -548,6 +550,7 @@ fn certificate(bench: &Bench, fingerprint: &str) -> IssuedCertificate {
         node_id: "main".into(),
         serial: "0a".into(),
         not_after: bench.clock.now() + Duration::from_secs(1000),
+        public_key: None,
     }
 }
 
@@ -717,6 +720,7 @@ async fn a_unit_is_followed_from_assignment_to_running_and_back() {
                 label: "fleet".into(),
                 priority: 7,
                 is_group: true,
+                reported_as: None,
             },
         )
         .await
@@ -733,6 +737,7 @@ async fn a_unit_is_followed_from_assignment_to_running_and_back() {
             num_instances: Some(1),
             labels: Some(vec!["main".into()]),
             priority: None,
+            independent: None,
         },
     )
     .await
@@ -1189,6 +1194,7 @@ async fn subjects_keep_their_rules() {
         label: label.into(),
         priority: 0,
         is_group,
+        reported_as: None,
     };
     let person = db
         .create_subject(&bench.actor, &new("driver", false))
@@ -1276,6 +1282,7 @@ async fn a_change_whose_asker_went_away_is_whole_and_told_or_not_there() {
                     label: asked,
                     priority: 0,
                     is_group: true,
+                    reported_as: None,
                 },
             )
             .await

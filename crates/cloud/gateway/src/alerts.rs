@@ -52,7 +52,12 @@ pub(crate) fn happening(alert: Alert) -> Option<Happening> {
         } => Happening {
             node_id: Some(node.to_string()),
             ..about(
-                TimelineKind::Node,
+                // CM speaks of the update: what it waits for, that the way back fails.
+                if component == "CM" {
+                    TimelineKind::Update
+                } else {
+                    TimelineKind::Node
+                },
                 warning,
                 &format!("{component} on Node {node}: {message}"),
             )

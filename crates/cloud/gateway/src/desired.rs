@@ -106,6 +106,7 @@ mod tests {
             label: "all".into(),
             is_group: true,
             priority: 7,
+            reported_as: None,
         };
         UnitForCompose {
             id: Uuid::nil(),
@@ -113,6 +114,8 @@ mod tests {
             system_uid: "u".into(),
             unit_config: None,
             nodes: vec![],
+            wanted_nodes: Default::default(),
+            schedules: Default::default(),
             assignments: vec![Assignment {
                 subject: subject.clone(),
                 service: Uuid::from_u128(3),

@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) counts: Counts,
     pub(crate) registry: Registry,
     pub(crate) composing: Semaphore,
+    /// One blob at a time is encrypted.
+    pub(crate) encrypting: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -73,6 +75,7 @@ impl Gateway {
             counts: Counts::default(),
             registry: Registry::default(),
             composing: Semaphore::new(COMPOSING),
+            encrypting: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             stop,
         });

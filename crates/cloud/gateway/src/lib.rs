@@ -27,6 +27,7 @@ mod caller;
 mod counts;
 mod desired;
 mod discovery;
+mod encrypted;
 mod gateway;
 mod incoming;
 mod link;

@@ -81,6 +81,7 @@ impl Stage {
             node_id: "main".into(),
             serial: "01".into(),
             not_after: SystemClock.now() + Duration::from_secs(1000),
+            public_key: None,
         };
         db.register_unit(
             &RegisterBy::Actor(&actor),

@@ -29,8 +29,6 @@ const MOST_PEOPLE: usize = 4096;
 /// Most connections of Units at once.
 const MOST_UNITS: usize = 200_000;
 
-/// The organisation of the first user.
-const ORGANISATION: &str = "My organisation";
 /// How often blobs that nothing holds are deleted.
 const TIDY: Duration = Duration::from_secs(3600);
 
@@ -46,6 +44,8 @@ pub struct Options {
     /// Names and addresses by which this cloud is reached, the first one being written into certificates and links. If
     /// there is none, the address of the listener, or `localhost` if that is any address.
     pub hosts: Vec<String>,
+    /// Name of the organisation that the first user makes; it does not rename one that is there.
+    pub organisation: String,
 }
 
 /// A cloud that runs.
@@ -103,7 +103,7 @@ impl Server {
                 authority: opened.authority.clone(),
                 blobs: opened.blobs.clone(),
                 scratch: opened.scratch,
-                organisation: ORGANISATION.into(),
+                organisation: options.organisation.clone(),
                 domain: host.clone(),
                 people_url: url(people_at.port()),
                 // One only: AosCore fails on a certificate with more.

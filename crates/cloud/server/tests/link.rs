@@ -9,27 +9,28 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use aos_api::{
-    BundleState, DeploymentBundle, ListQuery, NewSubject, OnlineStatus, Overrides, TimelineKind,
-    UpdatePhase,
+    BlobEncryption, BundleState, DeploymentBundle, EnvVarState, ListQuery, NewAssignedService,
+    NewAssignment, NewEnvVar, NewEnvVars, OnlineStatus, TimelineKind, UnitPatch, UpdatePhase,
 };
 use aos_cloud_protocol::{
-    Body, Caps, DesiredStatus, DiscoveryRequest, DiscoveryResponse, Header, InstanceStatus,
-    InstancesStatus, ItemIdentity, ItemStatus, Message, NodeStatus, RequestBlobUrls, UnitStatus,
-    decode,
+    Body, Caps, DesiredStatus, DiscoveryRequest, DiscoveryResponse, EnvVarStatus, Header,
+    InstanceStatus, InstancesStatus, ItemIdentity, ItemStatus, Message, NodeStatus,
+    OverrideEnvVarsStatus, RequestBlobUrls, UnitStatus, decode,
 };
 use aos_db::{
     Actor, BlobRow, IssuedCertificate, NewVersion, RegisterBy, Registration, hash_secret,
 };
 use aos_image::BlobStore;
 use aos_pki::{
-    BlobSignature, CertKind, CertProfile, CertSource, ChainBook, ClientTls, KeyAlgorithm, Roots,
-    Trust, certificates_from_pem, certified_key, host_client,
+    BlobDecryptor, BlobKey, BlobSignature, CertKind, CertProfile, CertSource, ChainBook, ClientTls,
+    KeyAlgorithm, KeyPair, KeyUnwrapper as _, Roots, Trust, certificates_from_pem, certified_key,
+    host_client,
 };
 use aos_server::{Options, Server};
 use aos_time::{Clock, SystemClock};
 use aos_types::{
-    ArchInfo, Digest, InstanceState, ItemState, NodeId, NodeInfo, NodeState, OsInfo, RuntimeId,
-    RuntimeInfo, SystemId,
+    ArchInfo, Digest, ErrorInfo, InstanceIdent, InstanceState, ItemState, ItemType, NodeId,
+    NodeInfo, NodeState, OsInfo, RuntimeId, RuntimeInfo, SystemId,
 };
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
@@ -56,6 +57,7 @@ async fn start(data: &Path) -> Server {
         people: any,
         units: any,
         hosts: vec![],
+        organisation: "Acme".into(),
     };
     Server::start(options, CancellationToken::new())
         .await
@@ -129,6 +131,7 @@ async fn register(server: &Server, actor: &Actor, name: &str) -> FakeUnit {
         node_id: "main".into(),
         serial: "01".into(),
         not_after: SystemClock.now() + Duration::from_secs(1000),
+        public_key: None,
     };
     let registered = server
         .db()
@@ -310,22 +313,16 @@ async fn publish(server: &Server, actor: &Actor, data: &Path, version: &str) -> 
 }
 
 async fn assign(server: &Server, actor: &Actor, unit: &FakeUnit) -> Uuid {
-    let new = NewSubject {
-        label: "all".into(),
-        priority: 0,
-        is_group: true,
+    let new = NewAssignment {
+        subject: "all".into(),
+        system_uids: vec![unit.system_id.to_string()],
+        services: vec![NewAssignedService {
+            service: "http".into(),
+            ..NewAssignedService::default()
+        }],
+        ..NewAssignment::default()
     };
-    let subject = server.db().create_subject(actor, &new).await.unwrap();
-    server
-        .db()
-        .add_subject_units(actor, subject.id, &[unit.system_id.to_string()])
-        .await
-        .unwrap();
-    server
-        .db()
-        .assign_services(actor, subject.id, &["http".into()], &Overrides::default())
-        .await
-        .unwrap();
+    let subject = server.db().assign(actor, &new).await.unwrap();
     subject.id
 }
 
@@ -433,17 +430,8 @@ async fn a_unit_gets_what_is_assigned_fetches_it_and_reports() {
     // A service is published and assigned: a new desired state comes at once, with no question asked.
     let digests = publish(&server, &actor, data.path(), "1.0.0").await;
     assign(&server, &actor, &unit).await;
-    let (txn, desired) = loop {
-        let (txn, desired) = unit.desired(&mut socket).await;
-        unit.ack(&mut socket, &txn).await;
-        if desired
-            .items
-            .as_ref()
-            .is_some_and(|items| !items.is_empty())
-        {
-            break (txn, desired);
-        }
-    };
+    let (txn, desired) = unit.desired(&mut socket).await;
+    unit.ack(&mut socket, &txn).await;
     let items = desired.items.as_ref().unwrap();
     assert_eq!((items.len(), items[0].index_digest), (1, digests[0]));
     assert_eq!(desired.instances.as_ref().unwrap()[0].num_instances, 1);
@@ -751,6 +739,7 @@ async fn a_data_folder_is_served_once_and_the_newest_connection_counts() {
         people: any,
         units: any,
         hosts: vec![],
+        organisation: "Acme".into(),
     };
     let error = Server::start(second, CancellationToken::new()).await;
     assert!(matches!(error, Err(aos_server::Error::InUse { .. })));
@@ -817,5 +806,220 @@ async fn people_are_served_on_their_own_listener_and_strangers_only_the_door() {
     let profile = CertProfile::unit(CertKind::Online, &system_id, None);
     let (unit, _) = client(&server, Some(&profile));
     assert!(request(&unit, to, ask("/")).await.is_err());
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn environment_variables_reach_the_unit_and_what_became_of_them_comes_back() {
+    const SECRET: &str = "not to be told";
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let actor = owner(&server, data.path()).await;
+    let unit = register(&server, &actor, "unit-1").await;
+    let (to, db) = (server.units(), server.db());
+    publish(&server, &actor, data.path(), "1.0.0").await;
+    let service = db.service(&actor, "http").await.unwrap().id.to_string();
+    let set = async |name: &str, value: &str, service: Option<&str>| {
+        let new = NewEnvVars {
+            service: service.map(Into::into),
+            subject: None,
+            instance_id: None,
+            variables: vec![NewEnvVar {
+                name: name.into(),
+                value: value.into(),
+                ttl: Some(3600),
+            }],
+        };
+        db.set_env_vars(&actor, "unit-1", &new).await.unwrap();
+    };
+    let env = async |socket: &mut Socket| loop {
+        let message = unit.next(socket).await;
+        let txn = message.header.txn.clone();
+        match message.body {
+            Body::OverrideEnvVars(set) => break (txn, set.items.unwrap()),
+            Body::DesiredStatus(_) => unit.ack(socket, &txn).await,
+            other => panic!("expected environment variables, got {other:?}"),
+        }
+    };
+    let state = async || {
+        let shown = db.env_vars(&actor, "unit-1", false).await.unwrap().items;
+        shown.iter().map(|one| one.state).collect::<Vec<_>>()
+    };
+
+    // Set while the Unit is away: it gets them when it comes.
+    set("TOKEN", SECRET, Some("http")).await;
+    let mut socket = unit.open(to).await;
+    let (_, items) = env(&mut socket).await;
+    assert_eq!(items.len(), 1);
+    assert_eq!(
+        items[0].filter.item.as_ref().map(|it| it.as_str()),
+        Some(&*service)
+    );
+    assert_eq!(items[0].variables[0].value, SECRET);
+    assert!(items[0].variables[0].ttl.is_some());
+
+    // Not acknowledged, and the link breaks: they come again.
+    drop(socket);
+    let mut socket = unit.open(to).await;
+    let (txn, _) = env(&mut socket).await;
+    assert_eq!(state().await, [EnvVarState::WaitingForUnit]);
+    unit.ack(&mut socket, &txn).await;
+
+    // Another one while it is linked: the whole set comes at once.
+    set("MODE", "fast", None).await;
+    let (txn, items) = env(&mut socket).await;
+    assert_eq!(items.len(), 2);
+    assert_eq!(items[0].variables[0].name, "MODE");
+    unit.ack(&mut socket, &txn).await;
+    let status = |error: Option<ErrorInfo>| {
+        Body::OverrideEnvVarsStatus(OverrideEnvVarsStatus {
+            statuses: vec![EnvVarStatus {
+                instance: InstanceIdent {
+                    item: service.parse().unwrap(),
+                    subject: "s".parse().unwrap(),
+                    index: 0,
+                    item_type: ItemType::Service,
+                    preinstalled: false,
+                },
+                name: "TOKEN".into(),
+                error,
+            }],
+        })
+    };
+    unit.send(&mut socket, None, status(None)).await;
+    assert_eq!(state().await, [EnvVarState::Taken, EnvVarState::Set]);
+    let error = ErrorInfo {
+        aos_code: 1,
+        exit_code: 0,
+        message: "the instance does not start with it".into(),
+    };
+    unit.send(&mut socket, None, status(Some(error))).await;
+    assert_eq!(state().await, [EnvVarState::Taken, EnvVarState::Failed]);
+
+    // The Unit has them: a new connection brings nothing again but what is new.
+    drop(socket);
+    let mut socket = unit.open(to).await;
+    let variable = db.env_vars(&actor, "unit-1", false).await.unwrap().items[1].id;
+    db.remove_env_var(&actor, "unit-1", variable).await.unwrap();
+    let (txn, items) = env(&mut socket).await;
+    assert_eq!(items.len(), 1, "the one that is left");
+    unit.ack(&mut socket, &txn).await;
+    let events = db
+        .timeline(&actor, "unit-1", &ListQuery::default())
+        .await
+        .unwrap();
+    let texts: Vec<String> = events.items.into_iter().map(|event| event.text).collect();
+    assert!(
+        texts
+            .iter()
+            .any(|text| text.contains("does not start with it")),
+        "{texts:?}"
+    );
+    assert!(!texts.iter().any(|text| text.contains(SECRET)));
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blobs_are_delivered_encrypted_for_the_units_offline_key_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let actor = owner(&server, data.path()).await;
+    let unit = register(&server, &actor, "unit-1").await;
+    let (to, db) = (server.units(), server.db());
+    let digests = publish(&server, &actor, data.path(), "1.0.0").await;
+    assign(&server, &actor, &unit).await;
+    let patch = UnitPatch {
+        blob_encryption: Some(BlobEncryption::On),
+        ..UnitPatch::default()
+    };
+    let shown = db.patch_unit(&actor, "unit-1", &patch).await.unwrap();
+    assert_eq!(shown.blob_encryption, BlobEncryption::On);
+    let mut socket = unit.open(to).await;
+    let (txn, _) = unit.desired(&mut socket).await;
+    unit.ack(&mut socket, &txn).await;
+    let ask = async |socket: &mut Socket| {
+        let request = RequestBlobUrls {
+            digests: digests.clone(),
+        };
+        unit.send(socket, Some("ask"), Body::RequestBlobUrls(request))
+            .await;
+        let answer = unit.next(socket).await;
+        unit.ack(socket, &answer.header.txn).await;
+        match answer.body {
+            Body::BlobUrls(urls) => urls.items,
+            other => panic!("expected blob urls, got {other:?}"),
+        }
+    };
+
+    // No key that could receive is on record: nothing leaves plain, and people see why.
+    assert_eq!(ask(&mut socket).await, []);
+    let events = db
+        .timeline(&actor, "unit-1", &ListQuery::default())
+        .await
+        .unwrap();
+    assert!(
+        events
+            .items
+            .iter()
+            .any(|event| event.text.contains("no RSA key")),
+        "{events:?}"
+    );
+
+    let key = KeyPair::generate(KeyAlgorithm::Rsa2048).unwrap();
+    let registration = Registration {
+        system_uid: unit.system_id.clone(),
+        online_key: "key of unit-1".into(),
+        unit_model: String::new(),
+        nodes: vec![],
+    };
+    let certificate = IssuedCertificate {
+        fingerprint: "ab".repeat(32),
+        cert_type: "offline".into(),
+        node_id: "main".into(),
+        serial: "02".into(),
+        not_after: SystemClock.now() + Duration::from_secs(1000),
+        public_key: Some(key.public_key_der()),
+    };
+    db.register_unit(
+        &RegisterBy::Actor(&actor),
+        &registration,
+        &[certificate],
+        "",
+    )
+    .await
+    .unwrap()
+    .unwrap();
+    let items = ask(&mut socket).await;
+    assert_eq!(items.len(), digests.len());
+    assert_eq!(ask(&mut socket).await.len(), 4, "again, of what is there");
+    for item in &items {
+        let path = item.urls[0].strip_prefix(&format!("https://{to}")).unwrap();
+        let fetch = get(to, path).body(Bytes::new().into()).unwrap();
+        let (status, _, file) = request(&unit.tls, to, fetch).await.unwrap();
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(file.len() as u64, item.size);
+        assert_eq!(Sha3_256::digest(&file).as_slice(), item.sha256.0);
+        let half = get(to, path)
+            .header("Range", format!("bytes={}-", item.size / 2))
+            .body(Bytes::new().into())
+            .unwrap();
+        let (status, _, rest) = request(&unit.tls, to, half).await.unwrap();
+        assert_eq!(status, StatusCode::PARTIAL_CONTENT);
+        assert_eq!(rest, file.slice(item.size as usize / 2..));
+
+        let info = item.decrypt_info.as_ref().unwrap();
+        assert_eq!(info.receiver.as_ref().unwrap().serial, "02");
+        let wrap = info.asym_alg.as_ref().unwrap().parse().unwrap();
+        let plain_key = key.unwrap_key(wrap, &info.block_key).unwrap();
+        let cipher = info.block_alg.parse().unwrap();
+        let blob_key = Arc::new(BlobKey::new(cipher, plain_key, info.block_iv.clone()).unwrap());
+        let mut decryptor = BlobDecryptor::new(&blob_key).unwrap();
+        let mut plain = Vec::new();
+        decryptor.update(&file, &mut plain).unwrap();
+        decryptor.finish(&mut plain).unwrap();
+        let stored = BlobStore::open(data.path()).unwrap();
+        assert_eq!(plain, stored.read(&item.digest, 1 << 20).unwrap());
+        assert_ne!(plain, file);
+    }
     stop(server).await;
 }

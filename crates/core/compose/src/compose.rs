@@ -53,13 +53,15 @@ pub fn compose(unit: &Unit) -> Composed {
                 );
                 items
                     .entry(assigned.service.id.clone())
+                    // It is one item for all Subjects: it may fail alone only where nobody needs it.
+                    .and_modify(|item| item.independent &= assigned.independent)
                     .or_insert_with(|| DesiredItem {
                         item: assigned.service.id.clone(),
                         item_type: ItemType::Service,
                         version: version.version.clone(),
                         owner: assigned.service.owner.clone(),
                         index_digest: version.index_digest,
-                        independent: false,
+                        independent: assigned.independent,
                     });
                 instances.insert((instance.item.clone(), instance.subject.clone()), instance);
             } else {
@@ -84,14 +86,14 @@ pub fn compose(unit: &Unit) -> Composed {
                 .map(|subject| DesiredSubject {
                     subject: subject.id.clone(),
                     subject_type: subject.subject_type,
-                    is_reported_from_unit: false,
+                    is_reported_from_unit: subject.is_reported,
                 })
                 .collect(),
         ),
         certificates: Some(unit.trust.certificates.clone()),
         certificate_chains: Some(unit.trust.chains.clone()),
-        sota_schedule: None,
-        fota_schedule: None,
+        sota_schedule: unit.sota_schedule.clone(),
+        fota_schedule: unit.fota_schedule.clone(),
     };
     Composed { desired, reports }
 }
@@ -112,7 +114,11 @@ fn nodes(unit: &Unit) -> Vec<DesiredNode> {
 }
 
 /// The assignment's word counts most, then the version's; the Subject's priority stands in where both say nothing.
-fn instances_of(subject: &Subject, assigned: &Assigned, version: &Version) -> DesiredInstances {
+pub(crate) fn instances_of(
+    subject: &Subject,
+    assigned: &Assigned,
+    version: &Version,
+) -> DesiredInstances {
     let own_priority = (version.priority != 0).then_some(version.priority);
     DesiredInstances {
         item: assigned.service.id.clone(),

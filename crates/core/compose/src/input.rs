@@ -1,7 +1,7 @@
 use aos_cloud_protocol::{Certificate, CertificateChain, DesiredNodeState};
 use aos_types::{
-    ArchInfo, Digest, ItemId, NodeId, OsInfo, OwnerId, RuntimeInfo, SubjectId, SubjectType,
-    UnitConfig,
+    ArchInfo, Digest, ItemId, NodeId, NodeState, OsInfo, OwnerId, RuntimeInfo, Schedule, SubjectId,
+    SubjectType, UnitConfig,
 };
 
 /// All that is known of one Unit when its desired state is composed.
@@ -9,8 +9,12 @@ use aos_types::{
 pub struct Unit {
     /// Its Nodes, as last reported.
     pub nodes: Vec<Node>,
-    /// The newest configuration of its model, if it has one.
+    /// The unit configuration that is ordered for it, if one is.
     pub unit_config: Option<UnitConfig>,
+    /// When its software may be changed; `None`: at once.
+    pub sota_schedule: Option<Schedule>,
+    /// When its firmware may be changed; `None`: at once.
+    pub fota_schedule: Option<Schedule>,
     /// The Subjects it belongs to.
     pub subjects: Vec<Subject>,
     /// How it can check what it fetches.
@@ -28,6 +32,12 @@ pub struct Node {
     pub wanted: Option<DesiredNodeState>,
     /// Its runtimes, as last reported; empty until the Unit was online for the first time.
     pub runtimes: Vec<RuntimeInfo>,
+    /// Names of its resources, as last reported.
+    pub resources: Vec<String>,
+    /// Its state, as last reported.
+    pub state: NodeState,
+    /// Whether the main Node is linked to it.
+    pub connected: bool,
 }
 
 /// A Subject: units × services.
@@ -37,6 +47,8 @@ pub struct Subject {
     pub id: SubjectId,
     /// Group or user.
     pub subject_type: SubjectType,
+    /// It counts only while the Unit itself reports it.
+    pub is_reported: bool,
     /// Orders placement where the assignment and the version say nothing.
     pub priority: Option<u64>,
     /// What runs for it.
@@ -54,6 +66,8 @@ pub struct Assigned {
     pub labels: Option<Vec<String>>,
     /// Priority, instead of the version's own.
     pub priority: Option<u64>,
+    /// It may fail without taking the rest of the update back.
+    pub independent: bool,
 }
 
 /// A service and its versions.
@@ -97,6 +111,8 @@ pub struct Version {
     pub min_instances: u64,
     /// Labels a Node must have.
     pub labels: Vec<String>,
+    /// Names of resources a Node must have.
+    pub resources: Vec<String>,
     /// Higher is placed first.
     pub priority: u64,
 }

@@ -10,8 +10,10 @@
 mod compose;
 mod explain;
 mod input;
+mod placement;
 mod version;
 
 pub use compose::{Composed, compose};
 pub use explain::{Outcome, Rule, RuleName, ServiceReport};
 pub use input::{Assigned, Node, Platform, Readiness, Service, Subject, Trust, Unit, Version};
+pub use placement::{Exclusion, NodeVerdict, verdicts};

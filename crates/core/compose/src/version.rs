@@ -1,3 +1,5 @@
+use aos_types::RuntimeInfo;
+
 use crate::{
     Node, Platform, Readiness, Service, Version,
     explain::{Outcome, RuleName, ServiceReport},
@@ -100,17 +102,22 @@ fn runs_on<'n>(version: &Version, nodes: &'n [Node]) -> Option<&'n Node> {
     let wanted = runtimes(version);
     nodes.iter().find(|node| {
         node.runtimes.iter().any(|runtime| {
-            wanted.contains(&runtime.runtime_type.as_str())
-                && (version.platforms.is_empty()
-                    || version
-                        .platforms
-                        .iter()
-                        .any(|platform| fits(platform, &runtime.arch, &runtime.os)))
+            wanted.contains(&runtime.runtime_type.as_str()) && !missing_platform(version, runtime)
         })
     })
 }
 
-fn runtimes(version: &Version) -> Vec<&str> {
+/// Whether no image of the version is for this runtime.
+pub(crate) fn missing_platform(version: &Version, runtime: &RuntimeInfo) -> bool {
+    !version.platforms.is_empty()
+        && !version
+            .platforms
+            .iter()
+            .any(|platform| fits(platform, &runtime.arch, &runtime.os))
+}
+
+/// The runtime types it may run on.
+pub(crate) fn runtimes(version: &Version) -> Vec<&str> {
     if version.runtimes.is_empty() {
         CONTAINERS.to_vec()
     } else {
@@ -132,7 +139,8 @@ fn fits(wanted: &Platform, arch: &aos_types::ArchInfo, os: &aos_types::OsInfo) -
             .all(|feature| os.features.contains(feature))
 }
 
-fn platforms(version: &Version) -> String {
+/// Its platforms, for people.
+pub(crate) fn platforms(version: &Version) -> String {
     if version.platforms.is_empty() {
         return "any".to_owned();
     }

@@ -6,11 +6,15 @@
     reason = "tests may fail loudly"
 )]
 
+use aos_cloud_protocol::DesiredNodeState;
 use aos_compose::{
-    Assigned, Node, Outcome, Platform, Readiness, RuleName, Service, Subject, Unit, Version,
-    compose,
+    Assigned, Exclusion, Node, Outcome, Platform, Readiness, RuleName, Service, Subject, Unit,
+    Version, compose, verdicts,
 };
-use aos_types::{ArchInfo, Digest, OsInfo, RuntimeInfo, SubjectType, UnitConfig};
+use aos_types::{
+    ArchInfo, Digest, NodeState, OsInfo, RuntimeInfo, Schedule, ScheduleRule, SubjectType,
+    UnitConfig,
+};
 
 fn arch(name: &str) -> ArchInfo {
     ArchInfo {
@@ -42,6 +46,9 @@ fn node(id: &str, architecture: &str) -> Node {
             allowed_ram: None,
             max_instances: 0,
         }],
+        resources: vec![],
+        state: NodeState::Provisioned,
+        connected: true,
     }
 }
 
@@ -57,6 +64,7 @@ fn version(text: &str, architecture: &str) -> Version {
         runtimes: vec![],
         min_instances: 1,
         labels: vec![],
+        resources: vec![],
         priority: 0,
     }
 }
@@ -72,6 +80,7 @@ fn assigned(id: &str, versions: Vec<Version>) -> Assigned {
         num_instances: None,
         labels: None,
         priority: None,
+        independent: false,
     }
 }
 
@@ -79,6 +88,7 @@ fn subject(id: &str, services: Vec<Assigned>) -> Subject {
     Subject {
         id: id.parse().unwrap(),
         subject_type: SubjectType::Group,
+        is_reported: false,
         priority: None,
         services,
     }
@@ -238,4 +248,133 @@ fn the_order_of_the_input_does_not_matter() {
         compose(&unit(vec![a, b.clone()])),
         compose(&unit(vec![b, turned]))
     );
+}
+
+#[test]
+fn what_is_ordered_of_nodes_and_schedules_is_in_the_desired_state() {
+    let mut unit = Unit {
+        nodes: vec![node("b", "amd64"), node("a", "amd64"), node("c", "amd64")],
+        sota_schedule: Some(Schedule {
+            ttl: None,
+            rule: ScheduleRule::Trigger,
+        }),
+        ..Unit::default()
+    };
+    unit.nodes[0].wanted = Some(DesiredNodeState::Provisioned);
+    unit.nodes[1].wanted = Some(DesiredNodeState::Paused);
+    let desired = compose(&unit).desired.to_json();
+    assert_eq!(
+        desired["nodes"].to_string(),
+        r#"[{"item":{"codename":"a"},"state":"paused"},{"item":{"codename":"b"},"state":"provisioned"}]"#,
+        "a Node of which nothing was said is not named"
+    );
+    assert_eq!(desired["sotaSchedule"]["type"], "trigger");
+    assert!(desired.get("fotaSchedule").is_none());
+}
+
+#[test]
+fn a_subject_of_the_unit_itself_is_marked() {
+    let mut mine = subject("driver", vec![]);
+    mine.is_reported = true;
+    let unit = Unit {
+        subjects: vec![subject("fleet", vec![]), mine],
+        ..Unit::default()
+    };
+    let subjects = compose(&unit).desired.subjects.unwrap();
+    let marks: Vec<_> = subjects
+        .iter()
+        .map(|it| (it.subject.as_str(), it.is_reported_from_unit))
+        .collect();
+    assert_eq!(marks, [("driver", true), ("fleet", false)]);
+}
+
+#[test]
+fn each_rule_excludes_the_node_that_breaks_it() {
+    let fine = node("fine", "amd64");
+    let table: Vec<(Option<Exclusion>, Node)> = vec![
+        (None, fine.clone()),
+        (
+            Some(Exclusion::State),
+            Node {
+                wanted: Some(DesiredNodeState::Paused),
+                ..fine.clone()
+            },
+        ),
+        (
+            Some(Exclusion::State),
+            Node {
+                state: NodeState::Error,
+                ..fine.clone()
+            },
+        ),
+        (
+            Some(Exclusion::Link),
+            Node {
+                connected: false,
+                ..fine.clone()
+            },
+        ),
+        (
+            Some(Exclusion::Runtime),
+            Node {
+                runtimes: vec![],
+                ..fine.clone()
+            },
+        ),
+        (Some(Exclusion::Platform), node("fine", "arm64")),
+        (
+            Some(Exclusion::Labels),
+            Node {
+                node_type: "unlabelled".into(),
+                ..fine.clone()
+            },
+        ),
+        (
+            Some(Exclusion::Resources),
+            Node {
+                resources: vec!["gps".into()],
+                ..fine.clone()
+            },
+        ),
+    ];
+    let config = serde_json::json!({"version": "1.0.0", "nodes": [{"nodeType": "fine-type", "labels": ["edge"]}]});
+    let mut version = version("1.0.0", "amd64");
+    version.resources = vec!["camera".into()];
+    for (expected, mut node) in table {
+        if expected != Some(Exclusion::Resources) {
+            node.resources = vec!["camera".into()];
+        }
+        let unit = Unit {
+            nodes: vec![node],
+            unit_config: Some(serde_json::from_value(config.clone()).unwrap()),
+            ..Unit::default()
+        };
+        let verdict = &verdicts(&unit, &version, &["edge".into()])[0];
+        assert_eq!(verdict.excluded_by, expected, "{}", verdict.text);
+    }
+}
+
+#[test]
+fn an_item_may_fail_alone_only_if_every_assignment_says_so() {
+    for (one, other, expected) in [
+        (true, true, true),
+        (true, false, false),
+        (false, true, false),
+        (false, false, false),
+    ] {
+        let with = |independent| Assigned {
+            independent,
+            ..assigned("web", vec![version("1.0.0", "amd64")])
+        };
+        let unit = Unit {
+            nodes: vec![node("main", "amd64")],
+            subjects: vec![
+                subject("a", vec![with(one)]),
+                subject("b", vec![with(other)]),
+            ],
+            ..Unit::default()
+        };
+        let items = compose(&unit).desired.items.unwrap();
+        assert_eq!((items.len(), items[0].independent), (1, expected));
+    }
 }

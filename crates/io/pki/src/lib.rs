@@ -24,6 +24,7 @@ mod authority;
 mod blob_cipher;
 mod blob_signature;
 mod bootstrap;
+mod content_key;
 mod der;
 mod file_key_store;
 mod fingerprint;
@@ -50,6 +51,7 @@ pub use blob_signature::{
     UnknownAlgorithm,
 };
 pub use bootstrap::{BOOTSTRAP_SERVER_NAME, BootstrapError, BootstrapKey};
+pub use content_key::{BlobEncryptor, ContentKey, EncryptError, public_key_of};
 pub use file_key_store::FileKeyStore;
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use identity::{IdentityError, PeerIdentity};

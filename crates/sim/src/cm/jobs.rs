@@ -617,10 +617,10 @@ impl World {
                 .iter()
                 .filter(|place| node_number(&place.node) == node)
                 .filter(|place| {
-                    let runs = has.as_ref().and_then(|has| has.reports.get(&place.ident));
-                    runs.is_none_or(|runs| {
-                        runs.version != place.version || runs.manifest != place.manifest
-                    })
+                    let runs = has
+                        .as_ref()
+                        .and_then(|has| has.reports.get(&inst(&place.ident)));
+                    runs.is_none_or(|runs| runs.ver != version_number(&place.version))
                 })
                 .map(|place| inst(&place.ident))
                 .collect();

@@ -10,6 +10,7 @@ use crate::{
     coverage::Fault,
     draw::SEC,
     event::Event,
+    mutation::Mutation,
     wire::encode,
     world::{Message, World},
 };
@@ -35,7 +36,9 @@ impl World {
             run.conn = self.wire.conn;
         }
         self.unit_input(Input::Connected);
-        self.status_soon(Duration::from_millis(1));
+        if !self.has(Mutation::NoStatusOnConnect) {
+            self.status_soon(Duration::from_millis(1));
+        }
         self.jobs_online();
     }
 
@@ -121,7 +124,12 @@ impl World {
                     if let Record::Outgoing(message) = &record {
                         self.oracle.stored(&message.txn);
                     }
-                    self.cm.disk.link.insert(record.key(), record);
+                    if !self
+                        .mutation
+                        .is_some_and(|one| one == Mutation::OutboxInMemory)
+                    {
+                        self.cm.disk.link.insert(record.key(), record);
+                    }
                 }
                 Change::Delete(key) => {
                     self.cm.disk.link.remove(&key);

@@ -30,8 +30,9 @@ use crate::{
     coverage::{Fault, Row},
     draw::{HOUR, Intent, MIN, SEC, Scene, When},
     event::Event,
+    mutation::{Mutation, planted},
     node::Snapshot,
-    words::{Blob, Inst, Item, Ver, digest, version_text},
+    words::{Blob, Inst, Item, Ver, digest, inst, version_text},
     world::World,
 };
 
@@ -44,6 +45,8 @@ pub(crate) const LAUNCH: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(crate) struct CmDisk {
     pub(crate) engine: Option<Record>,
+    /// With a planted bug: what the disk still has if the power goes now.
+    pub(crate) unflushed: Option<Option<Record>>,
     pub(crate) link: BTreeMap<RecordKey, LinkRecord>,
     pub(crate) placed: BTreeMap<InstanceIdent, Placed>,
     pub(crate) config: Option<UnitConfig>,
@@ -130,6 +133,7 @@ impl Cm {
             life: 0,
             disk: CmDisk {
                 engine: None,
+                unflushed: None,
                 link: BTreeMap::new(),
                 placed: BTreeMap::new(),
                 config: None,
@@ -151,7 +155,7 @@ pub(crate) const GATE: Duration = Duration::from_secs(3 * 24 * 3600);
 /// The longest it waits for the Unit to be ready.
 pub(crate) const READY: Duration = Duration::from_secs(24 * 3600);
 
-fn engine_config(scene: &Scene) -> Config {
+fn engine_config(scene: &Scene, mutation: Option<Mutation>) -> Config {
     let default = Config::default();
     let consent = if scene.consent {
         BTreeSet::from(UpdatePart::ALL)
@@ -159,6 +163,7 @@ fn engine_config(scene: &Scene) -> Config {
         BTreeSet::new()
     };
     Config {
+        policy: planted(mutation),
         gates: GatePolicy {
             ttl: GATE,
             consent,
@@ -217,7 +222,11 @@ impl World {
         let now = self.cm_now();
         let chance = Box::new(self.dice.split());
         let records: Vec<LinkRecord> = self.cm.disk.link.values().cloned().collect();
-        let engine = Engine::restore(engine_config(&self.scene), self.cm.disk.engine.clone(), now);
+        let engine = Engine::restore(
+            engine_config(&self.scene, self.mutation),
+            self.cm.disk.engine.clone(),
+            now,
+        );
         let session = Session::restore(
             crate::cloud::config(true, self.scene.outbox),
             chance,
@@ -268,6 +277,9 @@ impl World {
     pub(crate) fn cm_dies(&mut self, cut: bool) {
         if self.cm.run.take().is_none() {
             return;
+        }
+        if cut && self.has(Mutation::RecordNotFlushed) {
+            self.cm.disk.engine = self.cm.disk.unflushed.take().flatten();
         }
         self.note(|_| format!("CM {}", if cut { "loses power" } else { "is killed" }));
         self.oracle.last_fault = self.now;
@@ -404,6 +416,9 @@ impl World {
             )
         });
         let before = self.cm.disk.engine.replace(record);
+        if self.has(Mutation::RecordNotFlushed) {
+            self.cm.disk.unflushed = Some(before.clone());
+        }
         self.check_persisted(before.as_ref());
     }
 
@@ -452,6 +467,11 @@ impl World {
             self.coverage.fault(Fault::Superseded);
         }
         self.note(|_| format!("CM takes desired state #{number}"));
+        if self.has(Mutation::AckBeforeStored) {
+            let outcome = aos_session::Handled::Accept;
+            let txn = txn.clone();
+            self.unit_input(aos_session::Input::Handled { txn, outcome });
+        }
         self.coverage.desired += 1;
         self.oracle.taking = Some(number);
         let alive = self.engine_input(input);
@@ -471,6 +491,12 @@ impl World {
     /// An intent in the engine's words.
     fn desired(&mut self, intent: &Intent) -> Desired {
         let mut target = self.target_of(intent);
+        // A list that stays as it is may be left out.
+        let newest = self.newest_target();
+        let absent = self.dice.percent(30);
+        let same_nodes = absent && newest.nodes == target.nodes;
+        let same_items =
+            absent && newest.items == target.items && newest.instances == target.instances;
         // Duplicates and orphans: the first entry counts, instances without an item are left out.
         if self.dice.percent(5)
             && let Some(first) = target.items.first().cloned()
@@ -482,12 +508,12 @@ impl World {
             });
         }
         Desired {
-            nodes: Some(target.nodes),
+            nodes: (!same_nodes).then_some(target.nodes),
             unit_config: target.unit_config,
-            items: Some(target.items),
+            items: (!same_items).then_some(target.items),
             sota_schedule: target.sota_schedule,
             fota_schedule: target.fota_schedule,
-            instances: Some(target.instances),
+            instances: (!same_items).then_some(target.instances),
             subjects: Some(target.subjects),
             certificates: Some(Vec::new()),
             certificate_chains: Some(Vec::new()),
@@ -573,6 +599,12 @@ impl World {
             }
         };
         let done = run.engine.order(now, order.clone());
+        if done.is_ok() {
+            match &order {
+                Order::Start { .. } => self.oracle.started_by = true,
+                Order::Consent { given, .. } => self.oracle.consented = *given,
+            }
+        }
         self.note(|_| format!("somebody orders {order:?}: {done:?}"));
         self.coverage.pair(state_index(state), 8, back);
         if self.engine_carries_out() {
@@ -635,6 +667,15 @@ impl World {
 
     /// The same, if it is new.
     pub(crate) fn view_changed(&mut self) {
+        // Outside these states the engine only remembers it, and is told again before it judges: mostly not worth the time.
+        let state = self.cm.run.as_ref().map(|run| run.engine.state());
+        let judged = matches!(
+            state,
+            Some(UpdateState::Launching | UpdateState::WaitingActive)
+        );
+        if !judged && !self.dice.percent(8) {
+            return;
+        }
         let view = self.instances();
         let Some(run) = &mut self.cm.run else { return };
         if view != run.last_view {
@@ -653,13 +694,13 @@ impl World {
                 .view
                 .as_ref()
                 .and_then(|view| view.snapshot.as_ref())
-                .and_then(|snapshot| snapshot.reports.get(&order.ident));
+                .and_then(|snapshot| snapshot.reports.get(&inst(&order.ident)));
             // What its Node does not speak of yet has a place all the same, and is waited for.
             let seen = match report {
                 Some(report) => InstanceView {
-                    version: report.version.clone(),
+                    version: version_text(report.ver),
                     state: report.state,
-                    error: report.error.clone(),
+                    error: report.error.map(error),
                     recovers: false,
                     restarts: 0,
                 },

@@ -22,7 +22,7 @@ use crate::{
     event::Event,
     mutation::Mutation,
     node::Snapshot,
-    words::{digest, item_number, node_number, version_number},
+    words::{Inst, Names, Ver, digest, inst, item_number, node_number, version_number},
     world::World,
 };
 
@@ -143,9 +143,15 @@ impl World {
 
     /// No Node is away any more: each is connected or counts as lost.
     pub(crate) fn settled(&self) -> bool {
-        self.known()
-            .iter()
-            .all(|known| !(known.away && known.state == NodeState::Provisioned))
+        let forever = self.has(Mutation::WaitsForLostNodes);
+        self.known().iter().all(|known| {
+            let waits = match known.state {
+                NodeState::Provisioned => known.away,
+                NodeState::Error => forever,
+                _ => false,
+            };
+            !waits
+        })
     }
 
     fn schedule_nodes(&self) -> Vec<aos_schedule::Node> {
@@ -352,7 +358,9 @@ impl World {
         let target = run.engine.in_force().clone();
         self.bring_config_to_nodes(false);
         // Nothing can be said about a Node that has not shown itself since CM started.
-        let unknown = known.iter().any(|known| known.away && !known.seen);
+        let unknown = known.iter().any(|known| known.away && !known.seen)
+            || (self.has(Mutation::LostNodeStopsPlacing)
+                && known.iter().any(|known| known.state == NodeState::Error));
         if !unknown {
             let as_planned = known
                 .iter()
@@ -387,10 +395,11 @@ impl World {
         for known in self.known() {
             let Some(run) = &self.cm.run else { return };
             let node = known.node;
-            if known.state == NodeState::Error || !told(&run.seen[node]) {
+            let spared = known.state == NodeState::Paused && self.has(Mutation::PausedNodeRunsOn);
+            if spared || known.state == NodeState::Error || !told(&run.seen[node]) {
                 continue;
             }
-            if gives_away(node, &run.seen[node], &run.lists) {
+            if gives_away(node, &run.seen[node], &run.lists) || self.has(Mutation::AllNodesAtOnce) {
                 first.push(node);
             } else {
                 second.push(node);
@@ -455,7 +464,7 @@ impl World {
             return;
         }
         let list = run.lists.on(node).to_vec();
-        let stop = parcel(seen, &list, retry);
+        let stop = parcel(&self.names, seen, &list, retry);
         let view = seen.view.clone();
         let (Some(stop), Some(view)) = (stop, view) else {
             if let Some(sending) = run.sendings.get_mut(&id) {
@@ -626,13 +635,18 @@ fn gives_away(node: usize, seen: &Seen, lists: &Lists) -> bool {
         *other != node
             && snapshot
                 .reports
-                .get(&order.ident)
+                .get(&inst(&order.ident))
                 .is_some_and(|one| one.state != InstanceState::Inactive)
     })
 }
 
 /// What to stop by name if the list has to be sent at all.
-fn parcel(seen: &mut Seen, list: &[Instance], retry: bool) -> Option<Vec<InstanceIdent>> {
+fn parcel(
+    names: &Names,
+    seen: &mut Seen,
+    list: &[Instance],
+    retry: bool,
+) -> Option<Vec<InstanceIdent>> {
     let view = seen.view.as_ref()?;
     let snapshot = view.snapshot.as_ref()?;
     let sent = seen.sent.as_ref().filter(|(conn, _)| *conn == view.conn);
@@ -647,8 +661,8 @@ fn parcel(seen: &mut Seen, list: &[Instance], retry: bool) -> Option<Vec<Instanc
         && list.iter().all(|order| {
             snapshot
                 .reports
-                .get(&order.ident)
-                .is_some_and(|one| one.version == order.version && one.manifest == order.manifest)
+                .get(&inst(&order.ident))
+                .is_some_and(|one| one.ver == version_number(&order.version))
         });
     let failed = retry
         && snapshot
@@ -662,19 +676,17 @@ fn parcel(seen: &mut Seen, list: &[Instance], retry: bool) -> Option<Vec<Instanc
     if sent_before && !retry {
         return None;
     }
-    let wanted: BTreeMap<&InstanceIdent, &Instance> =
-        list.iter().map(|order| (&order.ident, order)).collect();
+    let wanted: BTreeMap<Inst, Ver> = list
+        .iter()
+        .map(|order| (inst(&order.ident), version_number(&order.version)))
+        .collect();
     Some(
         snapshot
             .reports
             .iter()
             .filter(|(_, one)| one.state != InstanceState::Inactive)
-            .filter(|(ident, one)| {
-                wanted
-                    .get(ident)
-                    .is_none_or(|order| order.version != one.version)
-            })
-            .map(|(ident, _)| ident.clone())
+            .filter(|(inst, one)| wanted.get(inst) != Some(&one.ver))
+            .map(|(inst, _)| names.ident(*inst))
             .collect(),
     )
 }

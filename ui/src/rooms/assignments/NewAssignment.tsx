@@ -3,7 +3,7 @@ import { notifications } from "@mantine/notifications";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { useLocation } from "wouter";
-import { path, post } from "~/api/client";
+import { post } from "~/api/client";
 import type { Subject } from "~/api/types";
 import type { Choice } from "~/parts/Picker";
 import { Trouble } from "~/parts/small";
@@ -19,6 +19,8 @@ export function NewAssignment(properties: {
   label?: string;
   units?: Choice[];
   services?: Choice[];
+  /** The name under which Units report the Subject by themselves. */
+  reportedAs?: string;
 }) {
   const { close } = properties;
   const client = useQueryClient();
@@ -29,40 +31,31 @@ export function NewAssignment(properties: {
   const [units, setUnits] = useState<Choice[]>(properties.units ?? []);
   const [services, setServices] = useState<Choice[]>(properties.services ?? []);
   const [set, setSet] = useState<Record<string, Typed>>({});
-  // What was made when a later step failed: trying again goes on from there instead of making a second one.
-  const [made, setMade] = useState<Subject | null>(null);
+  const { reportedAs } = properties;
 
   const priorityWrong = /^\d{1,6}$/.test(priority.trim()) ? null : "A whole number from 0 to 999999.";
   const bad = services.some((service) => "wrong" in read(set[service.id] ?? untouched));
   const save = useMutation({
-    mutationFn: async () => {
-      const subject =
-        made ??
-        (await post<Subject>("/subjects/", {
-          label: label.trim(),
-          priority: Number(priority.trim()),
-          is_group: kind === "group",
-        }));
-      setMade(subject);
-      // Units last: they get everything in one desired state instead of one for each service.
-      for (const service of services) {
-        const typed = read(set[service.id] ?? untouched);
-        if ("wrong" in typed) throw new Error(`${service.name}: ${typed.why}`);
-        await post(path`/subjects/${subject.id}/services/`, {
-          service_ids: [service.id],
-          ...typed.overrides,
-        });
-      }
-      if (units.length > 0) {
-        await post(path`/subjects/${subject.id}/units/`, { system_uids: units.map((unit) => unit.id) });
-      }
-      return subject;
-    },
+    mutationFn: async () =>
+      post<Subject>("/assignments/", {
+        subject: label.trim(),
+        subject_priority: Number(priority.trim()),
+        is_group: kind === "group",
+        ...(reportedAs ? { reported_as: reportedAs } : {}),
+        system_uids: units.map((unit) => unit.id),
+        services: services.map((service) => {
+          const typed = read(set[service.id] ?? untouched);
+          if ("wrong" in typed) throw new Error(`${service.name}: ${typed.why}`);
+          return { service: service.id, overrides: typed.overrides };
+        }),
+      }),
     onSuccess: (subject) => {
       void client.invalidateQueries();
       notifications.show({
         title: `“${subject.label}” is assigned`,
-        message: `${count(services.length, "service")} on ${count(units.length, "Unit")}.`,
+        message: reportedAs
+          ? `${count(services.length, "service")} on each Unit that reports ${reportedAs}.`
+          : `${count(services.length, "service")} on ${count(units.length, "Unit")}.`,
       });
       close();
       go(`/assignments/${subject.id}`);
@@ -86,7 +79,6 @@ export function NewAssignment(properties: {
               required
               withAsterisk={false}
               data-autofocus
-              disabled={made !== null}
               onChange={(event) => setLabel(event.currentTarget.value)}
             />
             <TextInput
@@ -94,7 +86,6 @@ export function NewAssignment(properties: {
               inputMode="numeric"
               value={priority}
               error={priorityWrong}
-              disabled={made !== null}
               onChange={(event) => setPriority(event.currentTarget.value)}
             />
           </div>
@@ -103,7 +94,6 @@ export function NewAssignment(properties: {
               aria-label="Kind of Subject"
               value={kind}
               onChange={setKind}
-              disabled={made !== null}
               data={[
                 { value: "group", label: "Group of Units" },
                 { value: "person", label: "Person" },
@@ -115,9 +105,15 @@ export function NewAssignment(properties: {
                 : "Belongs to one Unit at a time, and the state of its services follows the person."}
             </p>
           </div>
+          {reportedAs && (
+            <p className={css.hint}>
+              Units report this Subject by themselves, as <code>{reportedAs}</code>. It concerns each Unit
+              that does, and what it brings runs only while the Unit reports it.
+            </p>
+          )}
           <div className={css.two}>
             <ServicePicker picked={services} pick={setServices} />
-            <UnitPicker picked={units} pick={setUnits} />
+            {!reportedAs && <UnitPicker picked={units} pick={setUnits} />}
           </div>
           {services.length > 0 && (
             <div>
@@ -136,16 +132,13 @@ export function NewAssignment(properties: {
               </ul>
             </div>
           )}
-          <Trouble
-            error={save.error}
-            doing={
-              made ? `“${made.label}” was made, but not all of it could be stored` : "Nothing was assigned"
-            }
-          />
+          <Trouble error={save.error} doing="Nothing was assigned" />
           <div className={css.end}>
             <span className={css.plan} role="status">
-              {services.length > 0 && units.length > 0
-                ? `${count(services.length, "service")} will run on ${count(units.length, "Unit")}.`
+              {services.length > 0 && (units.length > 0 || reportedAs)
+                ? reportedAs
+                  ? `${count(services.length, "service")} will run on each Unit that reports ${reportedAs}.`
+                  : `${count(services.length, "service")} will run on ${count(units.length, "Unit")}.`
                 : "Services or Units may also be added later."}
             </span>
             <Group gap="xs">
@@ -157,7 +150,7 @@ export function NewAssignment(properties: {
                 loading={save.isPending}
                 disabled={label.trim() === "" || priorityWrong !== null || bad}
               >
-                {made ? "Try again" : "Assign"}
+                Assign
               </Button>
             </Group>
           </div>

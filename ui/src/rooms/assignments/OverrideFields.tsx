@@ -1,4 +1,4 @@
-import { TagsInput, TextInput } from "@mantine/core";
+import { Checkbox, TagsInput, TextInput } from "@mantine/core";
 import css from "./assignments.module.css";
 import { read, type Typed } from "./overrides";
 
@@ -43,6 +43,13 @@ export function OverrideFields({
         onChange={(labels) => change({ ...value, labels })}
         clearable
         size="sm"
+      />
+      <Checkbox
+        className={css.independent ?? ""}
+        label="May fail alone: the rest of an update stays"
+        aria-label={`${name} may fail alone`}
+        checked={value.independent}
+        onChange={(event) => change({ ...value, independent: event.currentTarget.checked })}
       />
     </div>
   );

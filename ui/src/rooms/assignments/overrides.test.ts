@@ -4,7 +4,7 @@ import { read, told, typed, untouched } from "./overrides";
 describe("overrides of an assignment", () => {
   it("leaves out what was left empty, so that the version's configuration holds", () => {
     expect(read(untouched)).toEqual({ overrides: {} });
-    expect(read({ instances: " 3 ", labels: ["gpu"], priority: "0" })).toEqual({
+    expect(read({ ...untouched, instances: " 3 ", labels: ["gpu"], priority: "0" })).toEqual({
       overrides: { num_instances: 3, labels: ["gpu"], priority: 0 },
     });
   });
@@ -14,9 +14,9 @@ describe("overrides of an assignment", () => {
   });
 
   it("shows what is set as it would be typed and told", () => {
-    const set = { num_instances: 2, labels: ["gpu", "left"], priority: 7 };
+    const set = { num_instances: 2, labels: ["gpu", "left"], priority: 7, independent: true };
     expect(read(typed(set))).toEqual({ overrides: set });
-    expect(told(set)).toEqual(["2 instances", "priority 7", "label gpu", "label left"]);
+    expect(told(set)).toEqual(["2 instances", "priority 7", "may fail alone", "label gpu", "label left"]);
     expect(told({})).toEqual([]);
   });
 });

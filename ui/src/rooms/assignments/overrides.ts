@@ -5,9 +5,10 @@ export interface Typed {
   instances: string;
   labels: string[];
   priority: string;
+  independent: boolean;
 }
 
-export const untouched: Typed = { instances: "", labels: [], priority: "" };
+export const untouched: Typed = { instances: "", labels: [], priority: "", independent: false };
 
 /** What is set now, as it would be typed. */
 export function typed(overrides: Overrides): Typed {
@@ -15,6 +16,7 @@ export function typed(overrides: Overrides): Typed {
     instances: overrides.num_instances == null ? "" : String(overrides.num_instances),
     labels: overrides.labels ?? [],
     priority: overrides.priority == null ? "" : String(overrides.priority),
+    independent: overrides.independent ?? false,
   };
 }
 
@@ -40,6 +42,7 @@ export function read(
     if (value === null) return { wrong: "priority", why: "A whole number from 0 to 999999, or empty." };
     overrides.priority = value;
   }
+  if (from.independent) overrides.independent = true;
   return { overrides };
 }
 
@@ -50,6 +53,7 @@ export function told(overrides: Overrides): string[] {
     out.push(`${overrides.num_instances} ${overrides.num_instances === 1 ? "instance" : "instances"}`);
   }
   if (overrides.priority != null) out.push(`priority ${overrides.priority}`);
+  if (overrides.independent) out.push("may fail alone");
   for (const label of overrides.labels ?? []) out.push(`label ${label}`);
   return out;
 }

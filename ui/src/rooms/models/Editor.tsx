@@ -1,4 +1,4 @@
-import { Button, Group, Modal, Stack } from "@mantine/core";
+import { Button, Checkbox, Group, Modal, Stack } from "@mantine/core";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useId, useMemo, useRef, useState } from "react";
 import { path, post } from "~/api/client";
@@ -16,6 +16,7 @@ export function Editor(properties: {
   const { model, last, version, close } = properties;
   const client = useQueryClient();
   const [text, setText] = useState(() => next(last, version));
+  const [order, setOrder] = useState(true);
   const gutter = useRef<HTMLPreElement>(null);
   const said = useId();
   const checked = useMemo(() => check(text, version), [text, version]);
@@ -23,7 +24,10 @@ export function Editor(properties: {
   const save = useMutation({
     mutationFn: async () => {
       if ("value" in checked)
-        await post(path`/unit-models/${model}/unit-configs/`, { unit_config: checked.value });
+        await post(path`/unit-models/${model}/unit-configs/`, {
+          unit_config: checked.value,
+          ...(order ? {} : { order }),
+        });
     },
     onSuccess: () => {
       void client.invalidateQueries({ queryKey: ["unit_model"] });
@@ -66,8 +70,13 @@ export function Editor(properties: {
         <p id={said} className={css.verdict} data-wrong={"wrong" in checked || undefined} role="status">
           {"wrong" in checked
             ? checked.wrong
-            : `Version ${String(checked.value.version)}${version ? `, after ${version}` : ""}. The Units of this model get it at once.`}
+            : `Version ${String(checked.value.version)}${version ? `, after ${version}` : ""}. ${order ? "The Units of this model get it at once." : "No Unit gets it until it is ordered."}`}
         </p>
+        <Checkbox
+          label="Order it for all Units of this model at once"
+          checked={order}
+          onChange={(event) => setOrder(event.currentTarget.checked)}
+        />
         <Trouble error={save.error} doing="Nothing was stored" />
         <Group justify="space-between" gap="xs">
           <Button

@@ -12,10 +12,12 @@ export function EditUnit({ unit, opened, close }: { unit: Unit; opened: boolean;
   const models = useQuery({ ...unitModels({ limit: 1000 }), enabled: opened });
   const [title, setTitle] = useState(unit.title);
   const [model, setModel] = useState(unit.unit_model?.id ?? null);
+  const [encryption, setEncryption] = useState(unit.blob_encryption ?? "model");
   const save = useMutation({
     mutationFn: () =>
       patch<Unit>(path`/units/${unit.id}/`, {
         ...(title.trim() === unit.title ? {} : { title: title.trim() }),
+        ...(encryption === (unit.blob_encryption ?? "model") ? {} : { blob_encryption: encryption }),
         ...(model === null || model === unit.unit_model?.id ? {} : { unit_model: model }),
       }),
     onSuccess: async () => {
@@ -24,7 +26,7 @@ export function EditUnit({ unit, opened, close }: { unit: Unit; opened: boolean;
     },
   });
   return (
-    <Modal opened={opened} onClose={close} title="Name and model">
+    <Modal opened={opened} onClose={close} title="Name, model and delivery">
       <form
         onSubmit={(event) => {
           event.preventDefault();
@@ -41,7 +43,7 @@ export function EditUnit({ unit, opened, close }: { unit: Unit; opened: boolean;
           />
           <Select
             label="Unit model"
-            description="Its newest unit configuration becomes part of the desired state."
+            description="The unit configuration ordered for it becomes part of the desired state."
             data={(models.data?.items ?? []).map((each) => ({
               value: each.id,
               label: `${each.name} ${each.version}`,
@@ -50,6 +52,18 @@ export function EditUnit({ unit, opened, close }: { unit: Unit; opened: boolean;
             onChange={setModel}
             searchable
             nothingFoundMessage="No such unit model"
+          />
+          <Select
+            label="Delivery of blobs"
+            description="Encrypted blobs need a Unit whose offline key is RSA."
+            allowDeselect={false}
+            data={[
+              { value: "model", label: "As its unit model says" },
+              { value: "on", label: "Encrypted for this Unit" },
+              { value: "off", label: "Plain, within TLS" },
+            ]}
+            value={encryption}
+            onChange={(value) => value && setEncryption(value as Unit["blob_encryption"] & string)}
           />
           <Trouble error={save.error ?? models.error} />
           <Group justify="flex-end" gap="xs">

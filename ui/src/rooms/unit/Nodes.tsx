@@ -1,6 +1,11 @@
-import { Network } from "lucide-react";
+import { ActionIcon, Tooltip } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import { useQueryClient } from "@tanstack/react-query";
+import { Network, Pause as PauseIcon, Play } from "lucide-react";
 import type { ReactNode } from "react";
-import type { Node, UnitSubjectService } from "~/api/types";
+import { patch, path } from "~/api/client";
+import type { Node, Unit, UnitSubjectService, WantedNodeState } from "~/api/types";
+import { Confirm } from "~/parts/Confirm";
 import { Mark, Shape } from "~/parts/Mark";
 import { Card } from "~/parts/Room";
 import { Chips, Empty, Facts, Ident } from "~/parts/small";
@@ -40,8 +45,55 @@ function Placed({ node, services }: { node: Node; services: UnitSubjectService[]
   );
 }
 
+/** What was ordered, while the Node is not so yet. */
+function Wanted({ node }: { node: Node }) {
+  if (node.wanted_state === "paused" && node.state !== "paused")
+    return <p className={css.wanted}>Ordered to pause; the Unit has not reported it paused yet.</p>;
+  if (node.wanted_state === "provisioned" && node.state === "paused")
+    return <p className={css.wanted}>Ordered to take part again; the Unit still reports it paused.</p>;
+  return null;
+}
+
+function Pause({ unit, node }: { unit: Unit; node: Node }) {
+  const client = useQueryClient();
+  const [asking, ask] = useDisclosure(false);
+  const paused = node.wanted_state === "paused" || (!node.wanted_state && node.state === "paused");
+  const order = (wanted_state: WantedNodeState) =>
+    patch<Node>(path`/units/${unit.id}/nodes/${node.node_id}/`, { wanted_state });
+  const done = () => void client.invalidateQueries({ queryKey: ["unit", unit.id] });
+  const name = node.title || node.node_id;
+  return (
+    <>
+      <Tooltip label={paused ? "Let it take part again" : "Pause the Node"}>
+        <ActionIcon
+          variant="default"
+          size="md"
+          onClick={ask.open}
+          aria-label={paused ? `Resume Node ${name}` : `Pause Node ${name}`}
+        >
+          {paused ? <Play size={14} aria-hidden /> : <PauseIcon size={14} aria-hidden />}
+        </ActionIcon>
+      </Tooltip>
+      <Confirm
+        opened={asking}
+        close={ask.close}
+        title={paused ? `Let ${name} take part again?` : `Pause ${name}?`}
+        button={paused ? "Resume the Node" : "Pause the Node"}
+        colour={paused ? undefined : "red"}
+        act={() => order(paused ? "provisioned" : "paused")}
+        done={done}
+      >
+        {paused
+          ? "The Unit may place instances on it again."
+          : "Its instances are stopped; the Unit places them on other Nodes where it can. The Node stays linked."}
+      </Confirm>
+    </>
+  );
+}
+
 /** The Nodes of a Unit, as the Unit reports them, with what is placed on each. */
-export function Nodes({ nodes, services }: { nodes: Node[]; services: UnitSubjectService[] }) {
+export function Nodes(properties: { unit: Unit; nodes: Node[]; services: UnitSubjectService[] }) {
+  const { unit, nodes, services } = properties;
   if (nodes.length === 0) {
     return (
       <Card title="Nodes">
@@ -64,8 +116,10 @@ export function Nodes({ nodes, services }: { nodes: Node[]; services: UnitSubjec
                   state={node.is_connected ? node.state : "Offline"}
                   word={node.is_connected ? undefined : "Not linked"}
                 />
+                <Pause unit={unit} node={node} />
               </span>
             </div>
+            <Wanted node={node} />
             {node.error && <p className={css.nodeError}>{why(node.error)}</p>}
             <Facts
               of={[

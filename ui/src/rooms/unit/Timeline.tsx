@@ -2,10 +2,13 @@ import { Button } from "@mantine/core";
 import { useInfiniteQuery } from "@tanstack/react-query";
 import {
   Boxes,
+  CalendarClock,
   CircleDot,
   Cpu,
   FileWarning,
   History,
+  Hourglass,
+  KeyRound,
   Link2,
   type LucideIcon,
   Network,
@@ -31,6 +34,9 @@ const KINDS: Record<string, [LucideIcon, string]> = {
   item: [Package, "Deployable Item"],
   instance: [Boxes, "Instance"],
   unit_config: [SlidersHorizontal, "Unit configuration"],
+  update: [Hourglass, "Update"],
+  env_vars: [KeyRound, "Environment variables"],
+  schedule: [CalendarClock, "Schedule"],
   protocol: [FileWarning, "Protocol"],
 };
 

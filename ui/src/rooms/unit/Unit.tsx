@@ -5,7 +5,7 @@ import { EllipsisVertical, Pencil, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { useLocation } from "wouter";
 import { path, remove } from "~/api/client";
-import { desiredState, unit as readUnit, unitItems, unitNodes, unitServices } from "~/api/queries";
+import { desiredState, unit as readUnit, unitItems, unitNodes, unitServices, unitWhy } from "~/api/queries";
 import type { Unit as UnitType } from "~/api/types";
 import { Confirm } from "~/parts/Confirm";
 import { Mark } from "~/parts/Mark";
@@ -16,6 +16,7 @@ import { Certificates, Desired, Items } from "./Documents";
 import { EditUnit } from "./EditUnit";
 import { Nodes } from "./Nodes";
 import { Running } from "./Running";
+import { Settings } from "./Settings";
 import { Timeline } from "./Timeline";
 import { Update } from "./Update";
 import css from "./unit.module.css";
@@ -25,6 +26,7 @@ const PARTS: [string, string][] = [
   ["overview", "Overview"],
   ["timeline", "Timeline"],
   ["items", "Items"],
+  ["settings", "Settings"],
   ["desired", "Desired state"],
   ["certificates", "Certificates"],
 ];
@@ -60,6 +62,9 @@ function Heading({ unit }: { unit: UnitType }) {
             <span>
               {unit.unit_model.name} {unit.unit_model.version}
               {unit.installed_unit_config && ` · configuration ${unit.installed_unit_config.version || "—"}`}
+              {unit.wanted_unit_config &&
+                unit.wanted_unit_config !== unit.installed_unit_config?.version &&
+                `, wanted ${unit.wanted_unit_config}`}
             </span>
           )}
         </>
@@ -73,7 +78,7 @@ function Heading({ unit }: { unit: UnitType }) {
         </Menu.Target>
         <Menu.Dropdown>
           <Menu.Item leftSection={<Pencil size={14} aria-hidden />} onClick={edit.open}>
-            Name and model…
+            Name, model, delivery…
           </Menu.Item>
           <Menu.Item color="red" leftSection={<Trash2 size={14} aria-hidden />} onClick={ask.open}>
             Delete…
@@ -106,6 +111,7 @@ export default function Unit({ id, part }: { id: string; part: string }) {
   const items = useQuery(unitItems(id));
   const services = useQuery(unitServices(id));
   const desired = useQuery(desiredState(id));
+  const waits = useQuery(unitWhy(id));
 
   if (!unit.data) {
     return (
@@ -155,6 +161,7 @@ export default function Unit({ id, part }: { id: string; part: string }) {
                 desired={desired.data ?? null}
                 items={items.data?.items ?? []}
                 services={running}
+                told={waits.data?.update ?? []}
               />
             )}
             {services.isPending ? (
@@ -169,7 +176,7 @@ export default function Unit({ id, part }: { id: string; part: string }) {
                 <Loading />
               </Card>
             ) : (
-              <Nodes nodes={nodes.data?.items ?? []} services={running} />
+              <Nodes unit={unit.data} nodes={nodes.data?.items ?? []} services={running} />
             )}
           </div>
           <div className={css.column}>
@@ -179,6 +186,7 @@ export default function Unit({ id, part }: { id: string; part: string }) {
       )}
       {part === "timeline" && <Timeline id={id} />}
       {part === "items" && <Items items={items.data?.items} />}
+      {part === "settings" && <Settings unit={unit.data} />}
       {part === "desired" && <Desired desired={desired.data} pending={desired.isPending} />}
       {part === "certificates" && <Certificates id={id} />}
       {!PARTS.some(([value]) => value === part) && <Command text={`aos unit show ${unit.data.system_uid}`} />}

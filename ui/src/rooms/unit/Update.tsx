@@ -1,4 +1,4 @@
-import { Check, CircleAlert, X } from "lucide-react";
+import { Check, CircleAlert, Hourglass, X } from "lucide-react";
 import type { DesiredState, Unit, UnitItem, UnitSubjectService } from "~/api/types";
 import { Mark } from "~/parts/Mark";
 import { Card } from "~/parts/Room";
@@ -12,6 +12,8 @@ export function Update(properties: {
   desired: DesiredState | null;
   items: UnitItem[];
   services: UnitSubjectService[];
+  /** What the Unit says of the update as a whole. */
+  told: string[];
 }) {
   const { unit, desired, items, services } = properties;
   if (unit.update_phase === "none") return null;
@@ -45,6 +47,16 @@ export function Update(properties: {
           </li>
         ))}
       </ol>
+      {properties.told.length > 0 && (
+        <ul className={css.faults} data-soft="true" aria-label="What the Unit says">
+          {properties.told.map((text) => (
+            <li key={text}>
+              <Hourglass size={15} aria-hidden />
+              <span>{text}</span>
+            </li>
+          ))}
+        </ul>
+      )}
       {failed.length > 0 && (
         <ul className={css.faults} aria-label="What failed">
           {failed.slice(0, 6).map((fault) => (

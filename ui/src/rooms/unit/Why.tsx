@@ -1,8 +1,8 @@
 import { Drawer } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { Check, Hourglass, Minus, X } from "lucide-react";
-import { explain } from "~/api/queries";
-import type { RuleOutcome } from "~/api/types";
+import { explain, unitWhy } from "~/api/queries";
+import type { InstanceWhy, RuleOutcome } from "~/api/types";
 import { Mark } from "~/parts/Mark";
 import { Command, Loading, Prose, Trouble } from "~/parts/small";
 import css from "./unit.module.css";
@@ -33,10 +33,41 @@ const HEARD: Record<RuleOutcome, string> = {
   not_checked: "not looked at",
 };
 
+/** What holds instances up, and which Nodes are excluded by which rule. */
+function Placement({ instances }: { instances: InstanceWhy[] }) {
+  if (instances.length === 0) return null;
+  return (
+    <section className={css.placement} aria-label="Instances that are held up">
+      {instances.slice(0, 8).map((each) => (
+        <div key={`${each.subject.id}/${each.instance_id}`} data-held={each.instance_id}>
+          <h3>
+            Instance {each.instance_id} for {each.subject.label}
+          </h3>
+          <p>{each.waits_for}</p>
+          <ul>
+            {each.nodes.map((node) => (
+              <li key={node.node_id} data-excluded={node.excluded_by ?? undefined}>
+                <b>{node.node_id}</b>
+                {node.excluded_by && <em>{node.excluded_by}</em>}
+                <span>{node.text}</span>
+              </li>
+            ))}
+          </ul>
+        </div>
+      ))}
+      {instances.length > 8 && <p>and {instances.length - 8} more</p>}
+    </section>
+  );
+}
+
 /** Why a service is, or is not, as desired on a Unit: every rule from assignment to running, live. */
 export function Why({ unit, service, close }: { unit: string; service: string | null; close: () => void }) {
   const read = useQuery({ ...explain(unit, service ?? ""), enabled: service !== null });
   const told = read.data;
+  const where = useQuery({ ...unitWhy(unit), enabled: service !== null });
+  const held = (where.data?.instances ?? []).filter(
+    (each) => each.waits_for && each.service.id === told?.service.id,
+  );
   return (
     <Drawer
       opened={service !== null}
@@ -88,6 +119,7 @@ export function Why({ unit, service, close }: { unit: string; service: string | 
               );
             })}
           </ol>
+          <Placement instances={held} />
           <p className={css.same}>The same on the command line:</p>
           <Command text={`aos explain ${told.system_uid} ${told.service.codename}`} />
         </>

@@ -1,13 +1,16 @@
 //! `aos unit`: enrol Units and look at them.
 
 mod consent;
+mod env;
 mod join;
+mod orders;
+mod show;
 mod why;
 
 use aos_api::{
-    DesiredState, IssuedClaimCode, NewClaimCode, Node, TimelineEvent, Unit as Row, UnitItem, paths,
+    DesiredState, IssuedClaimCode, NewClaimCode, Node, Unit as Row, UnitSubject, WantedNodeState,
+    paths,
 };
-use aos_time::{Clock as _, SystemClock};
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
 
@@ -25,10 +28,25 @@ pub enum Unit {
         #[arg(long)]
         json: bool,
     },
-    /// Show one Unit: link, items and what happened lately.
+    /// Show one Unit: link, what is wrong, items and what happened lately.
     Show(Named),
     /// List the Nodes of a Unit.
     Nodes(Named),
+    /// List the Subjects a Unit is in, and those it reports by itself.
+    Subjects(Named),
+    /// Order a Node to pause: its instances are stopped and placed elsewhere.
+    Pause(orders::OneNode),
+    /// Order a paused Node to take part again.
+    Resume(orders::OneNode),
+    /// Show or order the unit configuration of a Unit.
+    Config(orders::Config),
+    /// Show or set when a Unit may be updated.
+    Schedule(orders::Schedule),
+    /// Say whether the blobs of a Unit are delivered encrypted.
+    Encrypt(orders::Encrypt),
+    /// Environment variables set over those of the items.
+    #[command(subcommand)]
+    Env(env::Env),
     /// Show the desired state last composed for a Unit, and how far it came.
     Desired(Named),
     /// Make a claim code: with it one Unit can join the cloud, once.
@@ -87,7 +105,14 @@ pub async fn run(command: Unit) -> Result<(), Failure> {
     let client = super::cloud()?;
     match command {
         Unit::Ls { json } => list(&client, json).await,
-        Unit::Show(named) => show(&client, &named).await,
+        Unit::Show(named) => show::show(&client, &named).await,
+        Unit::Subjects(named) => subjects(&client, &named).await,
+        Unit::Pause(which) => orders::node(&client, &which, WantedNodeState::Paused).await,
+        Unit::Resume(which) => orders::node(&client, &which, WantedNodeState::Provisioned).await,
+        Unit::Config(command) => orders::config(&client, &command).await,
+        Unit::Schedule(command) => orders::schedule(&client, &command).await,
+        Unit::Encrypt(command) => orders::encrypt(&client, &command).await,
+        Unit::Env(command) => env::run(&client, command).await,
         Unit::Nodes(named) => nodes(&client, &named).await,
         Unit::Desired(named) => desired(&client, &named).await,
         Unit::Claim(claim) => self::claim(&client, claim).await,
@@ -136,66 +161,32 @@ async fn list(client: &Client, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn show(client: &Client, named: &Named) -> Result<(), Failure> {
+async fn subjects(client: &Client, named: &Named) -> Result<(), Failure> {
     let unit = pick::unit(client, &named.unit).await?;
+    let path = paths::fill(paths::UNIT_SUBJECTS, &[&unit.id.to_string()]);
+    let subjects: Vec<UnitSubject> = client.all(&path).await?;
     if named.json {
-        return table::json(&unit);
+        return table::json(&subjects);
     }
-    let id = unit.id.to_string();
-    let line =
-        |name: &str, value: String| table::say(format!("{name:<14}{}", table::or_dash(value)));
-    line("unit", unit.system_uid.clone());
-    line("title", unit.title.clone());
-    line("id", id.clone());
-    line("status", table::word(&unit.status));
-    line("link", table::word(&unit.online_status));
-    let seen = unit
-        .last_seen_at
-        .map(|at| table::ago(at, SystemClock.now()));
-    line("last seen", seen.unwrap_or_default());
-    let model = unit
-        .unit_model
-        .map(|model| format!("{};{}", model.name, model.version));
-    line("model", model.unwrap_or_default());
-    let config = unit
-        .installed_unit_config
-        .map(|config| format!("{} ({})", config.version, config.state));
-    line("configuration", config.unwrap_or_default());
-    line("update", table::word(&unit.update_phase));
-
-    let items: Vec<UnitItem> = client.all(&paths::fill(paths::UNIT_ITEMS, &[&id])).await?;
-    if !items.is_empty() {
-        let mut out = table::table(&["item", "version", "state", "desired", "error"]);
-        for item in items {
-            let name = item
-                .service
-                .map_or(item.item_id, |service| service.codename);
-            out.add_row([
-                Cell::new(name),
-                Cell::new(item.version),
-                table::state(item.state),
-                Cell::new(if item.desired { "yes" } else { "no" }),
-                Cell::new(item.error.map(|error| error.message).unwrap_or_default()),
-            ]);
-        }
-        table::say("");
-        table::show(&out, "");
+    let mut out = table::table(&["subject", "put into it", "reported", "services"]);
+    for subject in subjects {
+        let known = if subject.id.is_some() {
+            subject.service_count.to_string()
+        } else {
+            "not known here".to_owned()
+        };
+        out.add_row([
+            subject.label,
+            if subject.member { "yes" } else { "no" }.to_owned(),
+            match (subject.reported_as, subject.reported) {
+                (None, _) => "-".to_owned(),
+                (Some(name), true) => format!("now, as {name}"),
+                (Some(name), false) => format!("not now, as {name}"),
+            },
+            known,
+        ]);
     }
-    let events: aos_api::Page<TimelineEvent> = client
-        .get(&paths::fill(paths::UNIT_TIMELINE, &[&id]))
-        .await?;
-    if !events.items.is_empty() {
-        let mut out = table::table(&["when", "about", "what happened"]);
-        for event in events.items.iter().take(10) {
-            out.add_row([
-                Cell::new(table::ago(event.at, SystemClock.now())),
-                Cell::new(table::word(&event.kind)),
-                Cell::new(&event.text),
-            ]);
-        }
-        table::say("");
-        table::show(&out, "");
-    }
+    table::show(&out, "the Unit is in no Subject and reports none");
     Ok(())
 }
 
@@ -207,7 +198,7 @@ async fn nodes(client: &Client, named: &Named) -> Result<(), Failure> {
         return table::json(&nodes);
     }
     let mut out = table::table(&[
-        "node", "type", "main", "link", "state", "labels", "runtimes", "memory", "dmips",
+        "node", "type", "main", "link", "state", "wanted", "labels", "runtimes", "memory", "dmips",
     ]);
     for node in nodes {
         let runtimes: Vec<_> = node
@@ -225,6 +216,10 @@ async fn nodes(client: &Client, named: &Named) -> Result<(), Failure> {
                 "offline"
             }),
             table::state(node.state),
+            Cell::new(
+                node.wanted_state
+                    .map_or_else(|| "-".to_owned(), |wanted| table::word(&wanted)),
+            ),
             Cell::new(table::or_dash(node.labels.join(", "))),
             Cell::new(table::or_dash(runtimes.join(", "))),
             Cell::new(indicatif::HumanBytes(node.total_ram)),

@@ -1,5 +1,6 @@
 use aos_api::BundleStage;
 use aos_bundle::OpenError;
+use aos_image::unpack;
 
 use crate::ApiError;
 
@@ -36,10 +37,19 @@ pub(super) fn place_of(error: &OpenError) -> (BundleStage, &'static str) {
             BundleStage::Read,
             "mend config.yaml (`aos bundle check` finds the same), then sign and upload it again",
         ),
-        OpenError::Io { .. } => (BundleStage::Verify, "the cloud's disk is at fault"),
-        OpenError::TooLong { .. } | OpenError::Archive { .. } => (
+        OpenError::Io { .. }
+        | OpenError::Archive {
+            source: unpack::Error::Io { .. },
+            ..
+        } => (BundleStage::Verify, "the cloud's disk is at fault"),
+        OpenError::TooLong { .. }
+        | OpenError::Archive {
+            source: unpack::Error::TooMuch { .. },
+            ..
+        } => (BundleStage::Verify, "make it smaller, then sign it again"),
+        OpenError::Archive { .. } => (
             BundleStage::Verify,
-            "make it smaller, or pack it again with `aos bundle sign`",
+            "upload the file that `aos bundle sign` wrote: a gzip-compressed tar archive, whole and unchanged",
         ),
         _ => (
             BundleStage::Verify,

@@ -266,6 +266,10 @@ async fn issue(
                 node_id: request.node.to_string(),
                 serial: issued.serial,
                 not_after: issued.not_after,
+                // Keys of blobs are wrapped for it.
+                public_key: (request.kind == CertKind::Offline)
+                    .then(|| aos_pki::public_key_of(&issued.certificate))
+                    .flatten(),
             });
             match request.kind {
                 CertKind::Online => answer.online_certificate = issued.chain_pem,

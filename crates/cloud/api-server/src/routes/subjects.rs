@@ -1,13 +1,13 @@
 use aos_api::{
-    AddServices, AddUnits, ListQuery, NewSubject, Overrides, Page, Subject, SubjectPatch,
-    SubjectService, SubjectUnit, paths,
+    AddServices, AddUnits, ListQuery, NewAssignment, NewSubject, Overrides, Page, Subject,
+    SubjectPatch, SubjectService, SubjectUnit, paths,
 };
 use axum::{Json, extract::State};
 use http::StatusCode;
 
 use crate::{
     ApiError, ApiState, Caller,
-    extract::{Body, Path, Query, id},
+    extract::{Body, Id, Path, Query, id},
     openapi::Refused,
 };
 
@@ -40,7 +40,7 @@ pub(crate) async fn create(
 
 /// One subject
 #[utoipa::path(get, path = paths::SUBJECT, tag = "subjects", operation_id = "subjects_read",
-    params(("id" = String, Path, description = "Id")), responses((status = 200, description = "It", body = Subject), Refused))]
+    params(Id), responses((status = 200, description = "It", body = Subject), Refused))]
 pub(crate) async fn get(
     State(state): State<ApiState>,
     caller: Caller,
@@ -56,7 +56,7 @@ pub(crate) async fn get(
 
 /// Rename a subject or change its priority
 #[utoipa::path(patch, path = paths::SUBJECT, tag = "subjects", operation_id = "subjects_update",
-    params(("id" = String, Path, description = "Id")), request_body = SubjectPatch,
+    params(Id), request_body = SubjectPatch,
     responses((status = 200, description = "Changed", body = Subject), Refused))]
 pub(crate) async fn patch(
     State(state): State<ApiState>,
@@ -74,7 +74,7 @@ pub(crate) async fn patch(
 
 /// Delete a subject; what it brought leaves its Units
 #[utoipa::path(delete, path = paths::SUBJECT, tag = "subjects", operation_id = "subjects_delete",
-    params(("id" = String, Path, description = "Id")), responses((status = 204, description = "Gone"), Refused))]
+    params(Id), responses((status = 204, description = "Gone"), Refused))]
 pub(crate) async fn delete(
     State(state): State<ApiState>,
     caller: Caller,
@@ -89,7 +89,7 @@ pub(crate) async fn delete(
 
 /// The Units of a subject
 #[utoipa::path(get, path = paths::SUBJECT_UNITS, tag = "subjects", operation_id = "subjects_units_list",
-    params(("id" = String, Path, description = "Id"), ListQuery),
+    params(Id, ListQuery),
     responses((status = 200, description = "A page", body = Page<SubjectUnit>), Refused))]
 pub(crate) async fn units(
     State(state): State<ApiState>,
@@ -105,9 +105,46 @@ pub(crate) async fn units(
     ))
 }
 
+/// The Units that report a subject by themselves
+#[utoipa::path(get, path = paths::SUBJECT_REPORTED, tag = "subjects", operation_id = "subjects_units_reported",
+    params(Id, ListQuery), responses((status = 200, description = "A page", body = Page<SubjectUnit>), Refused))]
+pub(crate) async fn reported(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(text): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<SubjectUnit>>, ApiError> {
+    Ok(Json(
+        state
+            .db()
+            .subject_reported(&caller.actor(), id(WHAT, &text)?, &query)
+            .await?,
+    ))
+}
+
+/// Subject, Units and services in one step, all or none: each Unit gets one new desired state
+#[utoipa::path(post, path = paths::ASSIGNMENTS, tag = "subjects", operation_id = "assignments_create",
+    request_body = NewAssignment, responses((status = 201, description = "The subject", body = Subject), Refused))]
+pub(crate) async fn assign_at_once(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Body(new): Body<NewAssignment>,
+) -> Result<(StatusCode, Json<Subject>), ApiError> {
+    for (field, count) in [
+        ("system_uids", new.system_uids.len()),
+        ("services", new.services.len()),
+    ] {
+        if count > 0 {
+            check_count(field, count)?;
+        }
+    }
+    let made = state.db().assign(&caller.actor(), &new).await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
 /// Put Units into a subject, all or none
 #[utoipa::path(post, path = paths::SUBJECT_UNITS, tag = "subjects", operation_id = "subjects_units_create",
-    params(("id" = String, Path, description = "Id")), request_body = AddUnits,
+    params(Id), request_body = AddUnits,
     responses((status = 201, description = "The first page of its Units", body = Page<SubjectUnit>), Refused))]
 pub(crate) async fn add_units(
     State(state): State<ApiState>,
@@ -131,7 +168,7 @@ pub(crate) async fn add_units(
 
 /// Take a Unit out of a subject
 #[utoipa::path(delete, path = paths::SUBJECT_UNIT, tag = "subjects", operation_id = "subjects_units_delete",
-    params(("id" = String, Path, description = "Id"), ("unit" = String, Path, description = "Id or system id of the Unit")),
+    params(Id, ("unit" = String, Path, description = "Id or system id of the Unit")),
     responses((status = 204, description = "Out"), Refused))]
 pub(crate) async fn remove_unit(
     State(state): State<ApiState>,
@@ -147,7 +184,7 @@ pub(crate) async fn remove_unit(
 
 /// The services of a subject
 #[utoipa::path(get, path = paths::SUBJECT_SERVICES, tag = "subjects", operation_id = "subjects_services_list",
-    params(("id" = String, Path, description = "Id")),
+    params(Id),
     responses((status = 200, description = "All", body = Page<SubjectService>), Refused))]
 pub(crate) async fn services(
     State(state): State<ApiState>,
@@ -164,7 +201,7 @@ pub(crate) async fn services(
 
 /// Assign services to a subject, all or none
 #[utoipa::path(post, path = paths::SUBJECT_SERVICES, tag = "subjects", operation_id = "subjects_services_create",
-    params(("id" = String, Path, description = "Id")), request_body = AddServices,
+    params(Id), request_body = AddServices,
     responses((status = 201, description = "All its services", body = Page<SubjectService>), Refused))]
 pub(crate) async fn assign(
     State(state): State<ApiState>,
@@ -179,6 +216,7 @@ pub(crate) async fn assign(
         num_instances: new.num_instances,
         labels: new.labels,
         priority: new.priority,
+        independent: new.independent,
     };
     state
         .db()
@@ -190,7 +228,7 @@ pub(crate) async fn assign(
 
 /// Set what an assignment overrides
 #[utoipa::path(put, path = paths::SUBJECT_SERVICE, tag = "subjects", operation_id = "subjects_services_update",
-    params(("id" = String, Path, description = "Id"), ("service" = String, Path, description = "Id or codename")),
+    params(Id, ("service" = String, Path, description = "Id or codename")),
     request_body = Overrides, responses((status = 200, description = "Set", body = SubjectService), Refused))]
 pub(crate) async fn set_overrides(
     State(state): State<ApiState>,
@@ -223,7 +261,7 @@ pub(crate) async fn set_overrides(
 
 /// Take a service away from a subject
 #[utoipa::path(delete, path = paths::SUBJECT_SERVICE, tag = "subjects", operation_id = "subjects_services_delete",
-    params(("id" = String, Path, description = "Id"), ("service" = String, Path, description = "Id or codename")),
+    params(Id, ("service" = String, Path, description = "Id or codename")),
     responses((status = 204, description = "Away"), Refused))]
 pub(crate) async fn unassign(
     State(state): State<ApiState>,

@@ -1,15 +1,15 @@
 use aos_api::{
     DesiredState, ExplainQuery, Explanation, ListQuery, NewUnit, Node, Page, TimelineEvent, Unit,
-    UnitCertificate, UnitItem, UnitPatch, UnitSubjectService, UnitsQuery, paths,
+    UnitCertificate, UnitItem, UnitPatch, UnitSubjectService, UnitWhy, UnitsQuery, WhyQuery, paths,
 };
 use axum::{Json, extract::State};
 use http::StatusCode;
 
 use crate::{
     ApiError, ApiState, Caller,
-    extract::{Body, Path, Query},
+    extract::{Body, Path, Query, UnitId},
     openapi::Refused,
-    why,
+    placement, why,
 };
 
 /// Units
@@ -37,7 +37,7 @@ pub(crate) async fn create(
 
 /// One Unit
 #[utoipa::path(get, path = paths::UNIT, tag = "units", operation_id = "units_read",
-    params(("id" = String, Path, description = "Id or system id")),
+    params(UnitId),
     responses((status = 200, description = "It", body = Unit), Refused))]
 pub(crate) async fn get(
     State(state): State<ApiState>,
@@ -49,7 +49,7 @@ pub(crate) async fn get(
 
 /// Rename a Unit or give it another model
 #[utoipa::path(patch, path = paths::UNIT, tag = "units", operation_id = "units_update",
-    params(("id" = String, Path, description = "Id or system id")), request_body = UnitPatch,
+    params(UnitId), request_body = UnitPatch,
     responses((status = 200, description = "Changed", body = Unit), Refused))]
 pub(crate) async fn patch(
     State(state): State<ApiState>,
@@ -67,7 +67,7 @@ pub(crate) async fn patch(
 
 /// Delete a Unit; its certificates are worth nothing from then on
 #[utoipa::path(delete, path = paths::UNIT, tag = "units", operation_id = "units_delete",
-    params(("id" = String, Path, description = "Id or system id")),
+    params(UnitId),
     responses((status = 204, description = "Gone"), Refused))]
 pub(crate) async fn delete(
     State(state): State<ApiState>,
@@ -80,7 +80,7 @@ pub(crate) async fn delete(
 
 /// The Nodes of a Unit, main Node first
 #[utoipa::path(get, path = paths::UNIT_NODES, tag = "units", operation_id = "units_nodes_list",
-    params(("id" = String, Path, description = "Id or system id")),
+    params(UnitId),
     responses((status = 200, description = "All", body = Page<Node>), Refused))]
 pub(crate) async fn nodes(
     State(state): State<ApiState>,
@@ -92,7 +92,7 @@ pub(crate) async fn nodes(
 
 /// The items of a Unit as it reports them
 #[utoipa::path(get, path = paths::UNIT_ITEMS, tag = "units", operation_id = "units_items_list",
-    params(("id" = String, Path, description = "Id or system id")),
+    params(UnitId),
     responses((status = 200, description = "All", body = Page<UnitItem>), Refused))]
 pub(crate) async fn items(
     State(state): State<ApiState>,
@@ -104,7 +104,7 @@ pub(crate) async fn items(
 
 /// What is desired and what runs on a Unit, by service and subject
 #[utoipa::path(get, path = paths::UNIT_SUBJECTS_SERVICES, tag = "units", operation_id = "units_subjects_services_list",
-    params(("id" = String, Path, description = "Id or system id")),
+    params(UnitId),
     responses((status = 200, description = "All", body = Page<UnitSubjectService>), Refused))]
 pub(crate) async fn subjects_services(
     State(state): State<ApiState>,
@@ -121,7 +121,7 @@ pub(crate) async fn subjects_services(
 
 /// What happened to a Unit and why, newest first
 #[utoipa::path(get, path = paths::UNIT_TIMELINE, tag = "units", operation_id = "units_timeline_list",
-    params(("id" = String, Path, description = "Id or system id"), ListQuery),
+    params(UnitId, ListQuery),
     responses((status = 200, description = "A page", body = Page<TimelineEvent>), Refused))]
 pub(crate) async fn timeline(
     State(state): State<ApiState>,
@@ -136,7 +136,7 @@ pub(crate) async fn timeline(
 
 /// The desired state last composed for a Unit
 #[utoipa::path(get, path = paths::UNIT_DESIRED_STATE, tag = "units", operation_id = "units_desired_state_read",
-    params(("id" = String, Path, description = "Id or system id")),
+    params(UnitId),
     responses((status = 200, description = "It", body = DesiredState), Refused))]
 pub(crate) async fn desired_state(
     State(state): State<ApiState>,
@@ -150,7 +150,7 @@ pub(crate) async fn desired_state(
 
 /// Why a service is or is not on a Unit
 #[utoipa::path(get, path = paths::UNIT_EXPLAIN, tag = "units", operation_id = "units_explain",
-    params(("id" = String, Path, description = "Id or system id"), ExplainQuery),
+    params(UnitId, ExplainQuery),
     responses((status = 200, description = "The rules in order", body = Explanation), Refused))]
 pub(crate) async fn explain(
     State(state): State<ApiState>,
@@ -163,9 +163,25 @@ pub(crate) async fn explain(
     ))
 }
 
+/// Where each instance of a Unit is and why not elsewhere
+#[utoipa::path(get, path = paths::UNIT_WHY, tag = "units", operation_id = "units_why",
+    params(UnitId, WhyQuery),
+    responses((status = 200, description = "The instances", body = UnitWhy), Refused))]
+pub(crate) async fn instances_why(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(unit): Path<String>,
+    Query(query): Query<WhyQuery>,
+) -> Result<Json<UnitWhy>, ApiError> {
+    let service = query.service.as_deref();
+    Ok(Json(
+        placement::why(state.db(), &caller.actor(), &unit, service).await?,
+    ))
+}
+
 /// The certificates of a Unit
 #[utoipa::path(get, path = paths::UNIT_CERTIFICATES, tag = "units", operation_id = "units_certificates_list",
-    params(("id" = String, Path, description = "Id or system id")),
+    params(UnitId),
     responses((status = 200, description = "All", body = Page<UnitCertificate>), Refused))]
 pub(crate) async fn certificates(
     State(state): State<ApiState>,

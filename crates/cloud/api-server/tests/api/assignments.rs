@@ -33,7 +33,7 @@ fn first_not_passed(explained: &Value) -> (&str, &str) {
     )
 }
 
-fn main_node(architecture: &str) -> NodeReport {
+pub(crate) fn main_node(architecture: &str) -> NodeReport {
     let os = OsInfo {
         os: "linux".into(),
         ..OsInfo::default()
@@ -205,6 +205,19 @@ async fn why_a_service_is_not_there_is_answered_step_by_step() {
         state,
         error,
     };
+    let instance = |state, error| InstanceReport {
+        ident: InstanceIdent::service(
+            ItemId::new(&service).unwrap(),
+            SubjectId::new(&subject_id).unwrap(),
+            0,
+        ),
+        version: "1.0.0".into(),
+        node: NodeId::new("main").unwrap(),
+        runtime: Some(RuntimeId::new("r").unwrap()),
+        state,
+        state_checksum: None,
+        error,
+    };
     let refused = ErrorInfo::new(aos_types::AosCode::NoMemory, "the disk is full");
     status(UnitStatusReport {
         delta: true,
@@ -223,25 +236,42 @@ async fn why_a_service_is_not_there_is_answered_step_by_step() {
     status(UnitStatusReport {
         delta: true,
         items: Some(vec![item(ItemState::Installed, None)]),
-        instances: Some(vec![InstanceReport {
-            ident: InstanceIdent::service(
-                ItemId::new(&service).unwrap(),
-                SubjectId::new(&subject_id).unwrap(),
-                0,
-            ),
-            version: "1.0.0".into(),
-            node: NodeId::new("main").unwrap(),
-            runtime: Some(RuntimeId::new("r").unwrap()),
-            state: InstanceState::Active,
-            state_checksum: None,
-            error: None,
-        }]),
+        instances: Some(vec![instance(InstanceState::Active, None)]),
         ..UnitStatusReport::default()
     })
     .await;
     let explained = why(&bench, &owner).await;
     assert_eq!(explained["as_desired"], true, "{explained:#}");
     assert_eq!(explained["summary"], "The http runs as desired");
+
+    // Up again right after it went down: that is no success yet.
+    let ended = ErrorInfo::new(aos_types::AosCode::Failed, "exit code 7");
+    for (state, error, told) in [
+        (
+            InstanceState::Activating,
+            Some(ended),
+            "0 of 1 instances are active; instance 0 on Node main is activating: exit code 7",
+        ),
+        (
+            InstanceState::Active,
+            None,
+            "1 of 1 instances are active, but",
+        ),
+    ] {
+        status(UnitStatusReport {
+            delta: true,
+            instances: Some(vec![instance(state, error)]),
+            ..UnitStatusReport::default()
+        })
+        .await;
+        let explained = why(&bench, &owner).await;
+        assert_eq!(first_not_passed(&explained), ("running", "waiting"));
+        let summary = explained["summary"].as_str().unwrap();
+        assert!(
+            summary.contains(told) && summary.contains("exit code 7"),
+            "{summary}"
+        );
+    }
 
     let shown = bench.get(&owner, "/api/v11/units/car/").await.expect(200);
     assert_eq!(shown["update_phase"], "installed");
@@ -292,7 +322,7 @@ async fn why_a_service_is_not_there_is_answered_step_by_step() {
     assert_eq!(audit["items"][0]["actor"], "user:ada");
 }
 
-async fn provision(bench: &Bench, owner: &As) -> Uuid {
+pub(crate) async fn provision(bench: &Bench, owner: &As) -> Uuid {
     let csr = aos_pki::KeyPair::generate(aos_pki::KeyAlgorithm::EcP256)
         .unwrap()
         .request("x", &[])

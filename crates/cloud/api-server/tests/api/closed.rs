@@ -12,7 +12,7 @@ fn operations() -> Vec<(Method, String)> {
     let document = serde_json::to_value(openapi()).unwrap();
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
-        let filled = ["{id}", "{unit}", "{service}"]
+        let filled = ["{id}", "{unit}", "{service}", "{node}", "{variable}"]
             .iter()
             .fold(path.clone(), |path, place| {
                 path.replace(place, "0190a0a0-0000-7000-8000-000000000000")

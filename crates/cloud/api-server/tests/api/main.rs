@@ -15,3 +15,4 @@ mod closed;
 mod document;
 mod enrolment;
 mod events;
+mod orders;

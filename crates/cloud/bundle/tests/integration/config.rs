@@ -73,7 +73,10 @@ fn a_health_check_is_taken_over_and_its_errors_are_named() {
     }
     let (_, warnings) = Config::parse(&with("{tcp: {port: 80}, retry: 3}")).unwrap();
     let retry = |field: &str| field.ends_with("healthCheck.retry");
-    assert!(warnings.0.iter().any(|one| retry(&one.field)), "{warnings:?}");
+    assert!(
+        warnings.0.iter().any(|one| retry(&one.field)),
+        "{warnings:?}"
+    );
 }
 
 #[test]

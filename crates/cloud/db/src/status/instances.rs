@@ -144,10 +144,16 @@ impl Tx {
             } else {
                 format!(" (was {})", was.join(", "))
             };
-            let severity = if instance.state == InstanceState::Failed {
-                Severity::Error
-            } else {
-                Severity::Info
+            let was_active = old
+                .as_ref()
+                .is_some_and(|old| old.1 == InstanceState::Active.as_str());
+            let severity = match instance.state {
+                InstanceState::Failed => Severity::Error,
+                // It went down and is started again.
+                InstanceState::Activating if was_active && instance.error.is_some() => {
+                    Severity::Warning
+                }
+                _ => Severity::Info,
             };
             events.push(Happening {
                 node_id: Some(new.2.clone()),

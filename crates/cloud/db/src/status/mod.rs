@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aos_api::{ChangeAction, ChangeTopic, OnlineStatus, Severity, TimelineKind};
 use aos_types::{ErrorInfo, UnitConfigState};
@@ -52,7 +52,7 @@ impl Db {
                 .await?;
         }
         if let Some(subjects) = &report.subjects {
-            tx.subject_status(unit, subjects).await?;
+            recompose |= tx.subject_status(unit, subjects, &mut events).await?;
         }
         for text in &report.unreadable {
             events.push(Happening::new(
@@ -153,13 +153,34 @@ impl Tx {
             .as_ref()
             .map(|error| to_json("error", error))
             .transpose()?;
+        let in_force = configs
+            .iter()
+            .find(|config| config.state == UnitConfigState::Installed)
+            .map(|config| config.version.clone());
         let before = sqlx::query(
-            "SELECT config_version, config_state, config_error FROM units WHERE id = $1",
+            "SELECT config_version, config_state, config_error, config_in_force FROM units WHERE id = $1",
         )
         .bind(unit.to_string())
         .fetch_one(self.on())
         .await
         .doing("read a unit configuration's state")?;
+        let none = configs
+            .iter()
+            .any(|config| config.state == UnitConfigState::Absent);
+        let in_force_before = before.text_or_null("config_in_force")?;
+        // A Unit may speak only of the one that failed.
+        let in_force = match in_force {
+            None if !none => in_force_before.clone(),
+            in_force => in_force,
+        };
+        if in_force != in_force_before {
+            sqlx::query("UPDATE units SET config_in_force = $2 WHERE id = $1")
+                .bind(unit.to_string())
+                .bind(in_force)
+                .execute(self.on())
+                .await
+                .doing("store which unit configuration is in force")?;
+        }
         let same = before.text_or_null("config_version")?.as_deref() == Some(&shown.version)
             && before.text_or_null("config_state")?.as_deref() == Some(shown.state.as_str())
             && before.text_or_null("config_error")? == error;
@@ -199,23 +220,52 @@ impl Tx {
         Ok(())
     }
 
-    async fn subject_status(&mut self, unit: Uuid, subjects: &[String]) -> Result<(), DbError> {
-        sqlx::query("DELETE FROM unit_subjects WHERE unit_id = $1")
+    /// True if the Unit reports other subjects than before.
+    async fn subject_status(
+        &mut self,
+        unit: Uuid,
+        subjects: &[String],
+        events: &mut Vec<Happening>,
+    ) -> Result<bool, DbError> {
+        let before = sqlx::query("SELECT subject FROM unit_subjects WHERE unit_id = $1")
             .bind(unit.to_string())
-            .execute(self.on())
+            .fetch_all(self.on())
             .await
-            .doing("drop reported subjects")?;
-        let mut sorted = subjects.to_vec();
-        sorted.sort();
-        sorted.dedup();
-        for subject in sorted {
+            .doing("read reported subjects")?
+            .iter()
+            .map(|row| row.text("subject"))
+            .collect::<Result<BTreeSet<_>, _>>()?;
+        let now: BTreeSet<String> = subjects.iter().cloned().collect();
+        for gone in before.difference(&now) {
+            sqlx::query("DELETE FROM unit_subjects WHERE unit_id = $1 AND subject = $2")
+                .bind(unit.to_string())
+                .bind(gone.clone())
+                .execute(self.on())
+                .await
+                .doing("drop a reported subject")?;
+            events.push(Happening {
+                subject_id: Some(gone.clone()),
+                ..Happening::info(
+                    TimelineKind::Unit,
+                    format!("the Unit does not report subject {gone} any more"),
+                )
+            });
+        }
+        for new in now.difference(&before) {
             sqlx::query("INSERT INTO unit_subjects (unit_id, subject) VALUES ($1, $2)")
                 .bind(unit.to_string())
-                .bind(subject)
+                .bind(new.clone())
                 .execute(self.on())
                 .await
                 .doing("store a reported subject")?;
+            events.push(Happening {
+                subject_id: Some(new.clone()),
+                ..Happening::info(
+                    TimelineKind::Unit,
+                    format!("the Unit reports subject {new}"),
+                )
+            });
         }
-        Ok(())
+        Ok(before != now)
     }
 }

@@ -72,8 +72,8 @@ impl Link {
                     self.deliver(txn, message).await?;
                 }
                 Output::Acked { txn } => {
-                    if self.desired_txn.as_ref() == Some(&txn) {
-                        self.desired_txn = None;
+                    for waiting in [&mut self.desired_txn, &mut self.env_txn] {
+                        waiting.take_if(|waiting| *waiting == txn);
                     }
                     let records = std::mem::take(&mut write);
                     self.shared
@@ -83,8 +83,11 @@ impl Link {
                         .await?;
                 }
                 Output::Dropped { txn, why } => {
-                    if self.desired_txn.as_ref() == Some(&txn) && why != Dropped::Replaced {
-                        self.desired_txn = None;
+                    // What replaced it is noted where it was sent.
+                    if why != Dropped::Replaced {
+                        for waiting in [&mut self.desired_txn, &mut self.env_txn] {
+                            waiting.take_if(|waiting| *waiting == txn);
+                        }
                     }
                     if why == Dropped::Full {
                         self.shared.counts.add("dropped");

@@ -55,6 +55,9 @@ impl Link {
             Sending::No
         };
         self.queue_desired(send).await?;
+        if self.online.is_some() {
+            self.queue_env_vars().await?;
+        }
         self.carry_out().await
     }
 

@@ -4,12 +4,12 @@ use aos_api::{Severity, TimelineKind};
 use aos_cloud_protocol::{
     Body, Message, MessageType, RequestBlobUrls, StateAcceptance, StateResult, Unreadable,
 };
-use aos_db::{Happening, LinkWrite, UnitStatusReport};
+use aos_db::{EnvReport, Happening, LinkWrite, UnitStatusReport};
 use aos_session::{Handled, Input, Keep, Priority};
 use aos_time::Clock;
 use uuid::Uuid;
 
-use super::{Link, LinkError};
+use super::{Link, LinkError, env_vars};
 use crate::{alerts, blob_urls, incoming::Incoming, status};
 
 /// What a message does, apart from being acknowledged.
@@ -20,6 +20,10 @@ enum Effect {
         full: bool,
     },
     Events(Vec<Happening>),
+    EnvVars {
+        reports: Vec<EnvReport>,
+        events: Vec<Happening>,
+    },
     Urls {
         correlation_id: Option<String>,
         request: RequestBlobUrls,
@@ -44,6 +48,10 @@ impl Link {
         match effect {
             Effect::Nothing => db.write_link(self.unit, &records).await?,
             Effect::Events(events) => db.note(self.unit, &events, &records).await?,
+            Effect::EnvVars { reports, events } => {
+                db.note(self.unit, &events, &LinkWrite::default()).await?;
+                db.apply_env_statuses(self.unit, &reports, &records).await?;
+            }
             Effect::Status { reports, full } => {
                 let last = reports.len().saturating_sub(1);
                 for (place, report) in reports.iter().enumerate() {
@@ -142,6 +150,10 @@ impl Link {
                 events.extend(list.items.into_iter().filter_map(alerts::happening));
                 Effect::Events(events)
             }
+            Body::OverrideEnvVarsStatus(status) => Effect::EnvVars {
+                reports: env_vars::reports(status),
+                events: parts(kind, &unreadable),
+            },
             // State of a group's instances stays on the Unit: whatever it writes is right.
             Body::NewState(state) => {
                 Effect::Answer(Box::new(Body::StateAcceptance(StateAcceptance {

@@ -4,6 +4,7 @@ mod carry_out;
 mod desired;
 mod effect;
 mod ending;
+mod env_vars;
 mod records;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -141,6 +142,8 @@ struct Link {
     wake: Option<Instant>,
     /// The desired state that is in the outbox.
     desired_txn: Option<String>,
+    /// The set of environment variables that is in the outbox.
+    env_txn: Option<String>,
 }
 
 impl Link {
@@ -157,12 +160,15 @@ impl Link {
             .into_iter()
             .map(record_of)
             .collect();
-        let desired_txn = records.iter().rev().find_map(|record| match record {
-            Record::Outgoing(message) if message.topic.as_deref() == Some(desired::TOPIC) => {
-                Some(message.txn.clone())
-            }
-            _ => None,
-        });
+        let newest_of = |topic: &str| {
+            records.iter().rev().find_map(|record| match record {
+                Record::Outgoing(message) if message.topic.as_deref() == Some(topic) => {
+                    Some(message.txn.clone())
+                }
+                _ => None,
+            })
+        };
+        let (desired_txn, env_txn) = (newest_of(desired::TOPIC), newest_of(env_vars::TOPIC));
         let steady = SteadyClock::start();
         let session = Session::restore(
             shared.options.session.clone(),
@@ -182,6 +188,7 @@ impl Link {
             online: None,
             wake: None,
             desired_txn,
+            env_txn,
             shared,
         })
     }
@@ -245,6 +252,7 @@ impl Link {
                 error => return Err(error),
             }
         }
+        self.queue_env_vars().await?;
         self.online = Some(Online {
             socket: attached.socket,
             authority: attached.authority,

@@ -10,6 +10,7 @@
 //! under `sha256/` is always whole. All calls block: from async code use `spawn_blocking`.
 
 mod error;
+mod spool;
 mod writer;
 
 use std::{
@@ -27,6 +28,7 @@ use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
 
 pub use error::Error;
+pub(crate) use spool::{LARGE, Spool};
 pub use writer::BlobWriter;
 
 /// Bytes read or written at once.

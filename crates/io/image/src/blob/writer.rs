@@ -8,7 +8,7 @@ use std::{
 use aos_types::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{Error, Stored, sync_folder, write_back};
+use super::{Error, LARGE, Spool, Stored, sync_folder, write_back};
 
 /// How the names of blobs being written begin.
 pub(super) const UNFINISHED: &str = ".new-";
@@ -17,6 +17,8 @@ pub(super) const UNFINISHED: &str = ".new-";
 #[derive(Debug)]
 pub struct BlobWriter {
     blobs: PathBuf,
+    /// Ends before the file it writes.
+    spool: Option<Spool>,
     file: tempfile::NamedTempFile,
     hasher: Sha256,
     size: u64,
@@ -27,6 +29,7 @@ impl BlobWriter {
     pub(super) fn new(blobs: &Path, partial: &Path, cap: u64) -> Result<Self, Error> {
         Ok(Self {
             blobs: blobs.to_owned(),
+            spool: None,
             file: tempfile::Builder::new()
                 .prefix(UNFINISHED)
                 .tempfile_in(partial)
@@ -50,18 +53,33 @@ impl BlobWriter {
                 cap: self.cap,
             });
         }
-        self.file
-            .write_all(bytes)
+        self.write(bytes)
             .map_err(|e| Error::io("write", self.file.path(), e))?;
         self.hasher.update(bytes);
-        let before = self.size;
         self.size += bytes.len() as u64;
-        write_back(self.file.as_file(), before, self.size);
         Ok(())
     }
 
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.spool.is_none() && self.size >= LARGE {
+            self.spool = Some(Spool::start(self.file.as_file().try_clone()?, self.size)?);
+        }
+        match &mut self.spool {
+            Some(spool) => spool.push(bytes),
+            None => {
+                self.file.write_all(bytes)?;
+                write_back(
+                    self.file.as_file(),
+                    self.size,
+                    self.size + bytes.len() as u64,
+                );
+                Ok(())
+            }
+        }
+    }
+
     /// Flushes the blob and gives it its name. Content of another digest than `expected` is thrown away.
-    pub fn finish(self, expected: Option<&Digest>) -> Result<Stored, Error> {
+    pub fn finish(mut self, expected: Option<&Digest>) -> Result<Stored, Error> {
         let digest = Digest::from_bytes(self.hasher.finalize().into());
         if let Some(expected) = expected.filter(|expected| **expected != digest) {
             return Err(Error::WrongDigest {
@@ -69,6 +87,10 @@ impl BlobWriter {
                 found: digest,
             });
         }
+        self.spool
+            .as_mut()
+            .map_or(Ok(()), Spool::end)
+            .map_err(|e| Error::io("write", self.file.path(), e))?;
         let file = self.file.as_file();
         file.set_permissions(fs::Permissions::from_mode(0o400))
             .and_then(|()| file.sync_all())

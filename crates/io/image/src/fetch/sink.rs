@@ -5,7 +5,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::PathBuf,
     sync::Arc,
@@ -23,7 +23,7 @@ use super::{
     hashes::{Hashes, Wanted},
     source::Source,
 };
-use crate::blob::{self, BlobStore, CHUNK, Stored, remove_file, write_back};
+use crate::blob::{self, BlobStore, CHUNK, LARGE, Spool, Stored, remove_file, write_back};
 
 /// Below this nothing is reserved: the file is written in one go.
 const RESERVE: u64 = 64 * 1024;
@@ -32,6 +32,8 @@ const HEAD: &str = "user.aos.head";
 
 /// The file of a transfer, locked against a second one.
 pub(super) struct Sink {
+    /// Ends before the file it writes.
+    spool: Option<Spool>,
     file: File,
     path: PathBuf,
     /// Bytes of the transferred file that are here.
@@ -74,6 +76,7 @@ impl Sink {
         }
         let wanted = source.hashes(digest);
         let mut sink = Self {
+            spool: None,
             file,
             path,
             len: 0,
@@ -175,8 +178,13 @@ impl Sink {
     }
 
     /// Gives back what was reserved and not written. For a transfer that will not go on soon.
-    pub(super) fn release(&self) {
-        if let Err(error) = self.file.set_len(self.written) {
+    pub(super) fn release(&mut self) {
+        // What could not be written is not there.
+        let here = self
+            .settle()
+            .and_then(|()| self.file.metadata())
+            .map(|meta| meta.len().min(self.written));
+        if let Err(error) = here.and_then(|here| self.file.set_len(here)) {
             tracing::debug!(%error, "reserved room is not given back now");
         }
     }
@@ -193,6 +201,8 @@ impl Sink {
 
     /// Starts over. Cutting the file gives back what was reserved, so that is done anew.
     pub(super) fn reset(&mut self) -> Result<(), Error> {
+        // Whatever became of what was written, it goes.
+        let _ = self.settle();
         self.file
             .seek(SeekFrom::Start(0))
             .map_err(self.io("go back in"))?;
@@ -234,14 +244,40 @@ impl Sink {
     }
 
     fn write(&mut self, plain: &[u8]) -> Result<(), Error> {
-        self.file
-            .write_all(plain)
+        self.store(plain)
             .map_err(|e| blob::Error::io("write", &self.path, e))?;
         self.hashes.content(plain);
-        let before = self.written;
         self.written += plain.len() as u64;
-        write_back(&self.file, before, self.written);
         Ok(())
+    }
+
+    fn store(&mut self, plain: &[u8]) -> io::Result<()> {
+        if self.spool.is_none() && self.written >= LARGE {
+            self.spool = Some(Spool::start(self.file.try_clone()?, self.written)?);
+        }
+        match &mut self.spool {
+            Some(spool) => spool.push(plain),
+            None => {
+                self.file.write_all(plain)?;
+                let now = self.written + plain.len() as u64;
+                write_back(&self.file, self.written, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends writing for now, so that no thread waits for a transfer that may not go on.
+    pub(super) fn pause(&mut self) -> Result<(), Error> {
+        self.settle()
+            .map_err(|e| blob::Error::io("write", &self.path, e).into())
+    }
+
+    /// Waits until everything is in the file.
+    fn settle(&mut self) -> io::Result<()> {
+        match self.spool.take() {
+            Some(mut spool) => spool.end(),
+            None => Ok(()),
+        }
     }
 
     /// Whether the whole file is what was announced; its last bytes are decrypted.
@@ -259,6 +295,7 @@ impl Sink {
             }
             self.write(&last)?;
         }
+        self.pause()?;
         let found = Digest::from_bytes(self.hashes.digest());
         if found != *digest {
             return Ok(Err(Error::WrongDigest {

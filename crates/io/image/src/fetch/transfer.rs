@@ -154,7 +154,8 @@ fn start_writer(mut sink: Sink, from_nothing: bool) -> (mpsc::Sender<Bytes>, Wri
             };
             outcome = sink.push(&piece);
         }
-        (sink, outcome)
+        let paused = sink.pause();
+        (sink, outcome.and(paused))
     });
     (sender, writer)
 }

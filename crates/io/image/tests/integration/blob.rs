@@ -113,3 +113,21 @@ proptest! {
         prop_assert_eq!(store.read(&stored.digest, u64::MAX).unwrap(), whole);
     }
 }
+
+#[test]
+fn a_large_blob_is_written_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = BlobStore::open(dir.path()).unwrap();
+    let large: Vec<u8> = (0..5_000_000_u32).map(|i| (i % 253) as u8).collect();
+    let stored = store.insert(large.as_slice(), None).unwrap();
+    assert_eq!(stored.digest, digest_of(&large));
+    assert_eq!(store.verify(&stored.digest).unwrap(), large.len() as u64);
+    // Given up in the middle it leaves nothing.
+    let mut writer = store.writer().unwrap();
+    for piece in large.chunks(100_000) {
+        writer.push(piece).unwrap();
+    }
+    drop(writer);
+    let left = std::fs::read_dir(dir.path().join("blobs/partial")).unwrap();
+    assert_eq!(left.count(), 0);
+}

@@ -27,7 +27,8 @@ const NONCE: [u8; 12] = [9; 12];
 const IV: [u8; 16] = [3; 16];
 
 fn content() -> Vec<u8> {
-    (0..300_001).map(|i| (i % 241) as u8).collect()
+    // Long enough for the thread that writes large files.
+    (0..1_200_003).map(|i| (i % 241) as u8).collect()
 }
 
 fn gcm(nonce_in_file: bool) -> (Vec<u8>, Arc<BlobKey>) {

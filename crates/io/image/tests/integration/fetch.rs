@@ -389,3 +389,33 @@ async fn an_interruption_is_told_with_its_cause() {
     assert_eq!(seen[0].0, 1000);
     assert!(seen[0].1.contains("127.0.0.1"), "{seen:?}");
 }
+
+#[tokio::test]
+async fn a_large_blob_is_whole_whatever_happens_on_the_way() {
+    let large: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 253) as u8).collect();
+    let mut bench = Bench::new();
+    bench.digest = digest_of(&large);
+    let server = Server::start(
+        large.clone(),
+        vec![
+            Mood::BreakAfter(1_500_001),
+            Mood::BreakAfter(999_999),
+            Mood::Fine,
+        ],
+    )
+    .await;
+    let mut from = source(&[&server]);
+    from.size = large.len() as u64;
+    from.checksum = Some(Checksum(Sha3_256::digest(&large).into()));
+    bench.fetch(&from).await.unwrap();
+    assert_eq!(server.ranges(), [None, Some(1_500_001), Some(2_500_000)]);
+    bench.fetcher.store().verify(&bench.digest).unwrap();
+
+    // And one that is wrong only at its end starts over.
+    let mut bench = Bench::new();
+    bench.digest = digest_of(&large);
+    let server = Server::start(large, vec![Mood::Garbled, Mood::Fine]).await;
+    from.urls = vec![server.url.clone()];
+    bench.fetch(&from).await.unwrap();
+    bench.fetcher.store().verify(&bench.digest).unwrap();
+}
