@@ -743,6 +743,40 @@ export interface paths {
         patch: operations["units_nodes_update"];
         trace?: never;
     };
+    "/api/v11/units/{id}/states/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The states of a Unit's instances */
+        get: operations["units_states_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v11/units/{id}/states/{service}/{subject}/{instance}/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The state of one instance with its content */
+        get: operations["units_states_read"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v11/units/{id}/subjects-services/": {
         parameters: {
             query?: never;
@@ -1315,6 +1349,38 @@ export interface components {
             /** @description What to type on the Unit's main Node. */
             join_command: string;
         };
+        /**
+         * @description The last state of an instance that the cloud accepted: what the service wrote to keep over updates, reinstallation and
+         *     the loss of a Node.
+         */
+        KeptState: {
+            /** @description Hex of the SHA3-224 of the content. */
+            checksum: string;
+            /**
+             * Format: int64
+             * @description From 0.
+             */
+            instance_id: number;
+            /**
+             * Format: date-time
+             * @description When it was accepted.
+             */
+            kept_at: string;
+            /** @description Whose. */
+            service: components["schemas"]["ServiceRef"];
+            /**
+             * Format: int64
+             * @description Length of the content in bytes.
+             */
+            size: number;
+            /** @description For whom. */
+            subject: components["schemas"]["SubjectRef"];
+        };
+        /** @description A state with its content. It is the service's own: it is not shown in lists, and not by `{:?}` of them. */
+        KeptStateContent: components["schemas"]["KeptState"] & {
+            /** @description The content. */
+            state: string;
+        };
         /** @description `GET /users/me/`. */
         Me: {
             /** @description The domain the cloud answers for. */
@@ -1779,6 +1845,43 @@ export interface components {
                 subject?: components["schemas"]["SubjectRef"] | null;
                 /** @description Its value, if it was asked for. */
                 value?: string | null;
+            }[];
+            /**
+             * Format: int64
+             * @description How many come before the first of `items`.
+             */
+            offset: number;
+            /**
+             * Format: int64
+             * @description How many there are in all, on every page.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_KeptState: {
+            /** @description The elements, in the list's order. */
+            items: {
+                /** @description Hex of the SHA3-224 of the content. */
+                checksum: string;
+                /**
+                 * Format: int64
+                 * @description From 0.
+                 */
+                instance_id: number;
+                /**
+                 * Format: date-time
+                 * @description When it was accepted.
+                 */
+                kept_at: string;
+                /** @description Whose. */
+                service: components["schemas"]["ServiceRef"];
+                /**
+                 * Format: int64
+                 * @description Length of the content in bytes.
+                 */
+                size: number;
+                /** @description For whom. */
+                subject: components["schemas"]["SubjectRef"];
             }[];
             /**
              * Format: int64
@@ -5310,6 +5413,76 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Node"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_states_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Without their content */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_KeptState"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_states_read: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+                /** @description Id or codename of the service */
+                service: string;
+                /** @description Id or label of the Subject */
+                subject: string;
+                /** @description Number of the instance, from 0 */
+                instance: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeptStateContent"];
                 };
             };
             /** @description Refused */

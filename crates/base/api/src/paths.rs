@@ -51,6 +51,10 @@ pub const UNIT_CONFIG: &str = "/api/v11/units/{id}/unit-config/";
 pub const UNIT_SCHEDULE: &str = "/api/v11/units/{id}/update-schedule/";
 /// `GET`, `POST`: environment variables set over those of the items.
 pub const UNIT_ENV_VARS: &str = "/api/v11/units/{id}/env-vars/";
+/// `GET`: the states of its instances, as the cloud keeps them.
+pub const UNIT_STATES: &str = "/api/v11/units/{id}/states/";
+/// `GET`: one state with its content.
+pub const UNIT_STATE: &str = "/api/v11/units/{id}/states/{service}/{subject}/{instance}/";
 /// `DELETE`.
 pub const UNIT_ENV_VAR: &str = "/api/v11/units/{id}/env-vars/{variable}/";
 /// `GET`: the subjects a Unit is in, and those it reports.

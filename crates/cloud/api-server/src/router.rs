@@ -69,6 +69,8 @@ fn short() -> OpenApiRouter<ApiState> {
         .routes(routes!(r::orders::env_vars, r::orders::set_env_vars))
         .routes(routes!(r::orders::remove_env_var))
         .routes(routes!(r::orders::subjects))
+        .routes(routes!(r::states::list))
+        .routes(routes!(r::states::get))
         .routes(routes!(r::units::items))
         .routes(routes!(r::units::subjects_services))
         .routes(routes!(r::units::timeline))

@@ -53,6 +53,7 @@ mod node_orders;
 mod phase;
 mod schedules;
 mod services;
+mod states;
 mod status;
 mod store;
 mod subjects;
@@ -75,6 +76,7 @@ pub use env_vars::{EnvReport, EnvRow, EnvSet};
 pub use error::DbError;
 pub use link::{LinkKey, LinkRecord, LinkWrite, LinkedUnit};
 pub use phase::{DesiredContent, DesiredInstances, DesiredItem};
+pub use states::StateVerdict;
 pub use status::{
     InstanceReport, ItemReport, NodeReport, StatusOutcome, UnitConfigReport, UnitStatusReport,
 };

@@ -14,8 +14,8 @@ use aos_api::{
 };
 use aos_cloud_protocol::{
     Body, Caps, DesiredStatus, DiscoveryRequest, DiscoveryResponse, EnvVarStatus, Header,
-    InstanceStatus, InstancesStatus, ItemIdentity, ItemStatus, Message, NodeStatus,
-    OverrideEnvVarsStatus, RequestBlobUrls, UnitStatus, decode,
+    InstanceStatus, InstancesStatus, ItemIdentity, ItemStatus, Message, NewState, NodeStatus,
+    OverrideEnvVarsStatus, RequestBlobUrls, StateRequest, StateResult, UnitStatus, decode,
 };
 use aos_db::{
     Actor, BlobRow, IssuedCertificate, NewVersion, RegisterBy, Registration, hash_secret,
@@ -30,7 +30,7 @@ use aos_server::{Options, Server};
 use aos_time::{Clock, SystemClock};
 use aos_types::{
     ArchInfo, Digest, ErrorInfo, InstanceIdent, InstanceState, ItemState, ItemType, NodeId,
-    NodeInfo, NodeState, OsInfo, RuntimeId, RuntimeInfo, SystemId,
+    NodeInfo, NodeState, OsInfo, RuntimeId, RuntimeInfo, SystemId, state_checksum,
 };
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
@@ -1021,5 +1021,86 @@ async fn blobs_are_delivered_encrypted_for_the_units_offline_key_alone() {
         assert_eq!(plain, stored.read(&item.digest, 1 << 20).unwrap());
         assert_ne!(plain, file);
     }
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn states_are_kept_when_they_are_right_and_given_back_when_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path()).await;
+    let actor = owner(&server, folder.path()).await;
+    let unit = register(&server, &actor, "unit-a").await;
+    let mut socket = unit.open(server.units()).await;
+    let instance = InstanceIdent {
+        item: "web".parse().unwrap(),
+        subject: "s".parse().unwrap(),
+        index: 1,
+        item_type: ItemType::Service,
+        preinstalled: false,
+    };
+    let ask = || {
+        Body::StateRequest(StateRequest {
+            instance: instance.clone(),
+            default: false,
+        })
+    };
+    let tell = |state: &str, checksum: String| {
+        Body::NewState(NewState {
+            instance: instance.clone(),
+            checksum,
+            state: state.into(),
+        })
+    };
+    let sum = |state: &str| state_checksum(state.as_bytes());
+
+    let (txn, _) = unit.desired(&mut socket).await;
+    unit.ack(&mut socket, &txn).await;
+    let answer = async |socket: &mut Socket| {
+        let message = unit.next(socket).await;
+        unit.ack(socket, &message.header.txn).await;
+        message.body
+    };
+
+    // Of what was never told there is nothing to give: the next answer is that to the next message.
+    unit.send(&mut socket, None, ask()).await;
+    for state in ["one", "two"] {
+        unit.send(&mut socket, None, tell(state, sum(state))).await;
+        let Body::StateAcceptance(said) = answer(&mut socket).await else {
+            panic!("the state was not answered")
+        };
+        assert_eq!(
+            (said.result, said.checksum),
+            (StateResult::Accepted, sum(state))
+        );
+    }
+    // Damaged on the way: said so, told to people, and the last good one stays.
+    unit.send(&mut socket, None, tell("three", sum("four")))
+        .await;
+    let Body::StateAcceptance(said) = answer(&mut socket).await else {
+        panic!("the state was not answered")
+    };
+    assert_eq!(said.result, StateResult::Rejected);
+    assert!(said.reason.contains("checksum"), "{}", said.reason);
+    unit.send(&mut socket, None, ask()).await;
+    let Body::UpdateState(given) = answer(&mut socket).await else {
+        panic!("no state was given back")
+    };
+    assert_eq!((given.state.as_str(), given.checksum), ("two", sum("two")));
+
+    let list = server.db().states(&actor, "unit-a").await.unwrap();
+    assert_eq!((list.total, list.items[0].size), (1, 3));
+    let content = server
+        .db()
+        .state(&actor, "unit-a", "web", "s", 1)
+        .await
+        .unwrap();
+    assert_eq!(content.state, "two");
+    assert!(
+        server
+            .db()
+            .state(&actor, "unit-a", "web", "s", 0)
+            .await
+            .is_err()
+    );
     stop(server).await;
 }

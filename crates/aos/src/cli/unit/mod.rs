@@ -5,6 +5,7 @@ mod env;
 mod join;
 mod orders;
 mod show;
+mod states;
 mod why;
 
 use aos_api::{
@@ -47,6 +48,8 @@ pub enum Unit {
     /// Environment variables set over those of the items.
     #[command(subcommand)]
     Env(env::Env),
+    /// List the states of a Unit's instances as the cloud keeps them, or print one.
+    States(states::States),
     /// Show the desired state last composed for a Unit, and how far it came.
     Desired(Named),
     /// Make a claim code: with it one Unit can join the cloud, once.
@@ -113,6 +116,7 @@ pub async fn run(command: Unit) -> Result<(), Failure> {
         Unit::Schedule(command) => orders::schedule(&client, &command).await,
         Unit::Encrypt(command) => orders::encrypt(&client, &command).await,
         Unit::Env(command) => env::run(&client, command).await,
+        Unit::States(command) => states::run(&client, &command).await,
         Unit::Nodes(named) => nodes(&client, &named).await,
         Unit::Desired(named) => desired(&client, &named).await,
         Unit::Claim(claim) => self::claim(&client, claim).await,

@@ -8,6 +8,7 @@ pub(crate) mod enrolment;
 pub(crate) mod events;
 pub(crate) mod orders;
 pub(crate) mod services;
+pub(crate) mod states;
 pub(crate) mod subjects;
 pub(crate) mod unit_models;
 pub(crate) mod units;

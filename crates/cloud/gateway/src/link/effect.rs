@@ -2,9 +2,10 @@
 
 use aos_api::{Severity, TimelineKind};
 use aos_cloud_protocol::{
-    Body, Message, MessageType, RequestBlobUrls, StateAcceptance, StateResult, Unreadable,
+    Body, Message, MessageType, NewState, RequestBlobUrls, StateAcceptance, StateRequest,
+    StateResult, Unreadable, UpdateState,
 };
-use aos_db::{EnvReport, Happening, LinkWrite, UnitStatusReport};
+use aos_db::{EnvReport, Happening, LinkWrite, StateVerdict, UnitStatusReport};
 use aos_session::{Handled, Input, Keep, Priority};
 use aos_time::Clock;
 use uuid::Uuid;
@@ -29,7 +30,8 @@ enum Effect {
         request: RequestBlobUrls,
         events: Vec<Happening>,
     },
-    Answer(Box<Body>),
+    State(NewState),
+    AskedState(StateRequest),
 }
 
 impl Link {
@@ -78,9 +80,41 @@ impl Link {
                 db.note(self.unit, &events, &records).await?;
                 self.send(correlation_id, Body::BlobUrls(answer), Keep::Connection);
             }
-            Effect::Answer(body) => {
+            Effect::State(new) => {
+                let verdict = db
+                    .keep_state(
+                        self.unit,
+                        &new.instance,
+                        &new.state,
+                        &new.checksum,
+                        &records,
+                    )
+                    .await?;
+                let (result, reason) = match verdict {
+                    StateVerdict::Accepted => (StateResult::Accepted, String::new()),
+                    StateVerdict::Rejected(why) => (StateResult::Rejected, why),
+                };
+                let answer = StateAcceptance {
+                    instance: new.instance,
+                    checksum: new.checksum,
+                    result,
+                    reason,
+                };
+                self.send(None, Body::StateAcceptance(answer), Keep::Durable);
+            }
+            Effect::AskedState(asked) => {
                 db.write_link(self.unit, &records).await?;
-                self.send(None, *body, Keep::Durable);
+                // Of a state that was never told there is none to give; nor is there a default one.
+                if let Some((state, checksum)) = db.kept_state(self.unit, &asked.instance).await?
+                    && !asked.default
+                {
+                    let update = UpdateState {
+                        instance: asked.instance,
+                        checksum,
+                        state,
+                    };
+                    self.send(None, Body::UpdateState(update), Keep::Durable);
+                }
             }
         }
         Ok(())
@@ -154,15 +188,8 @@ impl Link {
                 reports: env_vars::reports(status),
                 events: parts(kind, &unreadable),
             },
-            // State of a group's instances stays on the Unit: whatever it writes is right.
-            Body::NewState(state) => {
-                Effect::Answer(Box::new(Body::StateAcceptance(StateAcceptance {
-                    instance: state.instance,
-                    checksum: state.checksum,
-                    result: StateResult::Accepted,
-                    reason: String::new(),
-                })))
-            }
+            Body::NewState(state) => Effect::State(state),
+            Body::StateRequest(asked) => Effect::AskedState(asked),
             // Counted above; nothing in the cloud asks for them yet.
             _ if unreadable.is_empty() => Effect::Nothing,
             _ => Effect::Events(parts(kind, &unreadable)),
