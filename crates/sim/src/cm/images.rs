@@ -7,7 +7,7 @@ use crate::{
     draw::{DAY, HOUR},
     event::Event,
     mutation::Mutation,
-    words::{Blob, Item, Ver, blobs_of},
+    words::{Blob, Item, Ver, blobs_of, item_number, version_number},
     world::World,
 };
 
@@ -70,6 +70,16 @@ impl World {
         }
     }
 
+    /// Items of the update under way.
+    fn in_work(&self) -> BTreeSet<(Item, Ver)> {
+        let record = self.cm.disk.engine.iter();
+        record
+            .flat_map(|record| record.cycle.iter())
+            .flat_map(|cycle| &cycle.target.items)
+            .map(|item| (item_number(&item.id), version_number(&item.version)))
+            .collect()
+    }
+
     /// Removes items whose time has come.
     pub(crate) fn cm_tidies(&mut self) {
         let life = self.cm.life;
@@ -82,13 +92,19 @@ impl World {
         let due = |since: &Option<aos_time::Timestamp>| {
             since.is_some_and(|since| now.since(since) >= KEEP)
         };
-        self.cm.disk.items.retain(|_, since| !due(since));
+        // What an update in work needs is not old, however long it waits at its gate.
+        let in_work = self.in_work();
+        self.cm
+            .disk
+            .items
+            .retain(|item, since| !due(since) || in_work.contains(item));
         self.cm_cleans_images();
     }
 
     /// Makes room for `count` blobs by removing the oldest items that are not installed. False if there is none.
     pub(crate) fn cm_makes_room(&mut self, count: u64, keep: &BTreeSet<(Item, Ver)>) -> bool {
         let any = self.has(Mutation::EvictsInstalled);
+        let in_work = self.in_work();
         loop {
             let space = if self.cm.disk.full {
                 self.cm.disk.blobs.len() as u64
@@ -103,7 +119,9 @@ impl World {
                 .disk
                 .items
                 .iter()
-                .filter(|(item, since)| (since.is_some() || any) && !keep.contains(item))
+                .filter(|(item, since)| {
+                    (since.is_some() || any) && !keep.contains(item) && !in_work.contains(item)
+                })
                 .min_by_key(|(_, since)| **since)
                 .map(|(item, _)| *item);
             let Some(oldest) = oldest else {
