@@ -17,5 +17,5 @@ pub use address::{ParsePoolError, Pool, Subnet};
 pub use error::Error;
 pub use networks::{Allocation, Change, Networks, NodeParams, Push, Request};
 pub use ports::{Allowed, BadPort, ExposedPort};
-pub use records::{InstanceRecord, Key, NetworkRecord, NodeRecord, Record};
+pub use records::{InstanceRecord, Key, LeftRecord, NetworkRecord, NodeRecord, Record};
 pub use rules::Rule;

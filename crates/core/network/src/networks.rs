@@ -6,8 +6,8 @@ use std::{
 use aos_types::{InstanceIdent, NodeId, OwnerId};
 
 use crate::{
-    Allowed, Error, ExposedPort, InstanceRecord, Key, NetworkRecord, NodeRecord, Pool, Record,
-    Rule, Subnet, rules::rules_of,
+    Allowed, Error, ExposedPort, InstanceRecord, Key, LeftRecord, NetworkRecord, NodeRecord, Pool,
+    Record, Rule, Subnet, rules::rules_of,
 };
 
 /// Highest VLAN id there is.
@@ -77,6 +77,8 @@ pub struct Networks {
     networks: BTreeMap<OwnerId, NetworkRecord>,
     nodes: BTreeMap<(OwnerId, NodeId), NodeRecord>,
     instances: BTreeMap<InstanceIdent, InstanceRecord>,
+    /// Addresses that are still in use where their instances were before.
+    left: BTreeMap<(NodeId, InstanceIdent), LeftRecord>,
     changes: Vec<Change>,
     pushes: Vec<Push>,
 }
@@ -89,6 +91,7 @@ impl Networks {
             networks: BTreeMap::new(),
             nodes: BTreeMap::new(),
             instances: BTreeMap::new(),
+            left: BTreeMap::new(),
             changes: Vec::new(),
             pushes: Vec::new(),
         };
@@ -106,6 +109,7 @@ impl Networks {
             let (owner, ip) = match &record {
                 Record::Node(node) => (node.owner.clone(), node.ip),
                 Record::Instance(instance) => (instance.owner.clone(), instance.ip),
+                Record::Left(left) => (left.owner.clone(), left.ip),
                 Record::Network(_) => continue,
             };
             let fits = this
@@ -123,6 +127,10 @@ impl Networks {
                 }
                 Record::Instance(instance) => {
                     this.instances.insert(instance.ident.clone(), instance);
+                }
+                Record::Left(left) => {
+                    this.left
+                        .insert((left.node.clone(), left.ident.clone()), left);
                 }
                 Record::Network(_) => {}
             }
@@ -166,6 +174,9 @@ impl Networks {
     }
 
     /// The instance's place in its owner's network. A known instance keeps its address; what else it asks for now counts.
+    ///
+    /// One address is never on two Nodes: if the Node that had the instance has not released it, that Node may be cut off
+    /// and run it still. It keeps the address, and the instance gets another one here.
     pub fn allocate(&mut self, request: Request) -> Result<Allocation, Error> {
         if let Some(known) = self
             .instances
@@ -178,10 +189,24 @@ impl Networks {
             });
         }
         let network = self.network(&request.owner)?;
-        let ip = match self.instances.get(&request.ident) {
-            Some(known) => known.ip,
-            None => self.free_address(&network)?,
+        let here = (request.node.clone(), request.ident.clone());
+        let moved = self
+            .instances
+            .get(&request.ident)
+            .filter(|known| known.node != request.node)
+            .cloned();
+        let ip = match (self.instances.get(&request.ident), self.left.get(&here)) {
+            (Some(known), _) if moved.is_none() => known.ip,
+            // It is back where it was.
+            (_, Some(left)) => left.ip,
+            _ => self.free_address(&network)?,
         };
+        if self.left.remove(&here).is_some() {
+            self.changes.push(Change::Forget(Key::Left(here.0, here.1)));
+        }
+        if let Some(known) = moved {
+            self.leave(known);
+        }
         let Request {
             ident,
             owner,
@@ -211,8 +236,67 @@ impl Networks {
         })
     }
 
-    /// The instance is gone from `node`. Nothing happens if it has moved to another Node meanwhile.
+    /// The instance has another place; the address of this one stays taken until its Node says that it is free.
+    fn leave(&mut self, known: InstanceRecord) {
+        let left = LeftRecord {
+            owner: known.owner,
+            node: known.node,
+            ident: known.ident,
+            ip: known.ip,
+            exposed: known.exposed,
+            allowed: known.allowed,
+        };
+        self.changes.push(Change::Put(Record::Left(left.clone())));
+        self.left
+            .insert((left.node.clone(), left.ident.clone()), left);
+    }
+
+    /// `node` is not one of the Unit any more: what it had is free.
+    pub fn forget_node(&mut self, node: &NodeId) {
+        let idents: BTreeSet<InstanceIdent> = self
+            .left
+            .keys()
+            .filter(|(of, _)| of == node)
+            .map(|(_, ident)| ident.clone())
+            .chain(
+                self.instances
+                    .values()
+                    .filter(|known| known.node == *node)
+                    .map(|known| known.ident.clone()),
+            )
+            .collect();
+        for ident in idents {
+            self.release(&ident, node);
+        }
+        let owners: Vec<OwnerId> = self
+            .nodes
+            .keys()
+            .filter(|(_, of)| of == node)
+            .map(|(owner, _)| owner.clone())
+            .collect();
+        for owner in owners {
+            self.release_node(&owner, node);
+        }
+    }
+
+    /// The Nodes that have something.
+    pub fn known_nodes(&self) -> BTreeSet<NodeId> {
+        let of_nodes = self.nodes.keys().map(|(_, node)| node);
+        let of_instances = self.instances.values().map(|known| &known.node);
+        let of_left = self.left.keys().map(|(node, _)| node);
+        of_nodes
+            .chain(of_instances)
+            .chain(of_left)
+            .cloned()
+            .collect()
+    }
+
+    /// The instance is gone from `node`; its place on another Node, if it has moved meanwhile, is not touched.
     pub fn release(&mut self, ident: &InstanceIdent, node: &NodeId) {
+        let key = (node.clone(), ident.clone());
+        if self.left.remove(&key).is_some() {
+            self.changes.push(Change::Forget(Key::Left(key.0, key.1)));
+        }
         if self
             .instances
             .get(ident)
@@ -233,7 +317,8 @@ impl Networks {
                 .push(Change::Forget(Key::Node(owner.clone(), node.clone())));
         }
         let used = self.nodes.keys().any(|(of, _)| of == owner)
-            || self.instances.values().any(|i| i.owner == *owner);
+            || self.instances.values().any(|i| i.owner == *owner)
+            || self.left.values().any(|left| left.owner == *owner);
         if !used && self.networks.remove(owner).is_some() {
             self.changes
                 .push(Change::Forget(Key::Network(owner.clone())));
@@ -248,6 +333,12 @@ impl Networks {
             .values()
             .filter(|known| known.node == *node && !reported.contains_key(&known.ident))
             .map(|known| known.ident.clone())
+            .chain(
+                self.left
+                    .keys()
+                    .filter(|(of, ident)| of == node && !reported.contains_key(ident))
+                    .map(|(_, ident)| ident.clone()),
+            )
             .collect();
         for ident in gone {
             self.release(&ident, node);
@@ -313,7 +404,12 @@ impl Networks {
             .values()
             .filter(|i| i.owner == *owner)
             .map(|i| i.ip);
-        nodes.chain(instances).collect()
+        let left = self
+            .left
+            .values()
+            .filter(|left| left.owner == *owner)
+            .map(|left| left.ip);
+        nodes.chain(instances).chain(left).collect()
     }
 
     fn free_address(&self, network: &NetworkRecord) -> Result<Ipv4Addr, Error> {

@@ -44,6 +44,23 @@ pub struct InstanceRecord {
     pub allowed: Vec<Allowed>,
 }
 
+/// An address that an instance had on a Node which has not said yet that it stopped it: nobody else gets it until then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftRecord {
+    /// Whose network.
+    pub owner: OwnerId,
+    /// On which Node.
+    pub node: NodeId,
+    /// Which instance.
+    pub ident: InstanceIdent,
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// What it offered.
+    pub exposed: Vec<ExposedPort>,
+    /// What it may reach.
+    pub allowed: Vec<Allowed>,
+}
+
 /// One thing to store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
@@ -53,6 +70,8 @@ pub enum Record {
     Node(NodeRecord),
     /// An instance in a network.
     Instance(InstanceRecord),
+    /// An address of an instance that has moved away from a Node.
+    Left(LeftRecord),
 }
 
 /// Names a stored record.
@@ -64,6 +83,8 @@ pub enum Key {
     Node(OwnerId, NodeId),
     /// An instance.
     Instance(InstanceIdent),
+    /// An instance that has moved away from a Node.
+    Left(NodeId, InstanceIdent),
 }
 
 impl Key {
@@ -72,12 +93,17 @@ impl Key {
         match self {
             Self::Network(owner) => format!("network/{owner}"),
             Self::Node(owner, node) => format!("node/{owner}/{node}"),
-            Self::Instance(ident) => format!(
-                "instance/{}/{}/{}/{}/{}",
-                ident.item, ident.subject, ident.index, ident.item_type, ident.preinstalled
-            ),
+            Self::Instance(ident) => format!("instance/{}", text(ident)),
+            Self::Left(node, ident) => format!("left/{node}/{}", text(ident)),
         }
     }
+}
+
+fn text(ident: &InstanceIdent) -> String {
+    format!(
+        "{}/{}/{}/{}/{}",
+        ident.item, ident.subject, ident.index, ident.item_type, ident.preinstalled
+    )
 }
 
 impl Record {
@@ -87,6 +113,7 @@ impl Record {
             Self::Network(network) => Key::Network(network.owner.clone()),
             Self::Node(node) => Key::Node(node.owner.clone(), node.node.clone()),
             Self::Instance(instance) => Key::Instance(instance.ident.clone()),
+            Self::Left(left) => Key::Left(left.node.clone(), left.ident.clone()),
         }
     }
 }

@@ -49,7 +49,7 @@ fn stored(records: &mut BTreeMap<Key, Record>, networks: &mut Networks) {
 }
 
 #[test]
-fn an_instance_keeps_its_address_on_another_node_and_after_a_restart() {
+fn an_instance_keeps_its_address_after_a_restart() {
     let mut records = BTreeMap::new();
     let mut networks = Networks::restore(pool(24), []);
     let gateway = networks
@@ -60,19 +60,60 @@ fn an_instance_keeps_its_address_on_another_node_and_after_a_restart() {
     assert_eq!(gateway.subnet, first.subnet);
     stored(&mut records, &mut networks);
     let mut networks = Networks::restore(pool(24), records.into_values());
-    assert_eq!(
-        networks
-            .allocate(request("web", 0, "sp", "secondary"))
-            .unwrap()
-            .ip,
-        first.ip
-    );
+    let again = networks.allocate(request("web", 0, "sp", "main")).unwrap();
+    assert_eq!(again.ip, first.ip);
+}
+
+#[test]
+fn gap_36_an_address_stays_with_the_node_that_may_still_have_it() {
+    let mut records = BTreeMap::new();
+    let mut networks = Networks::restore(pool(24), []);
+    let on_main = networks.allocate(request("web", 0, "sp", "main")).unwrap();
+    // Main is cut off; the instance starts elsewhere, with another address, also after a restart.
+    stored(&mut records, &mut networks);
+    let mut networks = Networks::restore(pool(24), records.clone().into_values());
+    let on_second = networks
+        .allocate(request("web", 0, "sp", "second"))
+        .unwrap();
+    assert_ne!(on_second.ip, on_main.ip);
+    stored(&mut records, &mut networks);
+    let mut networks = Networks::restore(pool(24), records.into_values());
+    let other = networks.allocate(request("db", 0, "sp", "second")).unwrap();
+    assert!(![on_main.ip, on_second.ip].contains(&other.ip));
+    // It is back and still has it; then it has stopped it.
+    networks.sync(&node("main"), &[(ident("web", 0), vec![])].into());
+    let third = networks.allocate(request("db", 1, "sp", "second")).unwrap();
+    assert_ne!(third.ip, on_main.ip);
     networks.release(&ident("web", 0), &node("main"));
-    let other = networks.allocate(request("web", 1, "sp", "main")).unwrap();
-    assert_ne!(
-        other.ip, first.ip,
-        "a release by the Node it left must not free the address"
-    );
+    let fourth = networks.allocate(request("db", 2, "sp", "second")).unwrap();
+    assert_eq!(fourth.ip, on_main.ip, "now it is free");
+    let again = networks
+        .allocate(request("web", 0, "sp", "second"))
+        .unwrap();
+    assert_eq!(again.ip, on_second.ip);
+}
+
+#[test]
+fn a_node_that_is_none_any_more_gives_everything_back() {
+    let mut networks = Networks::restore(pool(24), []);
+    let owner = "sp".parse().unwrap();
+    networks.node(&owner, &node("main")).unwrap();
+    let on_main = networks.allocate(request("web", 0, "sp", "main")).unwrap();
+    networks
+        .allocate(request("web", 0, "sp", "second"))
+        .unwrap();
+    assert!(networks.known_nodes().contains(&node("main")));
+    networks.forget_node(&node("main"));
+    assert!(!networks.known_nodes().contains(&node("main")));
+    let addresses: Vec<_> = (0..2)
+        .map(|index| {
+            networks
+                .allocate(request("db", index, "sp", "second"))
+                .unwrap()
+                .ip
+        })
+        .collect();
+    assert!(addresses.contains(&on_main.ip));
 }
 
 #[test]
@@ -199,6 +240,7 @@ proptest! {
             let ips: Vec<_> = records.values().filter_map(|r| match r {
                 Record::Node(n) => Some(n.ip),
                 Record::Instance(i) => Some(i.ip),
+                Record::Left(left) => Some(left.ip),
                 Record::Network(_) => None,
             }).collect();
             prop_assert_eq!(ips.iter().collect::<BTreeSet<_>>().len(), ips.len());
