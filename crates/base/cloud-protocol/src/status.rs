@@ -52,10 +52,10 @@ pub struct ItemStatus {
 /// One running or failed instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceStatus {
-    /// Where it is.
-    pub node: NodeId,
+    /// Where it is; `None` if it has no place. On the wire that is an empty codename, as AosCore writes it.
+    pub node: Option<NodeId>,
     /// In which runtime.
-    pub runtime: RuntimeId,
+    pub runtime: Option<RuntimeId>,
     /// From 0.
     pub index: u64,
     /// Its state.
@@ -368,12 +368,27 @@ impl ToJson for ItemStatus {
     }
 }
 
+/// Whether an identity is there and names anything at all.
+fn placed(fields: &Fields<'_>, key: &str) -> bool {
+    let text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+    match fields.get(key) {
+        Some(Value::Object(identity)) => identity.values().any(text),
+        None | Some(Value::Null) => false,
+        // What is no identity is refused by whoever reads it.
+        Some(_) => true,
+    }
+}
+
 impl Element for InstanceStatus {
     fn read(value: &Value, _: &mut Reader<'_>) -> Result<Self, FieldError> {
         let fields = Fields::of(value)?;
         Ok(Self {
-            node: identity::node(&fields, "node")?,
-            runtime: identity::runtime(&fields, "runtime")?,
+            node: placed(&fields, "node")
+                .then(|| identity::node(&fields, "node"))
+                .transpose()?,
+            runtime: placed(&fields, "runtime")
+                .then(|| identity::runtime(&fields, "runtime"))
+                .transpose()?,
             index: fields.req("instance")?,
             state: state(&fields)?,
             state_checksum: fields
@@ -387,8 +402,14 @@ impl Element for InstanceStatus {
 impl ToJson for InstanceStatus {
     fn to_json(&self) -> Value {
         Out::new()
-            .put("node", codename_json(self.node.as_str()))
-            .put("runtime", codename_json(self.runtime.as_str()))
+            .put(
+                "node",
+                codename_json(self.node.as_ref().map_or("", NodeId::as_str)),
+            )
+            .put(
+                "runtime",
+                codename_json(self.runtime.as_ref().map_or("", RuntimeId::as_str)),
+            )
             .put("instance", self.index)
             .put("state", self.state.as_str())
             .text(

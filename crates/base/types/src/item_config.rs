@@ -85,6 +85,35 @@ impl FromStr for BalancingPolicy {
     }
 }
 
+/// Whether what an instance keeps on its Node, its storage and state, holds it there. Ours; peers ignore it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoragePolicy {
+    /// It runs where its storage is, or not at all.
+    #[default]
+    Pinned,
+    /// It may run elsewhere, with nothing of it, if that Node cannot run it.
+    Expendable,
+}
+
+impl StoragePolicy {
+    fn is_pinned(&self) -> bool {
+        *self == Self::Pinned
+    }
+}
+
+impl FromStr for StoragePolicy {
+    type Err = FieldError;
+
+    fn from_str(word: &str) -> Result<Self, FieldError> {
+        match word.to_ascii_lowercase().as_str() {
+            "" | "pinned" => Ok(Self::Pinned),
+            "expendable" => Ok(Self::Expendable),
+            _ => Err(FieldError::new("expected `pinned` or `expendable`")),
+        }
+    }
+}
+
 /// TCP or UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -318,6 +347,9 @@ pub struct ItemConfig {
     pub hostname: Option<String>,
     /// Whether it may move.
     pub balancing_policy: BalancingPolicy,
+    /// Whether its storage and state hold it on their Node. Ours.
+    #[serde(skip_serializing_if = "StoragePolicy::is_pinned")]
+    pub storage_policy: StoragePolicy,
     /// Runtime types it can run on; empty means `crun` and `runc`.
     #[serde(serialize_with = "codenames", skip_serializing_if = "Vec::is_empty")]
     pub runtimes: Vec<String>,
@@ -371,6 +403,7 @@ impl Default for ItemConfig {
             skip_resource_limits: false,
             hostname: None,
             balancing_policy: BalancingPolicy::default(),
+            storage_policy: StoragePolicy::default(),
             runtimes: Vec::new(),
             run_parameters: RunParameters::default(),
             health_check: None,
@@ -552,6 +585,11 @@ impl FromJson for ItemConfig {
             balancing_policy: fields
                 .get("balancingPolicy")
                 .map(|value| word(value).map_err(|error: FieldError| error.at("balancingPolicy")))
+                .transpose()?
+                .unwrap_or_default(),
+            storage_policy: fields
+                .get("storagePolicy")
+                .map(|value| word(value).map_err(|error: FieldError| error.at("storagePolicy")))
                 .transpose()?
                 .unwrap_or_default(),
             runtimes: fields

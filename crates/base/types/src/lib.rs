@@ -37,7 +37,7 @@ pub use id::{InvalidId, ItemId, NodeId, OwnerId, RuntimeId, SubjectId, SystemId}
 pub use instance::{InstanceIdent, ItemType};
 pub use item_config::{
     AllowedConnection, BalancingPolicy, ConfigError, ItemConfig, ItemResource, MAX_CONFIG_BYTES,
-    Protocol, PublishedPort, Quotas, RequestedResources, RunParameters,
+    Protocol, PublishedPort, Quotas, RequestedResources, RunParameters, StoragePolicy,
 };
 pub use node::{ArchInfo, CpuInfo, NodeInfo, NodeResource, OsInfo, PartitionInfo, RuntimeInfo};
 pub use schedule::{

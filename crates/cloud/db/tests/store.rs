@@ -171,7 +171,7 @@ fn instance(item: &str, subject: &str, number: &str, state: InstanceState) -> In
             0,
         ),
         version: number.into(),
-        node: NodeId::new("main").unwrap(),
+        node: Some(NodeId::new("main").unwrap()),
         runtime: None,
         state,
         state_checksum: None,

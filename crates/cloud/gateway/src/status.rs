@@ -63,7 +63,7 @@ pub(crate) fn reports(status: UnitStatus, unreadable: &[Unreadable]) -> Vec<Unit
                             },
                             version: version.clone(),
                             node: instance.node,
-                            runtime: Some(instance.runtime),
+                            runtime: instance.runtime,
                             state: instance.state,
                             state_checksum: instance.state_checksum,
                             error: instance.error,

@@ -392,8 +392,8 @@ fn status_of(desired: &DesiredStatus) -> UnitStatus {
             subject: group.subject.clone(),
             version: item.version.clone(),
             instances: vec![InstanceStatus {
-                node: NodeId::new("main").unwrap(),
-                runtime: RuntimeId::new("crun-1").unwrap(),
+                node: Some(NodeId::new("main").unwrap()),
+                runtime: Some(RuntimeId::new("crun-1").unwrap()),
                 index: 0,
                 state: InstanceState::Active,
                 state_checksum: None,

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 
 use aos_types::{InstanceIdent, ItemId};
 
@@ -22,67 +22,91 @@ impl Default for IdRange {
     }
 }
 
+/// Numbers of one kind. A number that is taken is never given away again.
+#[derive(Debug)]
+struct Numbers {
+    used: HashSet<u32>,
+    /// Below this nothing is free.
+    next: u32,
+    last: u32,
+}
+
+impl Numbers {
+    fn take(&mut self) -> Option<u32> {
+        while self.next <= self.last {
+            let number = self.next;
+            self.next = number.checked_add(1)?;
+            if self.used.insert(number) {
+                return Some(number);
+            }
+        }
+        None
+    }
+}
+
 /// Gives each instance a user id of its own and each item a group id, and keeps them as long as they are known.
 #[derive(Debug)]
 pub(crate) struct Identities<'a> {
     range: IdRange,
-    taken: &'a BTreeSet<u32>,
-    uids: BTreeMap<InstanceIdent, u32>,
-    used_uids: BTreeSet<u32>,
-    gids: BTreeMap<ItemId, u32>,
-    used_gids: BTreeSet<u32>,
+    known: HashMap<&'a InstanceIdent, u32>,
+    known_items: HashMap<&'a ItemId, u32>,
+    users: Numbers,
+    groups: Numbers,
+    new_items: HashMap<ItemId, u32>,
 }
 
 impl<'a> Identities<'a> {
     pub(crate) fn new(input: &'a Input) -> Self {
-        let known = || input.known.iter();
+        let numbers = |used: &dyn Fn(&'a crate::KnownInstance) -> u32| Numbers {
+            used: input
+                .taken_ids
+                .iter()
+                .copied()
+                .chain(input.known.iter().map(used))
+                .collect(),
+            next: input.ids.first,
+            last: input.ids.last,
+        };
         Self {
             range: input.ids,
-            taken: &input.taken_ids,
-            uids: known().map(|one| (one.ident.clone(), one.uid)).collect(),
-            used_uids: known().map(|one| one.uid).collect(),
-            gids: known()
-                .map(|one| (one.ident.item.clone(), one.gid))
+            known: input
+                .known
+                .iter()
+                .map(|one| (&one.ident, one.uid))
                 .collect(),
-            used_gids: known().map(|one| one.gid).collect(),
+            known_items: input
+                .known
+                .iter()
+                .map(|one| (&one.ident.item, one.gid))
+                .collect(),
+            users: numbers(&|one| one.uid),
+            groups: numbers(&|one| one.gid),
+            new_items: HashMap::new(),
         }
     }
 
+    /// Asked once for each instance.
     pub(crate) fn of(&mut self, ident: &InstanceIdent) -> Result<(u32, u32), String> {
-        let uid = match self.uids.get(ident) {
-            Some(uid) => *uid,
-            None => {
-                let uid = free(self.range, self.taken, &self.used_uids, "user")?;
-                self.uids.insert(ident.clone(), uid);
-                self.used_uids.insert(uid);
-                uid
-            }
-        };
-        let gid = match self.gids.get(&ident.item) {
+        let known = self.known_items.get(&ident.item);
+        let gid = match known.or_else(|| self.new_items.get(&ident.item)) {
             Some(gid) => *gid,
             None => {
-                let gid = free(self.range, self.taken, &self.used_gids, "group")?;
-                self.gids.insert(ident.item.clone(), gid);
-                self.used_gids.insert(gid);
+                let gid = self.groups.take().ok_or_else(|| self.none("group"))?;
+                self.new_items.insert(ident.item.clone(), gid);
                 gid
             }
         };
+        let uid = match self.known.get(ident) {
+            Some(uid) => *uid,
+            None => self.users.take().ok_or_else(|| self.none("user"))?,
+        };
         Ok((uid, gid))
     }
-}
 
-fn free(
-    range: IdRange,
-    taken: &BTreeSet<u32>,
-    used: &BTreeSet<u32>,
-    kind: &str,
-) -> Result<u32, String> {
-    (range.first..=range.last)
-        .find(|id| !taken.contains(id) && !used.contains(id))
-        .ok_or_else(|| {
-            format!(
-                "no free {kind} id from {} to {}: remove instances or widen the range",
-                range.first, range.last
-            )
-        })
+    fn none(&self, kind: &str) -> String {
+        format!(
+            "no free {kind} id from {} to {}: remove instances or widen the range",
+            self.range.first, self.range.last
+        )
+    }
 }

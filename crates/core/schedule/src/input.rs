@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use aos_types::{
     Digest, InstanceIdent, ItemConfig, ItemId, ItemType, NodeId, NodeResource, OwnerId,
@@ -14,8 +14,30 @@ pub enum Availability {
     Ready,
     /// Not connected for a short time: it keeps what it has and is given nothing new.
     Away,
-    /// Paused, failed, or lost: it has nothing. The text says which.
+    /// Paused a short time ago: it runs nothing, and what has its place there waits for it.
+    Paused,
+    /// Paused for long, failed, or lost: it has nothing. The text says which.
     Unusable(String),
+}
+
+/// Free space of a Node for what instances keep, in bytes. `None`: not known, limits nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    /// For storages.
+    pub storage: Option<u64>,
+    /// For states.
+    pub state: Option<u64>,
+    /// Both lie on one partition, and `storage` is all there is.
+    pub shared: bool,
+}
+
+/// What instances of an overloaded Node may use until it is relieved. `None`: as much as there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Overload {
+    /// DMIPS.
+    pub cpu: Option<u64>,
+    /// Bytes.
+    pub ram: Option<u64>,
 }
 
 /// A Node as the scheduler sees it.
@@ -39,6 +61,10 @@ pub struct Node {
     pub runtimes: Vec<RuntimeInfo>,
     /// Its devices and other shared things.
     pub resources: Vec<NodeResource>,
+    /// What is free for storages and states.
+    pub space: Space,
+    /// It uses more than its alert rules allow, on average: instances that may move leave it.
+    pub overload: Option<Overload>,
 }
 
 /// One image of an item: a manifest of its index with what its configurations say.
@@ -57,7 +83,7 @@ pub struct Image {
     /// Each must be there.
     pub os_features: Vec<String>,
     /// The item configuration.
-    pub config: ItemConfig,
+    pub config: Arc<ItemConfig>,
 }
 
 /// Instances that shall run.
@@ -81,6 +107,21 @@ pub struct Request {
     pub labels: Vec<String>,
     /// Its images in the order of the index, or why they cannot be used.
     pub images: Result<Vec<Image>, String>,
+    /// Why none of them runs now although they are wanted: their subject is not there.
+    pub disabled: Option<String>,
+}
+
+/// What an instance uses on average; zeros if nobody has measured it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// DMIPS.
+    pub cpu: u64,
+    /// Bytes of memory.
+    pub ram: u64,
+    /// Bytes of its storage.
+    pub storage: u64,
+    /// Bytes of its state.
+    pub state: u64,
 }
 
 /// What is remembered of an instance, running or cached.
@@ -88,21 +129,37 @@ pub struct Request {
 pub struct KnownInstance {
     /// Which.
     pub ident: InstanceIdent,
-    /// Where it runs now, if it does.
+    /// Of which version it is there.
+    pub version: String,
+    /// Where it runs now, or waits to run again, if it does.
     pub place: Option<(NodeId, RuntimeId)>,
+    /// The Node that has its storage or state, if it has any.
+    pub home: Option<NodeId>,
     /// Its user id, kept as long as it is known.
     pub uid: u32,
     /// Its item's group id.
     pub gid: u32,
+    /// What it uses.
+    pub usage: Usage,
 }
 
-/// Space for storages and states, for the whole Unit, in bytes; `None` limits nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Pools {
-    /// For storages.
-    pub storage: Option<u64>,
-    /// For states.
-    pub state: Option<u64>,
+/// What is set aside for an instance that has neither a request nor a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defaults {
+    /// DMIPS.
+    pub cpu: u64,
+    /// Bytes.
+    pub ram: u64,
+}
+
+impl Default for Defaults {
+    /// 10 DMIPS and 16 MiB: little enough for many small services, and not nothing.
+    fn default() -> Self {
+        Self {
+            cpu: 10,
+            ram: 16 << 20,
+        }
+    }
 }
 
 /// The whole situation.
@@ -114,8 +171,8 @@ pub struct Input {
     pub requests: Vec<Request>,
     /// What runs, or has run and is remembered.
     pub known: Vec<KnownInstance>,
-    /// Space for storages and states.
-    pub pools: Pools,
+    /// For instances that say nothing of what they need.
+    pub defaults: Defaults,
     /// The numbers instances may get as user and group ids.
     pub ids: IdRange,
     /// Numbers that somebody else on the Nodes uses.

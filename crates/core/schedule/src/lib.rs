@@ -3,26 +3,35 @@
 //! [`plan`] is a plain function: the whole situation in, the whole [`Plan`] out, with a reason for every decision. CM
 //! carries the plan out and decides nothing itself. The same input gives the same plan, whatever the order of its lists.
 //!
-//! Instances are taken by priority; of equal ones those that have a place already come first, so a newcomer never pushes an
-//! equal out. For each, the images of its item are tried in the order of the index, and Nodes and runtimes are filtered
-//! (`docs/protocol/scheduling.md`): usable Node, labels, resources, host ports, runtime type, platform, CPU, memory, number
-//! of instances. What is left:
+//! 1. What has a place keeps it if it still fits there: nothing moves without a cause.
+//! 2. From Nodes that are overloaded instances move away whose item allows it, as long as others have room.
+//! 3. Everything else looks for a place, by priority; of equals those that lost theirs come first. The images of the item are
+//!    tried in the order of the index, and Nodes and runtimes are filtered by the rules of [`Rule`], in that order
+//!    (`docs/protocol/scheduling.md`). Of what is left only the Nodes of the highest priority count, and of these the one
+//!    with the fewest instances of the same item and subject, then the most free CPU, then the most free memory, then the
+//!    lowest id.
+//! 4. An instance that fits nowhere takes the place of less important ones, if that is enough.
 //!
-//! 1. the place the instance has now: nothing moves without need;
-//! 2. else only the Nodes of the highest priority, and of these the one with the fewest instances of the same item and
-//!    subject, then the most free CPU, then the most free memory, then the lowest id.
+//! What an instance keeps on a Node, its storage or state, holds it there, unless its item accepts the loss.
 //!
-//! An instance that fits nowhere is in the plan too, with the filter that stopped it on each Node.
+//! An instance that fits nowhere is in the plan too, with the rule that stopped it on each Node and what it waits for.
 
 mod amounts;
-mod capacity;
+mod board;
+mod fit;
 mod identity;
 mod input;
+mod load;
 mod plan;
 mod planner;
+mod rule;
 mod select;
 
 pub use identity::IdRange;
-pub use input::{Availability, Image, Input, KnownInstance, Node, Pools, Request};
-pub use plan::{Placement, Plan, Unplaced, Why};
+pub use input::{
+    Availability, Defaults, Image, Input, KnownInstance, Node, Overload, Request, Space, Usage,
+};
+pub use load::{Average, overload};
+pub use plan::{Cause, Disabled, Excluded, Exclusions, Placement, Plan, Spoke, Unplaced, Why};
 pub use planner::plan;
+pub use rule::Rule;

@@ -1,239 +1,239 @@
-use aos_types::{InstanceIdent, ItemType, NodeId, RuntimeId, RuntimeInfo};
+//! Which of the places that fit is the best, and whose place a more important instance takes if none does.
 
-use crate::{Availability, Image, Node, Request, Why, amounts::Amounts, capacity::Capacity};
+use aos_types::{InstanceIdent, ItemType};
 
-/// A Node and one of its runtimes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) node: &'a Node,
-    pub(crate) runtime: &'a RuntimeInfo,
+use crate::{Excluded, Exclusions, Rule, board::Site, plan::Spoke, planner::Planner};
+
+/// A place that was chosen.
+pub(crate) struct Selection {
+    pub(crate) site: Site,
+    pub(crate) spoke: Spoke,
+    pub(crate) excluded: Exclusions,
 }
 
-impl Place<'_> {
-    pub(crate) fn is(&self, place: &(NodeId, RuntimeId)) -> bool {
-        self.node.id == place.0 && self.runtime.id == place.1
-    }
+/// A place that less important instances would have to leave.
+struct PushOut {
+    /// The highest priority among them, and how many they are.
+    cost: (u64, usize),
+    image: usize,
+    site: Site,
+    victims: Vec<usize>,
 }
 
-/// What a filter stopped: the headline AosEdge uses, and what each Node lacks.
-#[derive(Debug, Clone)]
-pub(crate) struct Stopped {
-    headline: &'static str,
-    details: Vec<(NodeId, String)>,
-}
+/// What speaks for a place: the smallest is the best.
+type Key = (u32, u64, u64);
 
-impl Stopped {
-    pub(crate) fn text(&self) -> String {
-        let details: Vec<String> = self
-            .details
-            .iter()
-            .map(|(node, why)| format!("{node}: {why}"))
-            .collect();
-        if details.is_empty() {
-            self.headline.into()
-        } else {
-            format!("{} ({})", self.headline, details.join("; "))
-        }
-    }
-}
-
-/// The places that are left; remembers why each Node has gone.
-struct Filter<'a> {
-    left: Vec<Place<'a>>,
-    gone: Vec<(NodeId, String)>,
-}
-
-impl<'a> Filter<'a> {
-    /// Drops the places for which `why` gives a reason; an error if none is left.
-    fn drop(
-        &mut self,
-        headline: &'static str,
-        why: impl Fn(&Place<'a>) -> Option<String>,
-    ) -> Result<(), Stopped> {
-        let gone = &mut self.gone;
-        self.left.retain(|place| match why(place) {
-            None => true,
-            Some(why) => {
-                // Of several runtimes the one that came furthest speaks for the Node.
-                gone.retain(|(id, _)| *id != place.node.id);
-                gone.push((place.node.id.clone(), why));
-                false
-            }
-        });
-        if self.left.is_empty() {
-            Err(Stopped {
-                headline,
-                details: self.gone.clone(),
-            })
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// All places that fit one image, in the reference's order of filters, and the reasons of the others.
 #[allow(
-    clippy::type_complexity,
-    reason = "places and, for those that went, why"
+    clippy::indexing_slicing,
+    reason = "ranks, images, Nodes and places are numbers of entries in tables that only grow"
 )]
-pub(crate) fn fitting<'a>(
-    nodes: &[&'a Node],
-    request: &Request,
-    image: &Image,
-    current: Option<&NodeId>,
-    capacity: &Capacity,
-) -> Result<(Vec<Place<'a>>, Vec<(NodeId, String)>), Stopped> {
-    let service = request.item_type != ItemType::Component;
-    let config = &image.config;
-    let mut filter = Filter {
-        left: nodes
-            .iter()
-            .flat_map(|node| {
-                node.runtimes
-                    .iter()
-                    .map(move |runtime| Place { node, runtime })
-            })
-            .collect(),
-        gone: nodes
-            .iter()
-            .filter(|node| node.runtimes.is_empty())
-            .map(|node| (node.id.clone(), "has no runtime".into()))
-            .collect(),
-    };
-    filter.drop("no usable nodes", |place| match &place.node.availability {
-        Availability::Ready => None,
-        Availability::Away if current == Some(&place.node.id) => None,
-        Availability::Away => Some("is not connected".into()),
-        Availability::Unusable(why) => Some(why.clone()),
-    })?;
-    filter.drop("no nodes with instance labels", |place| {
-        let missing = request
-            .labels
-            .iter()
-            .find(|label| !place.node.labels.contains(label))?;
-        Some(format!("has no label `{missing}`"))
-    })?;
-    if service {
-        filter.drop("no nodes with service resources", |place| {
-            capacity.missing_resource(place.node, config)
-        })?;
-        filter.drop("no nodes with free host ports", |place| {
-            capacity.taken_port(place.node, config)
-        })?;
-    }
-    let types = config.runtime_types();
-    filter.drop("no runtimes with requested runtime type", |place| {
-        let have = &place.runtime.runtime_type;
-        (!types.contains(&have.as_str()))
-            .then(|| format!("runtime `{have}` is none of {}", types.join(", ")))
-    })?;
-    filter.drop("no runtimes with requested platform", |place| {
-        platform(image, place.runtime)
-    })?;
-    if service {
-        filter.drop("no runtimes with requested CPU", |place| {
-            let wanted = Amounts::of(config, &place.node.ratios).cpu;
-            let left = capacity.cpu(&place.node.id, &place.runtime.id);
-            (left < wanted).then(|| format!("{wanted} DMIPS are asked for, {left} are left"))
-        })?;
-        filter.drop("no runtimes with requested RAM", |place| {
-            let wanted = Amounts::of(config, &place.node.ratios).ram;
-            let left = capacity.ram(&place.node.id, &place.runtime.id);
-            (left < wanted).then(|| format!("{wanted} bytes are asked for, {left} are left"))
-        })?;
-        filter.drop("no space for storage or state", |place| {
-            capacity.missing_space(&Amounts::of(config, &place.node.ratios))
-        })?;
-    }
-    filter.drop("no runtimes with a free place for an instance", |place| {
-        let most = place.runtime.max_instances;
-        let have = capacity.instances(&place.node.id, &place.runtime.id);
-        (most > 0 && have >= most).then(|| format!("all {most} places are taken"))
-    })?;
-    Ok((filter.left, filter.gone))
-}
-
-/// The best of the places that fit, and what spoke for it.
-pub(crate) fn best<'a>(
-    places: &[Place<'a>],
-    ident: &InstanceIdent,
-    capacity: &Capacity,
-) -> Option<(Place<'a>, Why)> {
-    let ready = |place: &&Place<'a>| place.node.availability == Availability::Ready;
-    let highest = places
-        .iter()
-        .filter(ready)
-        .map(|place| place.node.priority)
-        .max()?;
-    let rank = |place: &Place<'a>| {
-        let (node, runtime) = (&place.node.id, &place.runtime.id);
-        (
-            capacity.replicas(node, ident),
-            u64::MAX - capacity.cpu(node, runtime),
-            u64::MAX - capacity.ram(node, runtime),
-        )
-    };
-    let mut ranked: Vec<Place<'a>> = places
-        .iter()
-        .filter(ready)
-        .filter(|place| place.node.priority == highest)
-        .copied()
-        .collect();
-    ranked.sort_by(|one, other| {
-        rank(one)
-            .cmp(&rank(other))
-            .then_with(|| one.node.id.cmp(&other.node.id))
-            .then_with(|| one.runtime.runtime_type.cmp(&other.runtime.runtime_type))
-            .then_with(|| one.runtime.id.cmp(&other.runtime.id))
-    });
-    let chosen = *ranked.first()?;
-    let rival = ranked.iter().find(|place| place.node.id != chosen.node.id);
-    let lower = places.iter().any(|place| place.node.priority < highest);
-    let why = match rival {
-        None if lower => format!("has the highest priority, {highest}"),
-        None => "is the only node that fits".to_owned(),
-        Some(rival) => {
-            let (chosen, rival) = (rank(&chosen), rank(rival));
-            if chosen.0 != rival.0 {
-                "has the fewest instances of the item".to_owned()
-            } else if chosen.1 != rival.1 {
-                "has the most free CPU".to_owned()
-            } else if chosen.2 != rival.2 {
-                "has the most free memory".to_owned()
-            } else {
-                "is as good as others and first by name".to_owned()
+impl Planner<'_> {
+    /// The best place for an instance by one image: the highest priority of the Node, the fewest replicas, the most free
+    /// CPU, the most free memory, the first by name. With `only` on no other Node; with `leaving` not on that one, and on no
+    /// other one that is overloaded.
+    pub(crate) fn select(
+        &mut self,
+        rank: usize,
+        image: usize,
+        only: Option<u32>,
+        leaving: Option<u32>,
+    ) -> Result<Selection, Exclusions> {
+        let Some(fit) = self.fit(rank, image) else {
+            return Err([].into());
+        };
+        let Some(wanted) = self.wanted(rank, image, true) else {
+            return Err([].into());
+        };
+        let mut replicas = vec![0; self.board.nodes.len()];
+        for (node, count) in &self.wishes[rank].replicas {
+            replicas[*node as usize] = *count;
+        }
+        let mut best: Option<(u32, Key, Site)> = None;
+        let mut second: Option<Key> = None;
+        let mut lower = false;
+        let mut gone: Vec<Excluded> = Vec::new();
+        for site in &fit.sites {
+            let node = self.board.node_of(*site);
+            if only.is_some_and(|only| only != node) {
+                continue;
+            }
+            let priority = self.board.node(node).priority;
+            if best.is_some_and(|(have, ..)| self.board.node(have).priority > priority) {
+                lower = true;
+                break;
+            }
+            let relieves = leaving.is_some() && self.board.overloaded(node);
+            let rule = match relieves {
+                true => Some(Rule::Overloaded),
+                false => self.board.lacks(*site, &wanted),
+            };
+            if let Some(rule) = rule {
+                match gone.last_mut().filter(|last| last.node == node) {
+                    Some(last) if last.rule.rank() <= rule.rank() => last.rule = rule,
+                    Some(_) => {}
+                    None => gone.push(Excluded { node, rule }),
+                }
+                continue;
+            }
+            let (cpu, ram) = self.board.has_room_to_spare(*site);
+            let key = (replicas[node as usize], u64::MAX - cpu, u64::MAX - ram);
+            match best {
+                Some((have, known, _)) if key >= known => {
+                    if have != node && second.is_none_or(|second| key < second) {
+                        second = Some(key);
+                    }
+                }
+                Some((have, known, _)) => {
+                    if have != node {
+                        second = Some(known);
+                    }
+                    best = Some((node, key, *site));
+                }
+                None => best = Some((node, key, *site)),
             }
         }
-    };
-    Some((chosen, Why::Best(why)))
-}
+        // A Node one of whose runtimes fits is not excluded.
+        let fits = best.map(|(node, ..)| node);
+        gone.retain(|one| Some(one.node) != fits);
+        let excluded = match (only, gone.is_empty()) {
+            (None, true) => fit.gone.clone(),
+            _ => self.all_exclusions(&fit.gone, gone, only, fits),
+        };
+        let Some((_, key, site)) = best else {
+            return Err(excluded);
+        };
+        let spoke = match second {
+            None if lower => Spoke::Priority(self.board.node(self.board.node_of(site)).priority),
+            None => Spoke::Only,
+            Some(second) if second.0 != key.0 => Spoke::Spread,
+            Some(second) if second.1 != key.1 => Spoke::Cpu,
+            Some(second) if second.2 != key.2 => Spoke::Ram,
+            Some(_) => Spoke::Name,
+        };
+        Ok(Selection {
+            site,
+            spoke,
+            excluded,
+        })
+    }
 
-/// Why the image cannot run in the runtime: what the image leaves empty matches anything.
-fn platform(image: &Image, runtime: &RuntimeInfo) -> Option<String> {
-    let differs = |what: &str, wanted: &str, have: &str| {
-        (!wanted.is_empty() && wanted != have)
-            .then(|| format!("the image is for {what} `{wanted}`, the runtime has `{have}`"))
-    };
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    differs(
-        "architecture",
-        &image.architecture,
-        &runtime.arch.architecture,
-    )
-    .or_else(|| differs("variant", &image.variant, &text(&runtime.arch.variant)))
-    .or_else(|| differs("system", &image.os, &runtime.os.os))
-    .or_else(|| {
-        differs(
-            "system version",
-            &image.os_version,
-            &text(&runtime.os.version),
-        )
-    })
-    .or_else(|| {
-        image
-            .os_features
+    fn all_exclusions(
+        &self,
+        fixed: &[Excluded],
+        found: Vec<Excluded>,
+        only: Option<u32>,
+        chosen: Option<u32>,
+    ) -> Exclusions {
+        let mut all: Vec<Excluded> = fixed.iter().cloned().chain(found).collect();
+        if let Some(home) = only {
+            let name = self.board.node(home).id.as_str();
+            all.retain(|one| one.node == home);
+            let others = (0..self.board.nodes.len()).filter_map(|node| u32::try_from(node).ok());
+            all.extend(
+                others
+                    .filter(|node| *node != home && Some(*node) != chosen)
+                    .map(|node| Excluded {
+                        node,
+                        rule: Rule::Elsewhere(name.into()),
+                    }),
+            );
+        }
+        all.sort_by_key(|one| one.node);
+        all.into()
+    }
+
+    /// A place that fits if less important instances leave it: on the Node where the least important ones, and the fewest,
+    /// must leave. Components stay where they are.
+    pub(crate) fn push_out(
+        &mut self,
+        rank: usize,
+        ident: &InstanceIdent,
+    ) -> Option<(usize, Site, Vec<usize>)> {
+        let priority = self.wishes[rank].request.priority;
+        let lowest = self.wishes.last()?.request.priority;
+        if lowest >= priority {
+            return None;
+        }
+        let pinned = self.pin(rank, ident);
+        let mut best: Option<PushOut> = None;
+        for image in 0..self.images(rank) {
+            let Some(fit) = self.fit(rank, image) else {
+                continue;
+            };
+            for site in &fit.sites {
+                let node = self.board.node_of(*site);
+                if pinned.is_some_and(|home| home != node) {
+                    continue;
+                }
+                let Some((highest, victims)) = self.victims(rank, image, *site, priority) else {
+                    continue;
+                };
+                let cost = (highest, victims.len());
+                if best.as_ref().is_none_or(|known| cost < known.cost) {
+                    best = Some(PushOut {
+                        cost,
+                        image,
+                        site: *site,
+                        victims,
+                    });
+                }
+            }
+            if best.is_some() {
+                break;
+            }
+        }
+        best.map(|best| (best.image, best.site, best.victims))
+    }
+
+    /// Who would have to leave, and the highest priority among them. Everything is as before afterwards.
+    fn victims(
+        &mut self,
+        rank: usize,
+        image: usize,
+        site: Site,
+        priority: u64,
+    ) -> Option<(u64, Vec<usize>)> {
+        let node = self.board.node_of(site) as usize;
+        let less = |place: &usize| {
+            let held = self.held[*place].as_ref()?;
+            let request = self.wishes[held.rank].request;
+            let service = request.item_type != ItemType::Component;
+            (service && request.priority < priority).then_some((held.rank, *place))
+        };
+        // The higher the rank, the less important.
+        let mut candidates: Vec<(usize, usize)> =
+            self.on_node[node].iter().filter_map(less).collect();
+        candidates.sort_by(|one, other| other.cmp(one));
+        let fits = |this: &Self| {
+            let wanted = this.wanted(rank, image, true);
+            wanted.is_some_and(|wanted| this.board.lacks(site, &wanted).is_none())
+        };
+        let mut gone: Vec<usize> = Vec::new();
+        for (_, place) in candidates {
+            if fits(self) {
+                break;
+            }
+            self.release(place);
+            gone.push(place);
+        }
+        let enough = fits(self);
+        let mut victims = Vec::new();
+        // Whoever need not leave stays after all, the most important first.
+        for place in gone.iter().rev() {
+            self.take_back(*place);
+            if enough && !fits(self) {
+                self.release(*place);
+                victims.push(*place);
+            }
+        }
+        for place in &victims {
+            self.take_back(*place);
+        }
+        let highest = victims
             .iter()
-            .find(|feature| !runtime.os.features.contains(feature))
-            .map(|feature| format!("the runtime lacks system feature `{feature}`"))
-    })
+            .filter_map(|place| self.held[*place].as_ref())
+            .map(|held| self.wishes[held.rank].request.priority)
+            .max();
+        (enough && !victims.is_empty()).then_some((highest?, victims))
+    }
 }

@@ -83,6 +83,9 @@ pub struct DesiredSubject {
     pub id: SubjectId,
     /// Group or user.
     pub subject_type: SubjectType,
+    /// It counts only while the Unit itself reports it.
+    #[serde(default)]
+    pub is_reported_from_unit: bool,
 }
 
 /// A certificate that verifies items.

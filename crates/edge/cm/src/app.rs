@@ -18,12 +18,12 @@ use crate::{
     contract::{AlertSink, Iam, Images, NodeEvent, Nodes},
     gates::{self, Desk, UnitReadiness, ZoneSource},
     local::{Explainer, Local},
-    placing::Placing,
+    placing::{self, Placing, Usages},
     states::States,
     status::{EngineStatus, Keeper, Sources},
     unit_config::UnitConfigs,
     updates::{Doer, InForce, NewDesired, Updates},
-    world::World,
+    world::{Patience, World},
 };
 
 /// The scripts of CM's database.
@@ -105,7 +105,13 @@ pub(crate) async fn run(
         node,
         local,
     } = parts;
-    let world = World::new(iam.clone(), nodes.clone(), options.node_lost());
+    let patience = Patience {
+        lost: options.node_lost(),
+        pause: Duration::from_secs(options.placing.pause_grace_secs),
+    };
+    let seen = Records::new(store.clone(), "nodes_seen");
+    let world = World::open(iam.clone(), nodes.clone(), seen, patience);
+    let world = world.await?;
     let world = Arc::new(world.marking(options.images.legacy_blobs.iter().cloned()));
     let configs = UnitConfigs::open(
         nodes.clone(),
@@ -120,14 +126,20 @@ pub(crate) async fn run(
         node.clone(),
     );
     let states = Arc::new(states.await?);
-    let placing = Placing::open(
-        nodes.clone(),
-        images.clone(),
-        world.clone(),
-        configs.clone(),
-        states.clone(),
-        Records::new(store.clone(), "placed"),
-    );
+    let usages = Usages::new(Duration::from_secs(options.placing.usage_window_secs));
+    let usages = Arc::new(usages);
+    let placing = Placing::open(placing::Setup {
+        nodes: nodes.clone(),
+        images: images.clone(),
+        world: world.clone(),
+        configs: configs.clone(),
+        states: states.clone(),
+        subjects: iam.subjects(),
+        usages: usages.clone(),
+        alerts: Arc::new(cloud.link.clone()),
+        store: store.clone(),
+        options: options.placing.clone(),
+    });
     let placing = Arc::new(placing.await?);
     let records = Records::new(store, "update");
     let zone = ZoneSource::open(options.gates.time_zone.as_deref())?;
@@ -144,6 +156,7 @@ pub(crate) async fn run(
     let explainer = Explainer {
         world: world.clone(),
         lists: placing.lists(),
+        plan: placing.plans(),
         engine: engine_status.clone(),
         in_force: target.clone(),
         connected: cloud.link.connected.clone(),
@@ -166,6 +179,7 @@ pub(crate) async fn run(
             configs: configs.clone(),
             readiness,
             turn: Mutex::default(),
+            nodes_wait: options.placing.nodes_wait(),
         }),
         world: world.clone(),
         placing: placing.clone(),
@@ -206,16 +220,17 @@ pub(crate) async fn run(
         cloud.alerts,
         token(),
     )));
-    tasks.spawn(plain({
-        let (world, token) = (world.clone(), token());
-        async move { world.run(token).await }
-    }));
+    let (watching, token_world) = (world.clone(), token());
+    tasks.spawn(async move { Ok(watching.run(token_world).await?) });
     tasks.spawn(plain(keeper.run(token())));
     let dispatching = dispatch(
         cloud.incoming,
-        to_updates,
-        nodes.clone(),
-        states.clone(),
+        Concerned {
+            updates: to_updates,
+            nodes: nodes.clone(),
+            placing: placing.clone(),
+            states: states.clone(),
+        },
         link.clone(),
         node,
         token(),
@@ -223,7 +238,7 @@ pub(crate) async fn run(
     tasks.spawn(async move { Ok(dispatching.await?) });
     let (told, token_forward) = (states.clone(), token());
     let to_cloud = link.clone();
-    tasks.spawn(async move { Ok(forward(events, told, to_cloud, token_forward).await?) });
+    tasks.spawn(async move { Ok(forward(events, usages, told, to_cloud, token_forward).await?) });
     tasks.spawn(plain({
         let (states, token) = (states.clone(), token());
         async move { states.remind(token).await }
@@ -232,7 +247,7 @@ pub(crate) async fn run(
     tasks.spawn(async move { Ok(states.settle(&around, lists, token_settle).await?) });
     tasks.spawn(plain(tell_nodes(nodes, link, token())));
     let token_follow = token();
-    tasks.spawn(async move { Ok(follow(world, placing, configs, target, token_follow).await?) });
+    tasks.spawn(async move { Ok(placing.follow(configs, target, token_follow).await?) });
 
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
@@ -258,12 +273,13 @@ async fn plain(task: impl Future<Output = ()>) -> Result<(), Error> {
 fn update_config(options: &Options, zone: &ZoneSource) -> UpdateConfig {
     let default = UpdateConfig::default();
     let mut chance = SystemChance;
+    let waits = options.node_lost().max(options.placing.nodes_wait());
     UpdateConfig {
         deadlines: Deadlines {
             waiting_active: Duration::from_secs(options.wait_active_secs),
             // The engine's own limit is only for a shell that hangs: the Nodes have theirs first.
-            launching: options.launch() * 2 + options.node_lost() + Duration::from_secs(60),
-            installing: options.launch() * 2 + options.node_lost() + Duration::from_secs(60),
+            launching: options.launch() * 2 + waits + Duration::from_secs(60),
+            installing: options.launch() * 2 + waits + Duration::from_secs(60),
             ..default.deadlines
         },
         settle: Duration::from_secs(options.settle_secs),
@@ -278,12 +294,18 @@ fn update_config(options: &Options, zone: &ZoneSource) -> UpdateConfig {
     }
 }
 
+/// Whom messages of the cloud concern.
+struct Concerned {
+    updates: mpsc::Sender<NewDesired>,
+    nodes: Arc<dyn Nodes>,
+    placing: Arc<Placing>,
+    states: Arc<States>,
+}
+
 /// Gives each message of the cloud to whom it concerns.
 async fn dispatch(
     mut incoming: mpsc::Receiver<Incoming>,
-    updates: mpsc::Sender<NewDesired>,
-    nodes: Arc<dyn Nodes>,
-    states: Arc<States>,
+    to: Concerned,
     link: Link,
     node: NodeId,
     stop: CancellationToken,
@@ -304,24 +326,32 @@ async fn dispatch(
                     unreadable: message.unreadable,
                     done: message.done,
                 };
-                if updates.send(new).await.is_err() {
+                if to.updates.send(new).await.is_err() {
                     return Ok(());
                 }
             }
             Body::RequestLog(request) => {
                 let id = message.correlation_id.unwrap_or_default();
-                if let Err(error) = nodes.request_log(id, request).await {
+                if let Err(error) = to.nodes.request_log(id, request).await {
                     tracing::warn!(%error, "a log cannot be fetched");
                     complain(&link, &node, format!("a log cannot be fetched: {error}"));
                 }
                 let _ = message.done.send(Handled::Accept);
             }
             Body::StateAcceptance(answer) => {
-                states.judged(answer).await?;
+                to.states.judged(answer).await?;
                 let _ = message.done.send(Handled::Accept);
             }
             Body::UpdateState(order) => {
-                states.ordered(order).await?;
+                to.states.ordered(order).await?;
+                let _ = message.done.send(Handled::Accept);
+            }
+            Body::OverrideEnvVars(overrides) => {
+                // Not stored is not acknowledged: the cloud sends it again.
+                let status = to.placing.override_env(overrides).await?;
+                let body = Body::OverrideEnvVarsStatus(status);
+                let answer = Outgoing::durable(body, Priority::Normal);
+                link.send(answer.answering(message.correlation_id)).await;
                 let _ = message.done.send(Handled::Accept);
             }
             other => {
@@ -349,6 +379,7 @@ fn complain(link: &Link, node: &NodeId, message: String) {
 /// Passes on to the cloud what Nodes tell.
 async fn forward(
     mut events: mpsc::Receiver<NodeEvent>,
+    usages: Arc<Usages>,
     states: Arc<States>,
     link: Link,
     stop: CancellationToken,
@@ -370,8 +401,20 @@ async fn forward(
                 ident,
                 content,
             }) => states.told(node, ident, content).await?,
-            Some(NodeEvent::Alert { event, .. }) => link.alert(event),
+            Some(NodeEvent::Alert { at, event }) => {
+                if let AlertEvent::SystemQuota {
+                    node,
+                    parameter,
+                    value,
+                    ..
+                } = &event
+                {
+                    usages.take_alert(node, parameter, *value, at);
+                }
+                link.alert(event);
+            }
             Some(NodeEvent::Monitoring(data)) => {
+                usages.take(&data);
                 let mut message = Outgoing::durable(Body::MonitoringData(data), Priority::Low);
                 message.keep = Keep::Connection;
                 link.send(message).await;
@@ -409,56 +452,6 @@ async fn tell_nodes(nodes: Arc<dyn Nodes>, link: Link, stop: CancellationToken) 
                 }
             }
             () = stop.cancelled() => return,
-        }
-    }
-}
-
-/// Changes of Nodes are gathered this long before places are looked at again.
-const FOLLOW: Duration = Duration::from_millis(200);
-
-/// Follows the Nodes: gives them their configuration and their lists when they connect or change.
-async fn follow(
-    world: Arc<World>,
-    placing: Arc<Placing>,
-    configs: Arc<UnitConfigs>,
-    mut in_force: watch::Receiver<InForce>,
-    stop: CancellationToken,
-) -> Result<(), aos_store::Error> {
-    let mut changes = world.changes();
-    let mut connections = std::collections::BTreeMap::new();
-    loop {
-        changes.borrow_and_update();
-        let now: std::collections::BTreeMap<NodeId, u64> = world
-            .nodes()
-            .into_iter()
-            .filter_map(|(id, node)| Some((id, node.sm?.connection)))
-            .collect();
-        if now != connections {
-            connections = now;
-            // What does not take its configuration now is tried again on its next connection.
-            configs.bring_to_nodes().await;
-        }
-        let now = in_force.borrow_and_update().clone();
-        if !now.hold {
-            placing.reconcile(&now.target).await?;
-        }
-        // Waiting for a state is cancel-safe.
-        tokio::select! {
-            changed = changes.changed() => {
-                if changed.is_err() {
-                    return Ok(());
-                }
-            }
-            changed = in_force.changed() => {
-                if changed.is_err() {
-                    return Ok(());
-                }
-            }
-            () = stop.cancelled() => return Ok(()),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(FOLLOW) => {}
-            () = stop.cancelled() => return Ok(()),
         }
     }
 }

@@ -3,7 +3,11 @@
 //! The shell of the update engine, the status and the cloud link speak to the Nodes and to the images only through the
 //! traits here, so each part can be built and tested by itself, with a fake of the others.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use aos_cloud_protocol::{BlobUrl, KeyReceiver};
 use aos_pki::KeyWrap;
@@ -18,8 +22,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-/// An instance as CM orders it of a Node (servicemanager.v5 `InstanceInfo`).
-#[derive(Debug, Clone, PartialEq)]
+/// An instance as CM orders it of a Node (servicemanager.v5 `InstanceInfo`). The values of its variables may be secrets, so
+/// `{:?}` shows their names only.
+#[derive(Clone, PartialEq)]
 pub struct InstanceOrder {
     /// Which.
     pub ident: InstanceIdent,
@@ -45,6 +50,21 @@ pub struct InstanceOrder {
     pub env: Vec<(String, String)>,
     /// When its usage raises an alert.
     pub alert_rules: Option<aos_types::AlertRules>,
+}
+
+impl std::fmt::Debug for InstanceOrder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&String> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("InstanceOrder")
+            .field("ident", &self.ident)
+            .field("version", &self.version)
+            .field("manifest", &self.manifest)
+            .field("runtime", &self.runtime)
+            .field("uid", &self.uid)
+            .field("gid", &self.gid)
+            .field("env", &names)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An instance as its Node reports it (servicemanager.v5 `InstanceStatus`).
@@ -110,6 +130,8 @@ pub struct SmNode {
     pub instances: Option<BTreeMap<InstanceIdent, InstanceReport>>,
     /// How the runs of its instances went; `None` if it does not tell: then one that is `failed` has failed for good.
     pub runs: Option<Arc<BTreeMap<InstanceIdent, InstanceRun>>>,
+    /// What is free for storages and states, if it has told.
+    pub space: Option<aos_schedule::Space>,
     /// The present stream: another number means that SM has connected anew.
     pub connection: u64,
 }
@@ -216,6 +238,17 @@ pub trait Nodes: Send + Sync {
         ident: &InstanceIdent,
         checksum: String,
     ) -> Result<(), ErrorInfo>;
+
+    /// Has what these instances kept on the Node, storage and state, removed. Gives those for which that failed. A Node that
+    /// cannot be asked ([`Guarantee::PlainV5`]) succeeds at once.
+    async fn remove_data(
+        &self,
+        node: &NodeId,
+        instances: Vec<InstanceIdent>,
+    ) -> Result<BTreeMap<InstanceIdent, ErrorInfo>, ErrorInfo>;
+
+    /// These are the Nodes of the Unit: addresses of all others are free.
+    async fn keep_only(&self, nodes: BTreeSet<NodeId>);
 
     /// Asks the Node whether it would take this configuration.
     async fn check_config(&self, node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo>;

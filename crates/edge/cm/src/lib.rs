@@ -67,5 +67,5 @@ mod world;
 
 pub use error::Error;
 pub use gates::{GateOptions, ReadinessOptions};
-pub use options::{NetworkOptions, Options};
+pub use options::{NetworkOptions, Options, PlacingOptions};
 pub use run::run;

@@ -86,6 +86,9 @@ pub struct Options {
     /// How long an unused item is kept, in seconds; 30 days by default.
     #[serde(default = "keep_items_secs")]
     pub keep_items_secs: u64,
+    /// How instances are placed.
+    #[serde(default)]
+    pub placing: PlacingOptions,
     /// Most instances a desired state may ask for in one entry.
     #[serde(default = "max_instances")]
     pub max_instances: u64,
@@ -113,6 +116,53 @@ impl Default for NetworkOptions {
             prefix: 24,
             dns: Vec::new(),
         }
+    }
+}
+
+/// How instances are placed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlacingOptions {
+    /// How long a new set waits for Nodes that are missing before it is placed without them, in seconds.
+    pub nodes_wait_secs: u64,
+    /// How long what a paused Node ran waits for it before it is placed elsewhere, in seconds.
+    pub pause_grace_secs: u64,
+    /// How long an instance that is not wanted any more keeps its user id, storage and state, in seconds.
+    pub keep_instances_secs: u64,
+    /// Most instances that are kept so; of more the oldest go.
+    pub max_cached_instances: usize,
+    /// DMIPS that are set aside for an instance with neither a request nor a quota.
+    pub default_cpu_dmips: u64,
+    /// Bytes of memory that are set aside for an instance with neither a request nor a quota.
+    pub default_ram_bytes: u64,
+    /// The window over which usage is averaged before a Node counts as overloaded, in seconds.
+    pub usage_window_secs: u64,
+}
+
+impl Default for PlacingOptions {
+    fn default() -> Self {
+        let defaults = aos_schedule::Defaults::default();
+        Self {
+            nodes_wait_secs: 60,
+            pause_grace_secs: 60,
+            keep_instances_secs: 30 * 24 * 3600,
+            max_cached_instances: 256,
+            default_cpu_dmips: defaults.cpu,
+            default_ram_bytes: defaults.ram,
+            usage_window_secs: 300,
+        }
+    }
+}
+
+impl PlacingOptions {
+    /// How long missing Nodes are waited for.
+    pub fn nodes_wait(&self) -> Duration {
+        Duration::from_secs(self.nodes_wait_secs)
+    }
+
+    /// How long an instance that is not wanted any more is kept.
+    pub fn keep_instances(&self) -> Duration {
+        Duration::from_secs(self.keep_instances_secs)
     }
 }
 

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
+use aos_store::Records;
 use aos_types::{AosCode, ErrorInfo, NodeId, NodeInfo, NodeResource, NodeState, RuntimeInfo};
+use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +26,8 @@ pub(crate) struct KnownNode {
     pub(crate) resources: Vec<NodeResource>,
     /// It is away, and not for long enough to count as lost.
     pub(crate) is_away: bool,
+    /// It is paused, and not for long enough for its instances to be placed elsewhere.
+    pub(crate) is_paused_shortly: bool,
 }
 
 impl KnownNode {
@@ -40,11 +44,28 @@ impl KnownNode {
     }
 }
 
-/// What was seen of a Node's SM.
-#[derive(Debug, Clone)]
-struct Seen {
+/// What a Node has, as its SM presented it; stored, so that a Node that is away when CM starts is known all the same.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Equipment {
     runtimes: Vec<RuntimeInfo>,
     resources: Vec<NodeResource>,
+}
+
+/// How long CM has patience with Nodes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// After this time away a Node counts as lost.
+    pub(crate) lost: Duration,
+    /// For this time what a paused Node ran waits for it.
+    pub(crate) pause: Duration,
+}
+
+/// What was seen of a Node's SM.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    equipment: Equipment,
+    /// Since when it is paused.
+    paused_since: Option<Instant>,
     /// When it went, or since when we wait for it; `None` while it is connected.
     away_since: Option<Instant>,
 }
@@ -53,22 +74,40 @@ struct Seen {
 pub(crate) struct World {
     iam: Arc<dyn Iam>,
     nodes: Arc<dyn Nodes>,
-    lost_after: Duration,
     plain_blobs: BTreeSet<NodeId>,
+    patience: Patience,
+    records: Records<Equipment>,
     seen: Mutex<BTreeMap<NodeId, Seen>>,
     changes: watch::Sender<u64>,
 }
 
 impl World {
-    pub(crate) fn new(iam: Arc<dyn Iam>, nodes: Arc<dyn Nodes>, lost_after: Duration) -> Self {
-        Self {
+    /// Knows what Nodes had when they were last seen.
+    pub(crate) async fn open(
+        iam: Arc<dyn Iam>,
+        nodes: Arc<dyn Nodes>,
+        records: Records<Equipment>,
+        patience: Patience,
+    ) -> Result<Self, aos_store::Error> {
+        let now = Instant::now();
+        let stored = records.all().await?.into_iter();
+        let seen = stored.filter_map(|(id, equipment)| {
+            let seen = Seen {
+                equipment,
+                away_since: Some(now),
+                ..Seen::default()
+            };
+            Some((NodeId::new(id).ok()?, seen))
+        });
+        Ok(Self {
             iam,
             nodes,
-            lost_after,
             plain_blobs: BTreeSet::new(),
-            seen: Mutex::default(),
+            patience,
+            records,
+            seen: Mutex::new(seen.collect()),
             changes: watch::channel(0).0,
-        }
+        })
     }
 
     /// Marks the Nodes that are served blobs by plain HTTP: everybody who looks at them shall see it.
@@ -94,14 +133,17 @@ impl World {
             .map(|info| {
                 let sm = view.get(&info.id).cloned();
                 let seen = seen.entry(info.id.clone()).or_insert_with(|| Seen {
-                    runtimes: Vec::new(),
-                    resources: Vec::new(),
                     away_since: Some(now),
+                    ..Seen::default()
                 });
+                seen.paused_since = match info.state {
+                    NodeState::Paused => seen.paused_since.or(Some(now)),
+                    _ => None,
+                };
                 match &sm {
                     Some(sm) => {
-                        seen.runtimes.clone_from(&sm.runtimes);
-                        seen.resources.clone_from(&sm.resources);
+                        seen.equipment.runtimes.clone_from(&sm.runtimes);
+                        seen.equipment.resources.clone_from(&sm.resources);
                         seen.away_since = None;
                     }
                     None => {
@@ -119,14 +161,14 @@ impl World {
         let away = seen
             .away_since
             .map(|since| now.saturating_duration_since(since));
-        let lost = away.is_some_and(|away| away >= self.lost_after);
+        let lost = away.is_some_and(|away| away >= self.patience.lost);
         if lost && runs_sm(&info) && info.state == NodeState::Provisioned {
             info.state = NodeState::Error;
             info.error = Some(ErrorInfo::new(
                 AosCode::Timeout,
                 format!(
                     "its SM has not been connected for {} s; look at the Node and its network",
-                    self.lost_after.as_secs()
+                    self.patience.lost.as_secs()
                 ),
             ));
         }
@@ -139,50 +181,90 @@ impl World {
             info.attrs.insert("AosGuarantee".into(), guarantee);
         }
         let waiting = sm.as_ref().is_none_or(|sm| sm.instances.is_none());
+        let paused = seen
+            .paused_since
+            .map(|since| now.saturating_duration_since(since));
         KnownNode {
             is_away: waiting && !lost && runs_sm(&info),
+            is_paused_shortly: paused.is_some_and(|paused| paused < self.patience.pause),
             info,
-            runtimes: seen.runtimes.clone(),
-            resources: seen.resources.clone(),
+            runtimes: seen.equipment.runtimes.clone(),
+            resources: seen.equipment.resources.clone(),
             sm,
         }
     }
 
-    /// When the next Node that is away counts as lost.
-    fn next_loss(&self) -> Option<Instant> {
+    /// When our patience with the next Node ends.
+    fn next_end(&self) -> Option<Instant> {
         let now = Instant::now();
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.values()
-            .filter_map(|seen| Some(seen.away_since? + self.lost_after))
-            .filter(|at| *at > now)
-            .min()
+        let losses = seen
+            .values()
+            .filter_map(|seen| Some(seen.away_since? + self.patience.lost));
+        let pauses = seen
+            .values()
+            .filter_map(|seen| Some(seen.paused_since? + self.patience.pause));
+        losses.chain(pauses).filter(|at| *at > now).min()
+    }
+
+    /// Stores what Nodes have, if it has changed, and forgets Nodes that are none any more.
+    async fn store(
+        &self,
+        stored: &mut BTreeMap<NodeId, Equipment>,
+    ) -> Result<(), aos_store::Error> {
+        let known = self.iam.nodes().borrow().clone();
+        let now: BTreeMap<NodeId, Equipment> = {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.iter()
+                .filter(|(id, seen)| {
+                    let is_node = known.is_empty() || known.contains_key(*id);
+                    is_node && seen.equipment != Equipment::default()
+                })
+                .map(|(id, seen)| (id.clone(), seen.equipment.clone()))
+                .collect()
+        };
+        let gone = stored
+            .keys()
+            .filter(|id| !now.contains_key(*id))
+            .map(|id| (id.to_string(), None));
+        let changed = now
+            .iter()
+            .filter(|(id, equipment)| stored.get(*id) != Some(*equipment))
+            .map(|(id, equipment)| (id.to_string(), Some(equipment.clone())));
+        let changes: Vec<_> = gone.chain(changed).collect();
+        *stored = now;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.records.apply(changes).await
     }
 
     /// Watches until `stop`.
-    pub(crate) async fn run(&self, stop: CancellationToken) {
+    pub(crate) async fn run(&self, stop: CancellationToken) -> Result<(), aos_store::Error> {
         let mut iam = self.iam.nodes();
         let mut view = self.nodes.view();
+        let mut stored = BTreeMap::new();
         loop {
             self.nodes();
+            self.store(&mut stored).await?;
             self.changes.send_modify(|count| *count += 1);
-            let loss = self.next_loss();
+            let end = self.next_end();
             // Every arm only waits for a state; nothing is lost when one is dropped.
             tokio::select! {
                 Ok(()) = iam.changed() => {}
                 Ok(()) = view.changed() => {}
-                () = until(loss) => {}
-                () = stop.cancelled() => return,
+                () = until(end) => {}
+                () = stop.cancelled() => return Ok(()),
             }
             iam.borrow_and_update();
             view.borrow_and_update();
         }
     }
 
-    /// Waits until no Node is away any more: each is connected or counts as lost. Bounded by the time after which a Node is
-    /// lost.
-    pub(crate) async fn settled(&self) {
+    /// Waits until no Node is away any more: each is connected or counts as lost. `most` bounds it.
+    pub(crate) async fn settled(&self, most: Duration) {
         let mut changes = self.changes();
-        let deadline = Instant::now() + self.lost_after + Duration::from_secs(1);
+        let deadline = Instant::now() + most;
         loop {
             changes.borrow_and_update();
             let nodes = self.nodes();

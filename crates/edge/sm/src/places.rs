@@ -5,6 +5,7 @@ use std::{
 };
 
 use aos_launch::Instance;
+use aos_types::InstanceIdent;
 
 /// The name of a state file inside its folder.
 const STATE_FILE: &str = "state.dat";
@@ -71,10 +72,47 @@ impl Places {
             None => Ok(()),
         }
     }
+
+    /// Removes the storage folder and the state of an instance. That there is none is fine.
+    pub(crate) fn remove(&self, ident: &InstanceIdent) -> Result<(), String> {
+        let InstanceIdent {
+            item,
+            subject,
+            index,
+            ..
+        } = ident;
+        // CM names them so; ids are single path components.
+        let relative = format!("{item}/{subject}/{index}");
+        for (what, top) in [("storage", &self.storages), ("state", &self.states)] {
+            let path = beneath(top, &relative)?;
+            match fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(what, &path, &error));
+                }
+                _ => {}
+            }
+            // Folders above it that are empty now; others are in use.
+            for above in path.ancestors().skip(1).take(2) {
+                let _ = fs::remove_dir(above);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is free for storages and for states, in bytes, and whether that is the same space; `None` if it cannot be told.
+    pub(crate) fn space(&self) -> Option<(u64, u64, bool)> {
+        let free = |path: &Path| {
+            let facts = rustix::fs::statvfs(path).ok()?;
+            Some(facts.f_bavail.saturating_mul(facts.f_frsize))
+        };
+        let device = |path: &Path| Some(fs::metadata(path).ok()?.dev());
+        let shared = device(&self.storages)? == device(&self.states)?;
+        Some((free(&self.storages)?, free(&self.states)?, shared))
+    }
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> String {
-    format!("its {what} {} cannot be prepared: {error}", path.display())
+    format!("its {what} {} cannot be changed: {error}", path.display())
 }
 
 /// A relative path of CM below one of our folders, and nowhere else.
@@ -165,5 +203,31 @@ mod tests {
         for bad in ["../x", "/etc/passwd", "a/../../b", "a\0b"] {
             assert!(beneath(top, bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_an_instance_kept_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = Places {
+            storages: folder.path().join("storages"),
+            states: folder.path().join("states"),
+        };
+        let kept = |index: u64| places.storages.join(format!("web/s/{index}"));
+        for index in 0..2 {
+            fs::create_dir_all(kept(index)).unwrap();
+            fs::write(kept(index).join("file"), "data").unwrap();
+        }
+        let ident =
+            |index| InstanceIdent::service("web".parse().unwrap(), "s".parse().unwrap(), index);
+        places.remove(&ident(0)).unwrap();
+        assert!(!kept(0).exists() && kept(1).exists());
+        places.remove(&ident(1)).unwrap();
+        places.remove(&ident(1)).unwrap();
+        assert!(!places.storages.join("web").exists());
+        assert_eq!(places.space(), None, "there is no folder for states");
+        fs::create_dir_all(&places.storages).unwrap();
+        fs::create_dir_all(&places.states).unwrap();
+        let (storage, _, shared) = places.space().unwrap();
+        assert!(storage > 0 && shared);
     }
 }

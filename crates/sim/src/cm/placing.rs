@@ -180,6 +180,8 @@ impl World {
                     Vec::new()
                 },
                 resources: Vec::new(),
+                space: aos_schedule::Space::default(),
+                overload: None,
             })
             .collect()
     }
@@ -213,6 +215,7 @@ impl World {
                 } else {
                     Err("its images cannot be used".into())
                 },
+                disabled: None,
             });
         }
         requests
@@ -227,8 +230,11 @@ impl World {
             .map(|placed| KnownInstance {
                 ident: placed.ident.clone(),
                 place: placed.place.clone(),
+                version: placed.version.clone(),
+                home: None,
                 uid: placed.uid,
                 gid: placed.gid,
+                usage: aos_schedule::Usage::default(),
             })
             .collect();
         let plan = aos_schedule::plan(&aos_schedule::Input {
@@ -241,7 +247,7 @@ impl World {
             .unplaced
             .iter()
             .map(|one| {
-                let error = ErrorInfo::new(AosCode::NotFound, one.reason.clone());
+                let error = ErrorInfo::new(AosCode::NotFound, &*one.reason);
                 (one.ident.clone(), error)
             })
             .collect();
@@ -713,7 +719,7 @@ fn image(manifest: Digest) -> Image {
         os: String::new(),
         os_version: String::new(),
         os_features: Vec::new(),
-        config: ItemConfig::default(),
+        config: ItemConfig::default().into(),
     }
 }
 

@@ -212,7 +212,7 @@ async fn why_a_service_is_not_there_is_answered_step_by_step() {
             0,
         ),
         version: "1.0.0".into(),
-        node: NodeId::new("main").unwrap(),
+        node: Some(NodeId::new("main").unwrap()),
         runtime: Some(RuntimeId::new("r").unwrap()),
         state,
         state_checksum: None,

@@ -550,7 +550,7 @@ async fn why_says_for_each_instance_which_nodes_are_excluded_by_which_rule() {
                     preinstalled: false,
                 },
                 version: "1.0.0".into(),
-                node: NodeId::new("main").unwrap(),
+                node: Some(NodeId::new("main").unwrap()),
                 runtime: Some(RuntimeId::new("r").unwrap()),
                 state: InstanceState::Failed,
                 state_checksum: None,

@@ -12,6 +12,13 @@ use crate::{
     store::Tx,
 };
 
+fn place(node: &str) -> String {
+    match node {
+        "" => "on no Node".into(),
+        node => format!("on Node {node}"),
+    }
+}
+
 impl Tx {
     pub(super) async fn instance_status(
         &mut self,
@@ -83,7 +90,11 @@ impl Tx {
             let new: Row = (
                 instance.version.clone(),
                 instance.state.as_str().to_owned(),
-                instance.node.to_string(),
+                instance
+                    .node
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
                 instance
                     .runtime
                     .as_ref()
@@ -136,7 +147,7 @@ impl Tx {
                     was.push(format!("version {}", old.0));
                 }
                 if old.2 != new.2 {
-                    was.push(format!("on Node {}", old.2));
+                    was.push(place(&old.2));
                 }
             }
             let was = if was.is_empty() {
@@ -156,7 +167,7 @@ impl Tx {
                 _ => Severity::Info,
             };
             events.push(Happening {
-                node_id: Some(new.2.clone()),
+                node_id: Some(new.2.clone()).filter(|node| !node.is_empty()),
                 item_id: Some(key.1.clone()),
                 subject_id: Some(key.2.clone()),
                 instance: Some(instance.ident.index),
@@ -165,11 +176,11 @@ impl Tx {
                     TimelineKind::Instance,
                     severity,
                     format!(
-                        "instance {} of {} {} on Node {} is {}{was}{}",
+                        "instance {} of {} {} {} is {}{was}{}",
                         instance.ident.index,
                         name(names, &key.1),
                         instance.version,
-                        new.2,
+                        place(&new.2),
                         instance.state,
                         because(instance.error.as_ref())
                     ),
@@ -191,7 +202,7 @@ impl Tx {
                 .await
                 .doing("drop an instance")?;
                 events.push(Happening {
-                    node_id: Some(old.2.clone()),
+                    node_id: Some(old.2.clone()).filter(|node| !node.is_empty()),
                     item_id: Some(key.1.clone()),
                     subject_id: Some(key.2.clone()),
                     instance: u64::try_from(key.3).ok(),
@@ -199,11 +210,11 @@ impl Tx {
                     ..Happening::info(
                         TimelineKind::Instance,
                         format!(
-                            "instance {} of {} {} is gone from Node {}",
+                            "instance {} of {} {}, {}, is gone",
                             key.3,
                             name(names, &key.1),
                             old.0,
-                            old.2
+                            place(&old.2)
                         ),
                     )
                 });

@@ -69,8 +69,8 @@ pub struct InstanceReport {
     pub ident: InstanceIdent,
     /// The version it runs.
     pub version: String,
-    /// Where.
-    pub node: NodeId,
+    /// Where; `None` if it has no place.
+    pub node: Option<NodeId>,
     /// In which runtime; empty text is not valid, so unknown is `None`.
     pub runtime: Option<RuntimeId>,
     /// Its state.

@@ -137,6 +137,7 @@ fn unknown_nodes_and_subjects_are_named_and_stop_nothing() {
     wish.subjects = Some(vec![DesiredSubject {
         id: SubjectId::new("other").unwrap(),
         subject_type: SubjectType::Group,
+        is_reported_from_unit: false,
     }]);
     let outputs = send(&mut engine, 1, wish);
     let notes = notes_of(&outputs);

@@ -23,6 +23,7 @@ fn subject(name: &str) -> DesiredSubject {
     DesiredSubject {
         id: SubjectId::new(name).unwrap(),
         subject_type: SubjectType::Group,
+        is_reported_from_unit: false,
     }
 }
 

@@ -154,7 +154,7 @@ pub(super) fn images(
                 os: image.platform.os,
                 os_version: image.platform.os_version,
                 os_features: image.platform.os_features,
-                config: image.item_config.unwrap_or_default(),
+                config: image.item_config.unwrap_or_default().into(),
             });
         }
     }

@@ -4,8 +4,9 @@ use std::{
 };
 
 use aos_ipc::{convert::ident_to_proto, proto::aos::unit::v1 as pb};
+use aos_schedule::{Exclusions, Plan};
 use aos_types::{InstanceIdent, InstanceState, ItemId, NodeId, NodeState, SubjectId};
-use aos_update::{Target, UpdatePart, WantedInstance};
+use aos_update::{Direction, Target, UpdatePart, WantedInstance};
 use tokio::sync::watch;
 
 use crate::{
@@ -17,6 +18,8 @@ use crate::{
 
 /// Most instances one answer speaks of.
 const MOST: usize = 500;
+/// Most Nodes that are named for one instance.
+const MOST_NODES: usize = 100;
 /// Longest text of one reason, in characters.
 const LONGEST: usize = 1024;
 
@@ -43,6 +46,7 @@ impl Question {
 pub(crate) struct Explainer {
     pub(crate) world: Arc<World>,
     pub(crate) lists: watch::Receiver<Arc<Lists>>,
+    pub(crate) plan: watch::Receiver<Arc<Plan>>,
     pub(crate) engine: watch::Receiver<Arc<EngineStatus>>,
     pub(crate) in_force: watch::Receiver<InForce>,
     pub(crate) connected: watch::Receiver<bool>,
@@ -53,6 +57,7 @@ impl Explainer {
         let facts = Facts {
             world: self.world.nodes(),
             lists: self.lists.borrow().clone(),
+            plan: self.plan.borrow().clone(),
             engine: self.engine.borrow().clone(),
             in_force: self.in_force.borrow().target.clone(),
             connected: *self.connected.borrow(),
@@ -65,6 +70,7 @@ impl Explainer {
 struct Facts {
     world: BTreeMap<NodeId, KnownNode>,
     lists: Arc<Lists>,
+    plan: Arc<Plan>,
     engine: Arc<EngineStatus>,
     in_force: Arc<Target>,
     connected: bool,
@@ -126,30 +132,31 @@ impl Facts {
                 "the cloud is not connected: what it last asked for counts",
             ),
         }];
-        reasons.push(match (&self.engine.cycle, &self.engine.failure) {
-            (Some(cycle), _) => {
-                let until = cycle
-                    .deadline
-                    .map(|at| format!(", at most until {at}"))
-                    .unwrap_or_default();
-                reason(
-                    "update",
-                    false,
-                    format!("an update is {}{until}", cycle.state),
-                )
-            }
-            (None, Some(failure)) => reason(
-                "update",
-                false,
-                format!(
-                    "the last update failed while {}: {} ({})",
-                    failure.state,
-                    failure.failures.summary().unwrap_or_default(),
-                    failure.outlook()
-                ),
-            ),
-            (None, None) => reason("update", true, "no update is under way"),
-        });
+        let (cycle, failure) = (&self.engine.cycle, &self.engine.failure);
+        if let Some(cycle) = cycle {
+            let until = cycle
+                .deadline
+                .map(|at| format!(", at most until {at}"))
+                .unwrap_or_default();
+            let what = match cycle.direction {
+                Direction::Forward => "an update is",
+                Direction::Back => "the Unit goes back to what ran before:",
+            };
+            let text = format!("{what} {}{until}", cycle.state);
+            reasons.push(reason("update", false, text));
+        }
+        if let Some(failure) = failure {
+            let text = format!(
+                "the last update failed while {}: {} ({})",
+                failure.state,
+                failure.failures.summary().unwrap_or_default(),
+                failure.outlook()
+            );
+            reasons.push(reason("update", false, text));
+        }
+        if cycle.is_none() && failure.is_none() {
+            reasons.push(reason("update", true, "no update is under way"));
+        }
         let parts = UpdatePart::ALL.map(|part| (part, self.engine.parts.of(part)));
         reasons.extend(parts.into_iter().filter_map(|(part, status)| {
             let waits = status.waits.as_ref()?;
@@ -191,9 +198,15 @@ impl Facts {
     }
 
     fn placement(&self, wanted: &WantedInstance) -> Vec<pb::Reason> {
+        let disabled = &self.lists.disabled;
+        if let Some(disabled) = disabled.iter().find(|one| one.ident == wanted.ident) {
+            return vec![reason("subject", false, &disabled.reason)];
+        }
         let unplaced = &self.lists.unplaced;
         if let Some(unplaced) = unplaced.iter().find(|one| one.ident == wanted.ident) {
-            return vec![reason("placement", false, &unplaced.reason)];
+            let mut reasons = vec![reason("placement", false, &*unplaced.reason)];
+            reasons.extend(self.excluded(&unplaced.excluded, false));
+            return reasons;
         }
         let mut placed = self.lists.placed();
         let Some((node, order)) = placed.find(|(_, order)| order.ident == wanted.ident) else {
@@ -204,14 +217,39 @@ impl Facts {
             )];
         };
         let current = order.version == wanted.version;
+        let planned = self.plan.placed.iter().find(|one| {
+            one.ident == wanted.ident && one.node == *node && one.version == order.version
+        });
+        let why = planned
+            .map(|one| format!(": {}", one.why))
+            .unwrap_or_default();
         let text = match current {
-            true => format!("its place is {node}, runtime {}", order.runtime),
-            false => format!("version {} still has its place on {node}", order.version),
+            true => format!("its place is {node}, runtime {}{why}", order.runtime),
+            false => format!(
+                "version {} still has its place on {node}{why}",
+                order.version
+            ),
         };
         let mut reasons = vec![of_node(node, reason("placement", current, text))];
+        reasons.extend(
+            planned
+                .iter()
+                .flat_map(|one| self.excluded(&one.excluded, true)),
+        );
         reasons.push(of_node(node, self.node(node)));
         reasons.push(of_node(node, self.instance(node, wanted)));
         reasons
+    }
+
+    /// The Nodes that were not taken, each with the rule that stopped it.
+    fn excluded(&self, exclusions: &Exclusions, holds: bool) -> Vec<pb::Reason> {
+        let excluded = self.plan.excluded(exclusions).take(MOST_NODES);
+        excluded
+            .map(|(node, rule)| {
+                let text = format!("{node} was not taken: {rule}");
+                of_node(node, reason("placement", holds, text))
+            })
+            .collect()
     }
 
     fn node(&self, id: &NodeId) -> pb::Reason {

@@ -64,6 +64,14 @@ impl Local {
         self.desk.get().ok_or_else(starting)
     }
 
+    /// All answers of this moment, for tests.
+    #[cfg(test)]
+    pub(crate) fn why(&self) -> aos_ipc::proto::aos::unit::v1::WhyResponse {
+        self.explainer()
+            .unwrap()
+            .answer(&chain::Question::default())
+    }
+
     fn explainer(&self) -> Result<&Explainer, Status> {
         self.explainer.get().ok_or_else(starting)
     }

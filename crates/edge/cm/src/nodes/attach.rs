@@ -124,7 +124,32 @@ async fn take(shared: &Shared, node: &NodeId, report: pb::node_report::Report) {
                     ))
                 })
                 .collect();
-            shared.links().installed(node, &result.request_id, failed);
+            shared.links().answered(node, &result.request_id, failed);
+        }
+        pb::node_report::Report::DataRemoved(result) => {
+            let failed: Installed = result
+                .instances
+                .into_iter()
+                .filter_map(|one| {
+                    Some((
+                        ident_from_proto(one.instance).ok()?,
+                        error_from_proto(one.error)?,
+                    ))
+                })
+                .collect();
+            shared.links().answered(node, &result.request_id, failed);
+        }
+        pb::node_report::Report::Space(space) => {
+            let space = aos_schedule::Space {
+                storage: Some(space.storage_free),
+                state: Some(space.state_free).filter(|_| !space.shared),
+                shared: space.shared,
+            };
+            shared.change(|view| {
+                if let Some(known) = view.get_mut(node) {
+                    known.space = Some(space);
+                }
+            });
         }
         pb::node_report::Report::StateReport(report) => match ident_from_proto(report.instance) {
             Ok(ident) => {

@@ -17,7 +17,7 @@ pub(super) type Orders = mpsc::Sender<Result<sm::SmIncomingMessages, Status>>;
 pub(super) type AttachOrders = mpsc::Sender<Result<node_pb::NodeOrder, Status>>;
 /// How the runs of a Node's instances went.
 pub(super) type Runs = Arc<BTreeMap<InstanceIdent, InstanceRun>>;
-/// How an order to install came out: an error for each instance that is not ready to start.
+/// How an order about instances came out: an error for each for which it failed.
 pub(super) type Installed = BTreeMap<InstanceIdent, ErrorInfo>;
 
 /// Where to order something and its answer; nothing if the Node has no stream for it.
@@ -37,7 +37,7 @@ struct Link {
 struct Attached {
     stream: u64,
     orders: AttachOrders,
-    installs: HashMap<String, oneshot::Sender<Installed>>,
+    asked: HashMap<String, oneshot::Sender<Installed>>,
     states: HashMap<String, oneshot::Sender<Option<ErrorInfo>>>,
     runs: Option<Runs>,
 }
@@ -180,7 +180,7 @@ impl Links {
         let attached = Attached {
             stream: self.streams,
             orders,
-            installs: HashMap::new(),
+            asked: HashMap::new(),
             states: HashMap::new(),
             runs: runs.then(Runs::default),
         };
@@ -221,8 +221,8 @@ impl Links {
         current
     }
 
-    /// Prepares for the answer to an install order; nothing if the Node is connected but cannot take one.
-    pub fn expect_install(
+    /// Prepares for the answer to an order about instances; nothing if the Node is connected but cannot take one.
+    pub fn expect_answer(
         &mut self,
         node: &NodeId,
         request_id: &str,
@@ -230,7 +230,7 @@ impl Links {
         self.link(node)?;
         Ok(self.attached.get_mut(node).map(|attached| {
             let (answer, answered) = oneshot::channel();
-            attached.installs.insert(request_id.to_owned(), answer);
+            attached.asked.insert(request_id.to_owned(), answer);
             (attached.orders.clone(), answered)
         }))
     }
@@ -268,17 +268,17 @@ impl Links {
             .map(|attached| attached.orders.clone())
     }
 
-    pub fn forget_install(&mut self, node: &NodeId, request_id: &str) {
+    pub fn forget_answer(&mut self, node: &NodeId, request_id: &str) {
         if let Some(attached) = self.attached.get_mut(node) {
-            attached.installs.remove(request_id);
+            attached.asked.remove(request_id);
         }
     }
 
-    pub fn installed(&mut self, node: &NodeId, request_id: &str, result: Installed) {
+    pub fn answered(&mut self, node: &NodeId, request_id: &str, result: Installed) {
         if let Some(asker) = self
             .attached
             .get_mut(node)
-            .and_then(|attached| attached.installs.remove(request_id))
+            .and_then(|attached| attached.asked.remove(request_id))
         {
             // The asker may have given up; then nobody needs the answer.
             let _ = asker.send(result);

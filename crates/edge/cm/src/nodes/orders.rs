@@ -1,6 +1,10 @@
 //! What CM asks of Nodes.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use aos_ipc::{
     convert::ident_to_proto,
@@ -32,6 +36,9 @@ fn late(node: &NodeId, what: &str) -> ErrorInfo {
         format!("Node {node} did not answer in time {what}"),
     )
 }
+
+/// How long a Node may take to remove what instances kept.
+const REMOVE: Duration = Duration::from_secs(60);
 
 /// How long a Node that left in the middle of an order may take to be back: its SM may only have been started again.
 const BACK: Duration = Duration::from_secs(30);
@@ -168,15 +175,27 @@ impl Server {
         request_id: &str,
         deadline: Instant,
     ) -> Result<BTreeMap<InstanceIdent, ErrorInfo>, ErrorInfo> {
-        let Some((orders, answer)) = self.shared.links().expect_install(node, request_id)? else {
+        let order = node_pb::node_order::Order::Install(node_pb::Install {
+            request_id: request_id.to_owned(),
+            instances: instances.into_iter().map(messages::order).collect(),
+        });
+        self.attached(node, order, request_id, deadline, "to install images")
+            .await
+    }
+
+    /// Gives an order over `aos.node.v1` and waits for its answer. A Node that does not have it succeeds at once.
+    async fn attached(
+        &self,
+        node: &NodeId,
+        order: node_pb::node_order::Order,
+        request_id: &str,
+        deadline: Instant,
+        what: &str,
+    ) -> Result<BTreeMap<InstanceIdent, ErrorInfo>, ErrorInfo> {
+        let Some((orders, answer)) = self.shared.links().expect_answer(node, request_id)? else {
             return Ok(BTreeMap::new());
         };
-        let order = node_pb::NodeOrder {
-            order: Some(node_pb::node_order::Order::Install(node_pb::Install {
-                request_id: request_id.to_owned(),
-                instances: instances.into_iter().map(messages::order).collect(),
-            })),
-        };
+        let order = node_pb::NodeOrder { order: Some(order) };
         let gone = || not_connected(node);
         timeout_at(deadline, orders.send(Ok(order)))
             .await
@@ -184,7 +203,7 @@ impl Server {
             .map_err(|_| gone())?;
         timeout_at(deadline, answer)
             .await
-            .map_err(|_| late(node, "to install images"))?
+            .map_err(|_| late(node, what))?
             .map_err(|_| gone())
     }
 }
@@ -208,7 +227,7 @@ impl Nodes for Server {
             result = self.install_through_restarts(node, instances, &request_id, deadline) => result,
             () = cancel.cancelled() => Err(canceled()),
         };
-        self.shared.links().forget_install(node, &request_id);
+        self.shared.links().forget_answer(node, &request_id);
         result
     }
 
@@ -279,6 +298,37 @@ impl Nodes for Server {
             .await
             .map_err(|_| late(node, "to take an order"))?
             .map_err(|_| not_connected(node))
+    }
+
+    async fn remove_data(
+        &self,
+        node: &NodeId,
+        instances: Vec<InstanceIdent>,
+    ) -> Result<BTreeMap<InstanceIdent, ErrorInfo>, ErrorInfo> {
+        let request_id = Uuid::new_v4().to_string();
+        let order = node_pb::node_order::Order::RemoveData(node_pb::RemoveData {
+            request_id: request_id.clone(),
+            instances: instances.iter().map(ident_to_proto).collect(),
+        });
+        let deadline = Instant::now() + REMOVE;
+        let what = "to remove what instances kept";
+        let result = self
+            .attached(node, order, &request_id, deadline, what)
+            .await;
+        self.shared.links().forget_answer(node, &request_id);
+        result
+    }
+
+    async fn keep_only(&self, nodes: BTreeSet<NodeId>) {
+        let forgotten = self.shared.networks.decide(|networks| {
+            for node in networks.known_nodes().difference(&nodes) {
+                tracing::info!(%node, "addresses of a Node that is none any more are free");
+                networks.forget_node(node);
+            }
+        });
+        if let Err(error) = forgotten.await {
+            tracing::error!(%error, "addresses of Nodes that are gone cannot be stored as free; it is tried again");
+        }
     }
 
     async fn check_config(&self, node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo> {

@@ -177,8 +177,9 @@ impl Reader {
         };
         let runs = self.shared.links().runs(&self.node);
         self.shared.change(|view| {
-            let instances = view
-                .remove(&self.node)
+            let before = view.remove(&self.node);
+            let space = before.as_ref().and_then(|known| known.space);
+            let instances = before
                 .filter(|known| known.connection == self.number)
                 .and_then(|known| known.instances);
             let node = SmNode {
@@ -187,6 +188,7 @@ impl Reader {
                 guarantee,
                 instances,
                 runs,
+                space,
                 connection: self.number,
             };
             view.insert(self.node.clone(), node);

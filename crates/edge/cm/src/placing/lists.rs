@@ -1,21 +1,41 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use aos_schedule::{Placement, Unplaced};
+use aos_schedule::{Disabled, Placement, Unplaced};
 use aos_time::Timestamp;
 use aos_types::{AlertRules, Digest, InstanceIdent, NodeId, OwnerId, RuntimeId};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::InstanceOrder;
 
-/// An instance with its place, or one that had one, as it is stored.
+/// What an instance is to CM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Standing {
+    /// Wanted, with a place or looking for one.
+    #[default]
+    Active,
+    /// Wanted, and not run because its subject is not there.
+    Disabled,
+    /// Not wanted any more; it keeps its user id, storage and state for a while.
+    Cached,
+    /// That while is over; it is forgotten once the Nodes have removed what it kept.
+    Removing,
+}
+
+/// An instance that is or was wanted, as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Placed {
     pub(crate) ident: InstanceIdent,
     pub(crate) version: String,
     pub(crate) owner: OwnerId,
     pub(crate) priority: u64,
+    #[serde(default)]
+    pub(crate) standing: Standing,
     /// Node and runtime; `None` if it has no place now.
     pub(crate) place: Option<(NodeId, RuntimeId)>,
+    /// It is not run at its place: that Node is paused, and it waits for it.
+    #[serde(default)]
+    pub(crate) waits: bool,
     pub(crate) manifest: Digest,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -23,40 +43,62 @@ pub(crate) struct Placed {
     pub(crate) storage: bool,
     /// It has a state.
     pub(crate) state: bool,
+    /// The Node that has its storage or state.
+    #[serde(default)]
+    pub(crate) home: Option<NodeId>,
+    /// Nodes that have a storage or state of it that nobody needs any more.
+    #[serde(default)]
+    pub(crate) litter: BTreeSet<NodeId>,
     #[serde(default)]
     pub(crate) alert_rules: Option<AlertRules>,
+    /// Since when it is cached.
     #[serde(default)]
     pub(crate) unplaced_since: Option<Timestamp>,
 }
 
 impl Placed {
-    pub(crate) fn of(place: &Placement) -> Self {
+    /// As it was placed; `old` is what was known of it before.
+    pub(crate) fn of(place: &Placement, old: Option<&Self>) -> Self {
+        let some = |limit: Option<u64>| limit.is_some_and(|limit| limit > 0);
+        let storage = some(place.config.quotas.storage_limit);
+        let state = some(place.config.quotas.state_limit);
+        let home = (storage || state).then(|| place.node.clone());
+        let mut litter = old.map(|old| old.litter.clone()).unwrap_or_default();
+        litter.extend(place.leaves_behind.clone());
+        // Of a version that kept something, by one that does not.
+        let before = old.and_then(|old| old.home.clone());
+        litter.extend(before.filter(|_| home.is_none()));
+        if let Some(home) = &home {
+            litter.remove(home);
+        }
         Self {
             ident: place.ident.clone(),
             version: place.version.clone(),
             owner: place.owner.clone(),
             priority: place.priority,
+            standing: Standing::Active,
             place: Some((place.node.clone(), place.runtime.clone())),
+            waits: false,
             manifest: place.manifest,
             uid: place.uid,
             gid: place.gid,
-            storage: place
-                .config
-                .quotas
-                .storage_limit
-                .is_some_and(|limit| limit > 0),
-            state: place
-                .config
-                .quotas
-                .state_limit
-                .is_some_and(|limit| limit > 0),
+            storage,
+            state,
+            home,
+            litter,
             alert_rules: place.config.alert_rules.clone(),
             unplaced_since: None,
         }
     }
 
-    fn order(&self) -> Option<(NodeId, InstanceOrder)> {
-        let (node, runtime) = self.place.clone()?;
+    /// Its place, if it is run there.
+    pub(crate) fn runs_at(&self) -> Option<&(NodeId, RuntimeId)> {
+        let active = self.standing == Standing::Active && !self.waits;
+        self.place.as_ref().filter(|_| active)
+    }
+
+    fn order(&self, env: Vec<(String, String)>) -> Option<(NodeId, InstanceOrder)> {
+        let (node, runtime) = self.runs_at().cloned()?;
         let InstanceIdent {
             item,
             subject,
@@ -83,7 +125,7 @@ impl Placed {
             } else {
                 String::new()
             },
-            env: Vec::new(),
+            env,
             alert_rules: self.alert_rules.clone(),
         };
         Some((node, order))
@@ -91,26 +133,9 @@ impl Placed {
 }
 
 /// The order for a placement.
-pub(crate) fn order(place: &Placement) -> InstanceOrder {
-    let placed = Placed::of(place);
-    match placed.order() {
-        Some((_, order)) => order,
-        // A placement has a place; this keeps the two in one function all the same.
-        None => InstanceOrder {
-            ident: placed.ident,
-            version: placed.version,
-            manifest: placed.manifest,
-            owner: placed.owner,
-            runtime: place.runtime.clone(),
-            uid: placed.uid,
-            gid: placed.gid,
-            priority: placed.priority,
-            storage_path: String::new(),
-            state_path: String::new(),
-            env: Vec::new(),
-            alert_rules: placed.alert_rules,
-        },
-    }
+pub(crate) fn order(place: &Placement, env: Vec<(String, String)>) -> Option<InstanceOrder> {
+    let (_, order) = Placed::of(place, None).order(env)?;
+    Some(order)
 }
 
 /// What every Node shall run.
@@ -120,17 +145,23 @@ pub(crate) struct Lists {
     pub(crate) by_node: BTreeMap<NodeId, Vec<InstanceOrder>>,
     /// Instances without a place.
     pub(crate) unplaced: Vec<Unplaced>,
+    /// Instances that are wanted and not run now.
+    pub(crate) disabled: Vec<Disabled>,
 }
 
 impl Lists {
-    pub(crate) fn of<'a>(placed: impl Iterator<Item = &'a Placed>) -> Self {
+    /// Of what has a place; `env` gives the variables of an instance.
+    pub(crate) fn of<'a>(
+        placed: impl Iterator<Item = &'a Placed>,
+        env: impl Fn(&InstanceIdent) -> Vec<(String, String)>,
+    ) -> Self {
         let mut by_node: BTreeMap<NodeId, Vec<InstanceOrder>> = BTreeMap::new();
-        for (node, order) in placed.filter_map(Placed::order) {
+        for (node, order) in placed.filter_map(|placed| placed.order(env(&placed.ident))) {
             by_node.entry(node).or_default().push(order);
         }
         Self {
             by_node,
-            unplaced: Vec::new(),
+            ..Self::default()
         }
     }
 

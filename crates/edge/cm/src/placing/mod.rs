@@ -3,33 +3,78 @@
 //! There is one set of lists at a time ([`Lists`]). An update replaces it ([`Placing::launch`]); between updates
 //! [`Placing::reconcile`] follows the Nodes: one that connects and runs something else is given its list, and when one is
 //! lost, paused or changed, what it had is placed again.
+//!
+//! | module | decides or does |
+//! |---|---|
+//! | `requests` | tells the scheduler what there is and what is wanted |
+//! | `remember` | what becomes of an instance that is wanted no more: cached, then removed |
+//! | `overrides` | variables on top of those of the images, each until its time |
+//! | `usage` | what Nodes and instances use on average, and which Node is overloaded |
+//! | `sending` | which Node is sent its list, and in which order |
+//! | `litter` | removes what instances kept on Nodes once nobody needs it |
+//! | `follow` | the task that does all that when something changes |
 
+mod follow;
+mod host_ids;
 mod lists;
+mod litter;
+mod overrides;
+mod remember;
 mod requests;
 mod sending;
+mod usage;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError},
+};
 
-use aos_schedule::{KnownInstance, Plan, plan};
-use aos_store::Records;
+use aos_cloud_protocol::{AlertEvent, OverrideEnvVars, OverrideEnvVarsStatus};
+use aos_schedule::{Cause, Defaults, Disabled, KnownInstance, Plan, Unplaced, Usage, Why, plan};
+use aos_store::{Records, Store};
 use aos_time::{Clock, SystemClock, Timestamp};
-use aos_types::{AosCode, ErrorInfo, InstanceIdent, NodeId};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, NodeId, SubjectId};
 use aos_update::{Failures, Target};
 use futures::future::join_all;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use lists::{Lists, Placed};
+pub(crate) use usage::Usages;
 
+use self::{
+    lists::Standing,
+    overrides::Overrides,
+    remember::{Keep, Memory, remember},
+};
 use crate::{
-    contract::{Images, InstanceOrder, Nodes},
+    PlacingOptions,
+    contract::{AlertSink, Images, InstanceOrder, Nodes},
     states::States,
     unit_config::UnitConfigs,
     world::{KnownNode, World},
 };
 
-/// How long an instance that has no place is remembered, with its user id: AosEdge keeps it 30 days.
-const REMEMBER: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The one record of the overrides.
+const OVERRIDES: &str = "set";
+
+/// Variables of an instance, by name.
+type Env = Vec<(String, String)>;
+
+/// What placing is made of.
+pub(crate) struct Setup {
+    pub(crate) nodes: Arc<dyn Nodes>,
+    pub(crate) images: Arc<dyn Images>,
+    pub(crate) world: Arc<World>,
+    pub(crate) configs: Arc<UnitConfigs>,
+    pub(crate) states: Arc<States>,
+    /// The subjects that the Unit reports.
+    pub(crate) subjects: watch::Receiver<Arc<Vec<SubjectId>>>,
+    pub(crate) usages: Arc<Usages>,
+    pub(crate) alerts: Arc<dyn AlertSink>,
+    pub(crate) store: Store,
+    pub(crate) options: PlacingOptions,
+}
 
 /// The scheduler's shell.
 pub(crate) struct Placing {
@@ -37,13 +82,24 @@ pub(crate) struct Placing {
     images: Arc<dyn Images>,
     world: Arc<World>,
     configs: Arc<UnitConfigs>,
+    subjects: watch::Receiver<Arc<Vec<SubjectId>>>,
+    usages: Arc<Usages>,
+    alerts: Arc<dyn AlertSink>,
+    options: PlacingOptions,
+    taken_ids: BTreeSet<u32>,
     records: Records<Placed>,
     states: Arc<States>,
-    /// Every instance that has a place or had one; one plan is made at a time.
-    placed: Mutex<BTreeMap<InstanceIdent, Placed>>,
+    stored_overrides: Records<Overrides>,
+    /// The variables that instances were given last, by those who have some.
+    given: Records<Env>,
+    /// Every instance that is or was wanted; one plan is made at a time.
+    placed: Mutex<Memory>,
+    overrides: watch::Sender<Arc<Overrides>>,
+    plan: watch::Sender<Arc<Plan>>,
     lists: watch::Sender<Arc<Lists>>,
     /// What each Node was given. Held while a Node is given something, so a Node that hangs holds up nobody else.
     sent: std::sync::Mutex<BTreeMap<NodeId, Arc<Mutex<Sent>>>>,
+    env: std::sync::Mutex<BTreeMap<String, Env>>,
 }
 
 /// The list a Node was given, and on which of its connections.
@@ -52,31 +108,39 @@ struct Sent(Option<(u64, Vec<InstanceOrder>)>);
 
 impl Placing {
     /// Goes on from what is stored.
-    pub(crate) async fn open(
-        nodes: Arc<dyn Nodes>,
-        images: Arc<dyn Images>,
-        world: Arc<World>,
-        configs: Arc<UnitConfigs>,
-        states: Arc<States>,
-        records: Records<Placed>,
-    ) -> Result<Self, aos_store::Error> {
-        let placed: BTreeMap<InstanceIdent, Placed> = records
-            .all()
-            .await?
+    pub(crate) async fn open(setup: Setup) -> Result<Self, aos_store::Error> {
+        let records: Records<Placed> = Records::new(setup.store.clone(), "placed");
+        let stored_overrides: Records<Overrides> = Records::new(setup.store.clone(), "overrides");
+        let given: Records<Env> = Records::new(setup.store, "given_env");
+        let stored = records.all().await?;
+        let placed: Memory = stored
             .into_iter()
             .map(|(_, placed)| (placed.ident.clone(), placed))
             .collect();
-        let lists = Arc::new(Lists::of(placed.values()));
+        let overrides = stored_overrides.get(OVERRIDES).await?.unwrap_or_default();
+        let env = given.all().await?.into_iter().collect();
+        let now = SystemClock.now();
+        let lists = Lists::of(placed.values(), |ident| overrides.of(ident, now));
         Ok(Self {
-            nodes,
-            images,
-            world,
-            configs,
-            states,
+            nodes: setup.nodes,
+            images: setup.images,
+            world: setup.world,
+            configs: setup.configs,
+            subjects: setup.subjects,
+            usages: setup.usages,
+            alerts: setup.alerts,
+            options: setup.options,
+            taken_ids: host_ids::taken(),
+            states: setup.states,
             records,
+            stored_overrides,
+            given,
             placed: Mutex::new(placed),
-            lists: watch::channel(lists).0,
+            overrides: watch::channel(Arc::new(overrides)).0,
+            plan: watch::channel(Arc::default()).0,
+            lists: watch::channel(Arc::new(lists)).0,
             sent: std::sync::Mutex::default(),
+            env: std::sync::Mutex::new(env),
         })
     }
 
@@ -85,9 +149,14 @@ impl Placing {
         self.lists.subscribe()
     }
 
+    /// The last plan, with the reason of each decision.
+    pub(crate) fn plans(&self) -> watch::Receiver<Arc<Plan>> {
+        self.plan.subscribe()
+    }
+
     /// Places `target` and has what is new installed and verified where it will run. Changes nothing that runs.
     pub(crate) async fn install(&self, target: &Target, cancel: &CancellationToken) -> Failures {
-        self.world.settled().await;
+        self.world.settled(self.options.nodes_wait()).await;
         let plan = {
             let placed = self.placed.lock().await;
             self.plan(&placed, target).await
@@ -99,7 +168,7 @@ impl Placing {
             let has = node.sm.as_ref().and_then(|sm| sm.instances.as_ref());
             let new: Vec<InstanceOrder> = plan
                 .on_node(id)
-                .map(lists::order)
+                .filter_map(|place| lists::order(place, Vec::new()))
                 .filter(|order| {
                     has.and_then(|has| has.get(&order.ident))
                         .is_none_or(|runs| {
@@ -143,7 +212,7 @@ impl Placing {
 
     /// Places `target`, remembers it, and brings it to the Nodes. Returns when they have taken their lists over.
     pub(crate) async fn launch(&self, target: &Target) -> Result<Failures, aos_store::Error> {
-        self.world.settled().await;
+        self.world.settled(self.options.nodes_wait()).await;
         let plan = self.place(target).await?;
         let mut failures = unplaced(&plan);
         for (node, error) in self.send(true).await {
@@ -165,7 +234,7 @@ impl Placing {
         if world.is_empty() {
             return Ok(());
         }
-        // Nor can it about a Node that has not shown itself since CM started: what it runs stays there until it is lost.
+        // Nor can it about a Node that was never seen: what it runs stays there until it is lost.
         let unknown = |node: &KnownNode| node.is_away && node.runtimes.is_empty();
         if !world.values().any(unknown) {
             self.place(target).await?;
@@ -173,96 +242,208 @@ impl Placing {
         for (node, error) in self.send(false).await {
             tracing::warn!(%node, %error, "a node did not take its list");
         }
+        self.tidy().await
+    }
+
+    /// Takes a set of overrides of the cloud over; gives how each went.
+    pub(crate) async fn override_env(
+        &self,
+        message: OverrideEnvVars,
+    ) -> Result<OverrideEnvVarsStatus, aos_store::Error> {
+        let placed = self.placed.lock().await;
+        let wanted = placed
+            .values()
+            .filter(|placed| placed.standing == Standing::Active)
+            .map(|placed| placed.ident.clone());
+        let known: Vec<InstanceIdent> = wanted.collect();
+        let (overrides, status) = Overrides::read(message, &known, SystemClock.now());
+        if let Some(overrides) = overrides {
+            self.override_by(overrides, &placed).await?;
+        }
+        Ok(status)
+    }
+
+    /// Drops variables whose time is over. Gives when the next one ends.
+    async fn end_overrides(&self) -> Result<Option<Timestamp>, aos_store::Error> {
+        let overrides = self.overrides.borrow().clone();
+        if let Some(left) = overrides.without_ended(SystemClock.now()) {
+            let placed = self.placed.lock().await;
+            self.override_by(left, &placed).await?;
+        }
+        let next = self.overrides.borrow().next_end();
+        Ok(next)
+    }
+
+    async fn override_by(
+        &self,
+        overrides: Overrides,
+        placed: &Memory,
+    ) -> Result<(), aos_store::Error> {
+        self.stored_overrides.put(OVERRIDES, &overrides).await?;
+        self.overrides.send_replace(Arc::new(overrides));
+        self.publish(placed);
         Ok(())
     }
 
-    async fn plan(&self, placed: &BTreeMap<InstanceIdent, Placed>, target: &Target) -> Plan {
+    async fn plan(&self, placed: &Memory, target: &Target) -> Plan {
         let world = self.world.nodes();
         let config = self.configs.current();
-        let known = placed
+        let now = SystemClock.now();
+        let idents: Vec<InstanceIdent> = placed.keys().cloned().collect();
+        let usages = self.usages.instances(&idents, now);
+        let known: Vec<KnownInstance> = placed
             .values()
             .map(|placed| KnownInstance {
                 ident: placed.ident.clone(),
                 place: placed.place.clone(),
+                version: placed.version.clone(),
+                // A state goes along: its master copy is here.
+                home: placed.home.clone().filter(|_| placed.storage),
                 uid: placed.uid,
                 gid: placed.gid,
+                usage: usages.get(&placed.ident).copied().unwrap_or_default(),
             })
             .collect();
+        // What all instances of a Node use, if all were measured.
+        let mut used: BTreeMap<&NodeId, Option<Usage>> = BTreeMap::new();
+        for one in &known {
+            if let Some((node, _)) = &one.place {
+                let sum = used.entry(node).or_insert(Some(Usage::default()));
+                *sum = sum
+                    .filter(|_| usages.contains_key(&one.ident))
+                    .map(|sum| Usage {
+                        cpu: sum.cpu.saturating_add(one.usage.cpu),
+                        ram: sum.ram.saturating_add(one.usage.ram),
+                        ..sum
+                    });
+            }
+        }
+        let nodes = requests::nodes(&world, config.as_deref(), |node, rules| {
+            let used = used.get(&node.id).copied().flatten();
+            let overload = self.usages.overload(node, rules, used, now);
+            let sm = world.get(&node.id).and_then(|node| node.sm.as_ref());
+            // What the Node itself says is free counts first.
+            let told = sm.and_then(|sm| sm.space);
+            (told.unwrap_or_else(|| self.usages.space(node)), overload)
+        });
+        let subjects = self.subjects.borrow().clone();
+        let requests = requests::requests(target, self.images.as_ref(), placed, &subjects).await;
         plan(&aos_schedule::Input {
-            nodes: requests::nodes(&world, config.as_deref()),
-            requests: requests::requests(target, self.images.as_ref(), placed).await,
+            nodes,
+            requests,
             known,
+            defaults: Defaults {
+                cpu: self.options.default_cpu_dmips,
+                ram: self.options.default_ram_bytes,
+            },
+            taken_ids: self.taken_ids.clone(),
             ..aos_schedule::Input::default()
         })
     }
 
     /// Makes a plan and stores it before anybody hears of it.
-    async fn place(&self, target: &Target) -> Result<Plan, aos_store::Error> {
+    async fn place(&self, target: &Target) -> Result<Arc<Plan>, aos_store::Error> {
         let mut placed = self.placed.lock().await;
-        let plan = self.plan(&placed, target).await;
-        let now = SystemClock.now();
-        let changes = remember(&mut placed, &plan, now);
+        let plan = Arc::new(self.plan(&placed, target).await);
+        let keep = Keep {
+            ttl: self.options.keep_instances(),
+            most: self.options.max_cached_instances,
+        };
+        let mut next = placed.clone();
+        let changes = remember(&mut next, &plan, SystemClock.now(), keep);
         if !changes.is_empty() {
             self.records.apply(changes).await?;
         }
-        let mut lists = Lists::of(placed.values());
+        for place in &plan.placed {
+            if let Some(home) = &place.leaves_behind {
+                self.report_loss(place, home);
+            }
+            if let Why::Relieves(node) = &place.why {
+                tracing::info!(instance = %place.ident, from = %node, to = %place.node, "an instance leaves an overloaded node");
+                self.usages.begin_anew(node);
+            }
+        }
+        *placed = next;
+        self.plan.send_replace(plan.clone());
+        self.publish(&placed);
+        Ok(plan)
+    }
+
+    fn report_loss(&self, place: &aos_schedule::Placement, home: &NodeId) {
+        tracing::warn!(instance = %place.ident, node = %place.node, left = %home, "an instance starts without its storage and state");
+        self.alerts.alert(AlertEvent::UpdateItemInstance {
+            instance: place.ident.clone(),
+            version: place.version.clone(),
+            message: format!(
+                "it runs on node {} now, without the storage and state it left on node {home}",
+                place.node
+            ),
+        });
+    }
+
+    /// Makes the lists of what is remembered and the last plan.
+    fn publish(&self, placed: &Memory) {
+        let (overrides, plan) = (self.overrides.borrow().clone(), self.plan.borrow().clone());
+        let now = SystemClock.now();
+        let mut lists = Lists::of(placed.values(), |ident| overrides.of(ident, now));
         lists.unplaced.clone_from(&plan.unplaced);
+        lists.disabled.clone_from(&plan.disabled);
         self.lists.send_if_modified(|current| {
             let differs = **current != lists;
             if differs {
-                for unplaced in &lists.unplaced {
-                    tracing::info!(instance = %unplaced.ident, reason = unplaced.reason, "an instance has no place");
+                for Unplaced { ident, reason, .. } in &lists.unplaced {
+                    tracing::info!(instance = %ident, %reason, "an instance has no place");
+                }
+                for Disabled { ident, reason, .. } in &lists.disabled {
+                    tracing::info!(instance = %ident, reason, "an instance is disabled");
                 }
                 *current = Arc::new(lists);
             }
             differs
         });
-        Ok(plan)
+    }
+
+    /// The variables that an instance was given last.
+    fn given_env(&self, ident: &InstanceIdent) -> Env {
+        // Plain data, whole at every moment: a panic elsewhere does not spoil it.
+        let env = self.env.lock().unwrap_or_else(PoisonError::into_inner);
+        env.get(&ident.to_string()).cloned().unwrap_or_default()
+    }
+
+    /// Remembers which variables a Node has taken over with its list.
+    async fn remember_env(&self, list: &[InstanceOrder]) -> Result<(), aos_store::Error> {
+        let changes: Vec<(String, Option<Env>)> = {
+            let mut env = self.env.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut changes = Vec::new();
+            for order in list {
+                let key = order.ident.to_string();
+                if order.env.is_empty() {
+                    if env.remove(&key).is_some() {
+                        changes.push((key, None));
+                    }
+                } else if env.get(&key) != Some(&order.env) {
+                    env.insert(key.clone(), order.env.clone());
+                    changes.push((key, Some(order.env.clone())));
+                }
+            }
+            changes
+        };
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.given.apply(changes).await
     }
 }
 
-/// Takes a plan over into what is remembered; gives the changes to store.
-fn remember(
-    placed: &mut BTreeMap<InstanceIdent, Placed>,
-    plan: &Plan,
-    now: Timestamp,
-) -> Vec<(String, Option<Placed>)> {
-    let mut changes = Vec::new();
-    let mut next: BTreeMap<InstanceIdent, Placed> = plan
-        .placed
-        .iter()
-        .map(|place| (place.ident.clone(), Placed::of(place)))
-        .collect();
-    for (ident, old) in placed.iter() {
-        if next.contains_key(ident) {
-            continue;
-        }
-        let since = old.unplaced_since.unwrap_or(now);
-        if now.since(since) >= REMEMBER {
-            changes.push((ident.to_string(), None));
-            continue;
-        }
-        let mut cached = old.clone();
-        cached.place = None;
-        cached.unplaced_since = Some(since);
-        next.insert(ident.clone(), cached);
-    }
-    for (ident, new) in &next {
-        if placed.get(ident) != Some(new) {
-            changes.push((ident.to_string(), Some(new.clone())));
-        }
-    }
-    *placed = next;
-    changes
-}
-
+/// Instances that fit nowhere. One that waits for its Node is not among them: nothing is wrong with it.
 fn unplaced(plan: &Plan) -> Failures {
     Failures {
         instances: plan
             .unplaced
             .iter()
+            .filter(|one| !matches!(one.cause, Cause::Waits(_)))
             .map(|one| {
-                let error = ErrorInfo::new(AosCode::NotFound, one.reason.clone());
+                let error = ErrorInfo::new(AosCode::NotFound, &*one.reason);
                 (one.ident.clone(), error)
             })
             .collect(),

@@ -1,19 +1,27 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use aos_schedule::{Availability, Image, Node, Request};
-use aos_types::{InstanceIdent, ItemConfig, ItemId, ItemType, NodeId, NodeState, UnitConfig};
+use aos_schedule::{Availability, Image, Node, Overload, Request, Space};
+use aos_types::{
+    AlertRules, InstanceIdent, ItemConfig, ItemId, ItemType, NodeId, NodeInfo, NodeState,
+    SubjectId, UnitConfig,
+};
 use aos_update::Target;
 
 use super::Placed;
 use crate::{contract::Images, world::KnownNode};
 
-/// The Nodes as the scheduler wants them.
-pub(crate) fn nodes(world: &BTreeMap<NodeId, KnownNode>, config: Option<&UnitConfig>) -> Vec<Node> {
+/// The Nodes as the scheduler wants them; `measured` says what is free on one and whether it is overloaded by its rules.
+pub(crate) fn nodes(
+    world: &BTreeMap<NodeId, KnownNode>,
+    config: Option<&UnitConfig>,
+    measured: impl Fn(&NodeInfo, Option<&AlertRules>) -> (Space, Option<Overload>),
+) -> Vec<Node> {
     world
         .values()
         .map(|node| {
             let part = config.map(|config| config.for_node(&node.info.id, &node.info.node_type));
             let part = part.unwrap_or_default();
+            let (space, overload) = measured(&node.info, part.alert_rules.as_ref());
             Node {
                 id: node.info.id.clone(),
                 availability: availability(node),
@@ -24,6 +32,8 @@ pub(crate) fn nodes(world: &BTreeMap<NodeId, KnownNode>, config: Option<&UnitCon
                 ram: node.info.total_ram,
                 runtimes: node.runtimes.clone(),
                 resources: node.resources.clone(),
+                space,
+                overload,
             }
         })
         .collect()
@@ -34,6 +44,7 @@ fn availability(node: &KnownNode) -> Availability {
         NodeState::Provisioned if node.is_ready() => Availability::Ready,
         NodeState::Provisioned if node.is_away => Availability::Away,
         NodeState::Provisioned => Availability::Unusable("runs no SM".into()),
+        NodeState::Paused if node.is_paused_shortly => Availability::Paused,
         NodeState::Paused => Availability::Unusable("is paused".into()),
         NodeState::Unprovisioned => Availability::Unusable("is not provisioned".into()),
         NodeState::Error => Availability::Unusable(match &node.info.error {
@@ -43,11 +54,13 @@ fn availability(node: &KnownNode) -> Availability {
     }
 }
 
-/// The instances of a set as the scheduler wants them, with the images of their items.
+/// The instances of a set as the scheduler wants them, with the images of their items. Those of a subject that the Unit
+/// itself must report, and does not, are disabled.
 pub(crate) async fn requests(
     target: &Target,
     images: &dyn Images,
     placed: &BTreeMap<InstanceIdent, Placed>,
+    reported: &[SubjectId],
 ) -> Vec<Request> {
     let mut known: BTreeMap<&ItemId, Result<Vec<Image>, String>> = BTreeMap::new();
     let mut requests = Vec::new();
@@ -82,6 +95,12 @@ pub(crate) async fn requests(
             num_instances: entry.num_instances,
             labels: entry.labels.clone(),
             images: of_item,
+            disabled: target
+                .subjects
+                .iter()
+                .find(|subject| subject.id == entry.subject)
+                .filter(|subject| subject.is_reported_from_unit && !reported.contains(&subject.id))
+                .map(|subject| format!("the Unit does not report subject {}", subject.id)),
         });
     }
     requests
@@ -107,6 +126,6 @@ fn remembered(
         os: String::new(),
         os_version: String::new(),
         os_features: Vec::new(),
-        config,
+        config: Arc::new(config),
     })
 }

@@ -63,7 +63,12 @@ impl Placing {
         let Some(node) = world.get(id).filter(|node| node.takes_orders()) else {
             return Ok(());
         };
-        let Some(parcel) = parcel(id, node, &lists, &mut sent, retry) else {
+        // Variables are not reported: what was given last counts.
+        let env_fits = lists
+            .on(id)
+            .iter()
+            .all(|order| self.given_env(&order.ident) == order.env);
+        let Some(parcel) = parcel(id, node, &lists, &mut sent, retry, env_fits) else {
             return Ok(());
         };
         let list = parcel.list.clone();
@@ -71,6 +76,10 @@ impl Placing {
             return Err(ErrorInfo::from_error(AosCode::Failed, &error));
         }
         let result = self.nodes.update_instances(id, list, parcel.stop).await;
+        if result.is_ok() {
+            let remembered = self.remember_env(&parcel.list).await;
+            remembered.map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
+        }
         sent.0 = result.is_ok().then_some((parcel.connection, parcel.list));
         result
     }
@@ -95,6 +104,7 @@ fn parcel(
     lists: &Lists,
     before: &mut Sent,
     retry: bool,
+    env_fits: bool,
 ) -> Option<Parcel> {
     let sm: &SmNode = node.sm.as_ref()?;
     let reported = sm.instances.as_ref()?;
@@ -103,7 +113,7 @@ fn parcel(
     let sent = sent.filter(|(connection, _)| *connection == sm.connection);
     let sent_before = sent.is_some_and(|(_, sent)| *sent == list);
     let sent_other = sent.is_some_and(|(_, sent)| *sent != list);
-    let as_wanted = runs_as_wanted(reported, &list);
+    let as_wanted = env_fits && runs_as_wanted(reported, &list);
     let failed = retry
         && reported
             .values()

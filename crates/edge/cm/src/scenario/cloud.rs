@@ -164,6 +164,13 @@ impl Cloud {
         self.say.send(frame).unwrap();
     }
 
+    /// Says anything else, once.
+    pub(super) async fn say(&self, body: Body) {
+        self.say
+            .send(message(uuid::Uuid::new_v4().to_string(), body))
+            .unwrap();
+    }
+
     /// The next message that is wanted.
     pub(super) async fn message(&mut self, wanted: impl Fn(&Message) -> bool) -> Message {
         let next = async {

@@ -38,6 +38,8 @@ struct NodesState {
     refused_config: Option<String>,
     configs: BTreeMap<NodeId, String>,
     installed: BTreeSet<(NodeId, Digest)>,
+    orders: BTreeMap<(NodeId, InstanceIdent), InstanceOrder>,
+    started: Vec<String>,
 }
 
 pub(super) struct FakeNodes {
@@ -76,6 +78,7 @@ impl FakeNodes {
                     guarantee: Guarantee::InstallFirst,
                     instances: Some(BTreeMap::new()),
                     runs: None,
+                    space: None,
                     connection: 1,
                 };
                 (node_id(name), node)
@@ -93,6 +96,11 @@ impl FakeNodes {
 
     pub(super) fn calls(&self) -> Vec<String> {
         self.state.lock().unwrap().calls.clone()
+    }
+
+    /// What was started since this was last asked, with its variables.
+    pub(super) fn started(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().unwrap().started)
     }
 
     pub(super) fn break_version(&self, version: &str) {
@@ -259,6 +267,23 @@ impl Nodes for FakeNodes {
             state
                 .calls
                 .push(format!("update {node} +{} -{}", start.len(), stop.len()));
+            state
+                .orders
+                .retain(|(of, ident), _| of != node || start.iter().any(|one| one.ident == *ident));
+            for order in &start {
+                let key = (node.clone(), order.ident.clone());
+                // As SM does: what is ordered as before runs on.
+                if state.orders.get(&key) != Some(order) {
+                    let env: Vec<String> = order
+                        .env
+                        .iter()
+                        .map(|(name, value)| format!(" {name}={value}"))
+                        .collect();
+                    let entry = format!("{} on {node}{}", order.ident, env.concat());
+                    state.started.push(entry);
+                    state.orders.insert(key, order.clone());
+                }
+            }
             (state.broken.clone(), state.looping.clone())
         };
         let list = start.clone();
@@ -337,6 +362,20 @@ impl Nodes for FakeNodes {
         Ok(())
     }
 
+    async fn remove_data(
+        &self,
+        node: &NodeId,
+        instances: Vec<InstanceIdent>,
+    ) -> Result<BTreeMap<InstanceIdent, ErrorInfo>, ErrorInfo> {
+        let mut state = self.state.lock().unwrap();
+        for ident in instances {
+            state.calls.push(format!("remove {ident} on {node}"));
+        }
+        Ok(BTreeMap::new())
+    }
+
+    async fn keep_only(&self, _nodes: BTreeSet<NodeId>) {}
+
     async fn check_config(&self, _node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo> {
         let state = self.state.lock().unwrap();
         if state.refused_config.is_some() && state.refused_config == config.version {
@@ -386,6 +425,7 @@ struct ImagesState {
     refused: BTreeSet<String>,
     hanging: BTreeSet<String>,
     committed: Vec<String>,
+    config: ItemConfig,
 }
 
 fn key(item: &DesiredItem) -> String {
@@ -401,6 +441,11 @@ impl FakeImages {
     pub(super) fn hang(&self, item: &str, version: &str) {
         let mut state = self.state.lock().unwrap();
         state.hanging.insert(format!("{item} {version}"));
+    }
+
+    /// From now on all items are configured so.
+    pub(super) fn configure(&self, config: ItemConfig) {
+        self.state.lock().unwrap().config = config;
     }
 
     pub(super) fn committed(&self) -> Vec<String> {
@@ -447,7 +492,8 @@ impl Images for FakeImages {
     }
 
     async fn images_of(&self, item: &DesiredItem) -> Result<Vec<Image>, ErrorInfo> {
-        if !self.state.lock().unwrap().here.contains(&key(item)) {
+        let state = self.state.lock().unwrap();
+        if !state.here.contains(&key(item)) {
             return Err(failed("it is not here"));
         }
         Ok(vec![Image {
@@ -457,13 +503,16 @@ impl Images for FakeImages {
             os: "linux".into(),
             os_version: String::new(),
             os_features: vec![],
-            config: ItemConfig {
-                quotas: Quotas {
-                    state_limit: item.id.as_str().starts_with("stateful").then_some(65_536),
-                    ..Quotas::default()
+            config: Arc::new(ItemConfig {
+                quotas: match item.id.as_str().starts_with("stateful") {
+                    true => Quotas {
+                        state_limit: Some(65_536),
+                        ..state.config.quotas
+                    },
+                    false => state.config.quotas,
                 },
-                ..ItemConfig::default()
-            },
+                ..state.config.clone()
+            }),
         }])
     }
 
@@ -517,6 +566,22 @@ impl FakeIam {
     /// What was asked of it.
     pub(super) fn calls(&self) -> Vec<String> {
         self.calls.lock().unwrap().clone()
+    }
+
+    pub(super) fn report(&self, subjects: &[&str]) {
+        let subjects = subjects.iter().map(|one| SubjectId::new(*one).unwrap());
+        self.subjects.send_replace(Arc::new(subjects.collect()));
+    }
+
+    pub(super) fn pause(&self, node: &str, paused: bool) {
+        self.nodes.send_modify(|nodes| {
+            if let Some(info) = Arc::make_mut(nodes).get_mut(&node_id(node)) {
+                info.state = match paused {
+                    true => NodeState::Paused,
+                    false => NodeState::Provisioned,
+                };
+            }
+        });
     }
 
     pub(super) fn state(&self, node: &str) -> NodeState {

@@ -5,6 +5,7 @@ mod cloud;
 mod fakes;
 mod gaps;
 mod gates;
+mod placing;
 mod secrets;
 mod stage;
 mod states;
@@ -49,7 +50,7 @@ async fn a_desired_state_is_downloaded_launched_committed_and_reported() {
     let nodes: std::collections::BTreeSet<_> = groups[0]
         .instances
         .iter()
-        .map(|one| one.node.to_string())
+        .map(|one| one.node.clone().unwrap())
         .collect();
     assert_eq!(nodes.len(), 2, "replicas spread");
     assert_eq!(stage.images.committed(), ["web 1"]);
@@ -283,6 +284,7 @@ async fn what_a_lost_node_ran_is_placed_elsewhere() {
 #[tokio::test]
 async fn a_paused_node_gives_its_instances_away() {
     let mut stage = Stage::new(&["main", "second"]).await;
+    stage.options.placing.pause_grace_secs = 0;
     stage.start().await;
     let mut wish = desired(&[("web", "1", 2)]);
     stage.settle(wish.clone()).await;
@@ -294,7 +296,11 @@ async fn a_paused_node_gives_its_instances_away() {
             let groups = status.instances.iter().flatten();
             let mut places = groups.flat_map(|group| &group.instances);
             states(status, "web") == [InstanceState::Active; 2]
-                && places.all(|one| one.node.as_str() == "main")
+                && places.all(|one| {
+                    one.node
+                        .as_ref()
+                        .is_some_and(|node| node.as_str() == "main")
+                })
         })
         .await;
     assert_eq!(
@@ -447,6 +453,9 @@ async fn a_node_served_by_plain_http_shows_it_in_its_status() {
 #[tokio::test]
 async fn a_thousand_services_are_updated_without_a_quadratic_pause() {
     let mut stage = Stage::new(&["main", "second"]).await;
+    // The Nodes here are small: so many fit only if they take nothing.
+    stage.options.placing.default_cpu_dmips = 0;
+    stage.options.placing.default_ram_bytes = 0;
     stage.start().await;
     let names: Vec<String> = (0..1000).map(|number| format!("item-{number}")).collect();
     let all = |version| {

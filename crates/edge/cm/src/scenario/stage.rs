@@ -38,7 +38,7 @@ pub(super) struct Stage {
     authority: Authority,
     online: CertSource,
     trust: Trust,
-    local: Local,
+    pub(super) local: Local,
     folder: tempfile::TempDir,
     running: Option<(JoinHandle<Result<(), Error>>, CancellationToken)>,
     events: Vec<mpsc::Sender<NodeEvent>>,

@@ -126,6 +126,7 @@ async fn gap_85_a_state_is_told_until_the_cloud_has_answered() {
 #[tokio::test]
 async fn a_state_is_there_before_its_instance_starts_on_another_node() {
     let mut stage = Stage::new(&["main", "second"]).await;
+    stage.options.placing.pause_grace_secs = 0;
     stage.start().await;
     stage.settle(desired(&[("stateful", "1", 1)])).await;
     let on_main = !stage.nodes.running("main").is_empty();

@@ -4,9 +4,10 @@ use aos_cloud_protocol::{
     InstanceStatus, InstancesStatus, ItemIdentity, ItemStatus, NodeStatus, UnitConfigStatus,
     UnitStatus,
 };
+use aos_schedule::Cause;
 use aos_types::{
-    AosCode, ErrorInfo, InstanceIdent, InstanceState, ItemState, NodeId, RuntimeId, SubjectId,
-    UnitConfig, UnitConfigState,
+    AosCode, ErrorInfo, InstanceIdent, InstanceState, ItemState, NodeId, SubjectId, UnitConfig,
+    UnitConfigState,
 };
 use aos_update::{Cycle, Failure, PartStatus, Rollback, UpdatePart};
 
@@ -194,8 +195,8 @@ fn instances(parts: &Parts<'_>) -> Vec<InstancesStatus> {
     let mut groups = Groups::default();
     for (node, order) in parts.lists.placed() {
         let status = |state, error| InstanceStatus {
-            node: node.clone(),
-            runtime: order.runtime.clone(),
+            node: Some(node.clone()),
+            runtime: Some(order.runtime.clone()),
             index: order.ident.index,
             state,
             state_checksum: None,
@@ -235,8 +236,8 @@ fn instances(parts: &Parts<'_>) -> Vec<InstancesStatus> {
             continue;
         }
         let status = InstanceStatus {
-            node: node.clone(),
-            runtime: report.runtime.clone(),
+            node: Some(node.clone()),
+            runtime: Some(report.runtime.clone()),
             index: report.ident.index,
             state: report.state,
             state_checksum: None,
@@ -244,23 +245,28 @@ fn instances(parts: &Parts<'_>) -> Vec<InstancesStatus> {
         };
         groups.add(&report.ident, &report.version, status);
     }
-    let Some((node, runtime)) = somewhere(parts) else {
-        return groups.into_list();
-    };
-    let nowhere = |index, error| InstanceStatus {
-        node: node.clone(),
-        runtime: runtime.clone(),
-        index,
-        state: InstanceState::Failed,
-        state_checksum: None,
-        error: Some(error),
-    };
     for unplaced in &parts.lists.unplaced {
-        let error = ErrorInfo::new(
-            AosCode::NotFound,
-            format!("it runs nowhere: {}", unplaced.reason),
-        );
-        let status = nowhere(unplaced.ident.index, error);
+        let status = InstanceStatus {
+            node: None,
+            runtime: None,
+            index: unplaced.ident.index,
+            state: InstanceState::Failed,
+            state_checksum: None,
+            error: Some(ErrorInfo::new(
+                AosCode::NotFound,
+                bounded(&format!("it runs nowhere: {}", unplaced.reason)),
+            )),
+        };
+        let status = match &unplaced.cause {
+            // Nothing is wrong with it: it is stopped on purpose, and will run there again.
+            Cause::Waits(node) => InstanceStatus {
+                node: Some(node.clone()),
+                state: InstanceState::Inactive,
+                error: Some(ErrorInfo::new(AosCode::WrongState, &*unplaced.reason)),
+                ..status
+            },
+            _ => status,
+        };
         groups.add(&unplaced.ident, &unplaced.version, status);
     }
     if let Some(failure) = &parts.engine.failure {
@@ -269,7 +275,17 @@ fn instances(parts: &Parts<'_>) -> Vec<InstancesStatus> {
                 continue;
             };
             if !groups.has(ident, &item.version) {
-                let status = nowhere(ident.index, error.clone());
+                let status = InstanceStatus {
+                    node: None,
+                    runtime: None,
+                    index: ident.index,
+                    state: InstanceState::Failed,
+                    state_checksum: None,
+                    error: Some(ErrorInfo {
+                        message: bounded(&error.message),
+                        ..error.clone()
+                    }),
+                };
                 groups.add(ident, &item.version, status);
             }
         }
@@ -277,14 +293,11 @@ fn instances(parts: &Parts<'_>) -> Vec<InstancesStatus> {
     groups.into_list()
 }
 
-/// A status must name a node and a runtime even for an instance that has none: the main Node stands in, and the error says
-/// how it really is.
-fn somewhere(parts: &Parts<'_>) -> Option<(NodeId, RuntimeId)> {
-    let main = parts.world.values().find(|node| node.info.is_main());
-    let node = main.or_else(|| parts.world.values().next())?;
-    let runtime = match node.runtimes.first() {
-        Some(runtime) => runtime.id.clone(),
-        None => RuntimeId::new("none").ok()?,
-    };
-    Some((node.info.id.clone(), runtime))
+/// Reasons of many Nodes are long; a status tells the beginning, and `aos unit why` the rest.
+fn bounded(text: &str) -> String {
+    const LONGEST: usize = 512;
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+    }
 }

@@ -89,8 +89,8 @@ mod tests {
 
     fn group(name: &str, states: &[InstanceState]) -> InstancesStatus {
         let instance = |(index, state): (usize, &InstanceState)| InstanceStatus {
-            node: NodeId::new("main").unwrap(),
-            runtime: RuntimeId::new("crun").unwrap(),
+            node: Some(NodeId::new("main").unwrap()),
+            runtime: Some(RuntimeId::new("crun").unwrap()),
             index: index as u64,
             state: *state,
             state_checksum: None,

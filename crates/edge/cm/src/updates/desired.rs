@@ -60,6 +60,7 @@ pub(crate) fn readable(
                 .map(|subject| DesiredSubject {
                     id: subject.subject,
                     subject_type: subject.subject_type,
+                    is_reported_from_unit: subject.is_reported_from_unit,
                 })
                 .collect()
         }),

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aos_types::{AosCode, ErrorInfo, NodeState, RuntimeInfo};
 use aos_update::{DesiredNode, DesiredNodeState, Effect, EffectId, Failures, Input, Target};
@@ -24,6 +24,8 @@ pub(crate) struct Doer {
     /// Held by what changes something on the Nodes. What the engine no longer waits for may still be at work; what comes
     /// next must not be overtaken by it.
     pub(crate) turn: Mutex<()>,
+    /// How long missing Nodes are waited for.
+    pub(crate) nodes_wait: Duration,
 }
 
 pub(crate) fn name(effect: &Effect) -> &'static str {
@@ -98,7 +100,7 @@ impl Doer {
     /// What the Unit's Nodes can run, as far as it is known: only that is fetched. A Node that has not been seen yet could
     /// run anything, so then everything is.
     async fn runtimes(&self) -> Vec<RuntimeInfo> {
-        self.world.settled().await;
+        self.world.settled(self.nodes_wait).await;
         let world = self.world.nodes();
         let unknown = world
             .values()

@@ -311,6 +311,12 @@ impl Updates {
                         .iter()
                         .map(|one| (one.ident.clone(), one.version.clone())),
                 )
+                .chain(
+                    lists
+                        .disabled
+                        .iter()
+                        .map(|one| (one.ident.clone(), one.version.clone())),
+                )
                 .collect(),
         }
     }
@@ -353,6 +359,19 @@ impl Updates {
                 |(sm, report)| view_of(sm, report),
             );
             view.insert(order.ident.clone(), seen);
+        }
+        // What is not run on purpose is as it shall be.
+        for disabled in &lists.disabled {
+            view.insert(
+                disabled.ident.clone(),
+                InstanceView {
+                    version: disabled.version.clone(),
+                    state: InstanceState::Inactive,
+                    error: None,
+                    recovers: false,
+                    restarts: 0,
+                },
+            );
         }
         let components = world
             .values()

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aos_ipc::{
     convert::{error_to_proto, ident_from_proto, ident_to_proto, time_to_proto},
@@ -28,6 +28,8 @@ use crate::{
 const PROTOCOL: u32 = 2;
 /// Reports that wait for CM.
 const QUEUE: usize = 64;
+/// Changes are gathered this long before free space is measured again.
+const GATHER: Duration = Duration::from_secs(2);
 
 type Out = mpsc::Sender<pb::NodeReport>;
 
@@ -83,6 +85,11 @@ impl Link {
                             self.states.kept(&ident, &kept.checksum).await;
                         }
                     }
+                    Ok(Some(pb::NodeOrder {
+                        order: Some(Order::RemoveData(remove)),
+                    })) => {
+                        tasks.spawn(remove_data(self.launcher.clone(), remove, out.clone()));
+                    }
                     // A kind of order that a newer CM knows and we do not.
                     Ok(Some(_)) => {}
                     Ok(None) => return "CM has closed the stream".to_owned(),
@@ -100,6 +107,7 @@ impl Link {
             why = self.tell_ends(&out) => why,
             why = self.tell_states(&out) => why,
             why = self.tell_runs(&out) => why,
+            why = self.tell_space(&out) => why,
         }
     }
 
@@ -137,6 +145,30 @@ impl Link {
             if snapshots.changed().await.is_err() {
                 return "SM stops".into();
             }
+        }
+    }
+
+    /// Tells how much space is free, and again when the instances have changed.
+    async fn tell_space(&self, out: &Out) -> String {
+        let mut changes = self.launcher.snapshots();
+        let mut told = None;
+        loop {
+            changes.borrow_and_update();
+            let space = self.launcher.space().await;
+            if space.is_some() && space != told {
+                if say(out, Report::Space(space.unwrap_or_default()))
+                    .await
+                    .is_err()
+                {
+                    return "the stream to CM has ended".into();
+                }
+                told = space;
+            }
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            // Many changes come at once when a list is carried out.
+            tokio::time::sleep(GATHER).await;
         }
     }
 
@@ -294,6 +326,27 @@ async fn set_state(states: Arc<States>, order: pb::SetState, out: Out) {
     });
     // CM may have gone; it asks again.
     let _ = say(&out, answer).await;
+}
+
+/// Removes what instances kept, and says for each whether that went well.
+async fn remove_data(launcher: Arc<Launcher>, remove: pb::RemoveData, out: Out) {
+    let mut instances = Vec::new();
+    for wire in remove.instances {
+        let error = match ident_from_proto(Some(wire.clone())) {
+            Ok(ident) => launcher.remove_data(&ident).await.err(),
+            Err(error) => Some(ErrorInfo::from_error(AosCode::InvalidArgument, &error)),
+        };
+        instances.push(pb::InstanceRemoved {
+            instance: Some(wire),
+            error: error_to_proto(error.as_ref()),
+        });
+    }
+    let result = Report::DataRemoved(pb::DataRemoved {
+        request_id: remove.request_id,
+        instances,
+    });
+    // CM may have gone; it asks again.
+    let _ = say(&out, result).await;
 }
 
 async fn say(out: &Out, report: Report) -> Result<(), ()> {

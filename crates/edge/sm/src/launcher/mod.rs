@@ -8,6 +8,7 @@
 //!
 //! Everything an instance goes through is in its [`Entry`]; whoever changes one publishes a new [`Snapshot`].
 
+mod data;
 mod entry;
 mod exits;
 mod launch;

@@ -436,6 +436,7 @@ impl node_service::NodeService for FakeCm {
                             .into_iter()
                             .map(|run| (run.instance.clone().unwrap().item_id, run)),
                     ),
+                    Report::DataRemoved(_) | Report::Space(_) => {}
                 });
             }
         });
