@@ -50,6 +50,10 @@ pub(crate) enum Event {
     Person {
         life: u32,
     },
+    /// An answer to an effect of long ago.
+    Stale {
+        life: u32,
+    },
     /// The Unit says that its readiness may have changed.
     LookAgain,
     /// A Node counts as lost, or an order is late: time to look.

@@ -63,7 +63,8 @@ pub(crate) struct Oracle {
     newest: usize,
     /// It has a schedule.
     is_timed: bool,
-    /// Somebody has started it, or consented to it.
+    /// Somebody has ever started an update, or consented to one: what was said of one is kept when it is asked for again,
+    /// so only the first are judged.
     pub(crate) started_by: bool,
     pub(crate) consented: bool,
     taken_at: Timestamp,
@@ -280,7 +281,16 @@ impl World {
         if *target != wished(&wish) || *target == self.committed() || self.oracle.taking.is_some() {
             return;
         }
-        if matches!(wish.when, When::Started(_)) && !self.oracle.started_by {
+        // The newest may have been stored by a CM that died over it: what counts is the schedule of what goes on.
+        let rule = self
+            .oracle
+            .stage
+            .2
+            .sota_schedule
+            .as_ref()
+            .map(|it| &it.rule);
+        let timed = rule == Some(&aos_types::ScheduleRule::Trigger);
+        if timed && !self.oracle.started_by {
             self.broken(5, |_| {
                 format!("#{} goes on, and nobody has started it", wish.number)
             });
@@ -435,16 +445,6 @@ impl World {
     pub(crate) fn check_taken(&mut self, number: usize) {
         self.oracle.taking = None;
         self.oracle.taken.insert(number);
-        // The same asked for again keeps what was said of it.
-        let before = Intent {
-            number,
-            when: self.wishes[number].when,
-            ..self.wishes[self.oracle.newest].clone()
-        };
-        if before != self.wishes[number] {
-            self.oracle.started_by = false;
-            self.oracle.consented = false;
-        }
         self.oracle.newest = number;
         self.oracle.is_timed = self.wishes[number].when != When::Now;
         self.oracle.taken_at = self.now;

@@ -204,6 +204,11 @@ impl World {
                     self.person_acts();
                 }
             }
+            Event::Stale { life } => {
+                if life == self.cm.life {
+                    self.stale_answer();
+                }
+            }
             Event::LookAgain => {
                 let after = self.dice.scale(MIN, 3 * DAY);
                 self.after(after, Event::LookAgain);

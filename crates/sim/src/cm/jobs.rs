@@ -118,6 +118,11 @@ impl World {
             Effect::AskReadiness => Job::Ready,
             Effect::Cancel { .. } => return,
         };
+        if !self.calm && self.dice.percent(15) {
+            let life = self.cm.life;
+            let after = self.dice.scale(Duration::from_millis(1), MIN);
+            self.after(after, Event::Stale { life });
+        }
         let after = self
             .dice
             .time(Duration::from_millis(1), Duration::from_millis(200));
@@ -125,6 +130,28 @@ impl World {
             run.jobs.insert(id.0, job);
             self.step(id.0, after, Step::Begin);
         }
+    }
+
+    /// Whatever it is that comes too late: nobody waits for it, in no state.
+    pub(crate) fn stale_answer(&mut self) {
+        let effect = EffectId(1);
+        let failures = Failures::of_step(error("long ago"));
+        let input = match self.dice.to(5) {
+            0 => Input::ItemDownloaded {
+                effect,
+                item: self.names.items[0].clone(),
+                error: Some(error("long ago")),
+            },
+            1 => Input::Downloaded { effect, failures },
+            2 => Input::Done { effect, failures },
+            3 => Input::LookAgain,
+            _ => Input::Readiness {
+                effect,
+                readiness: aos_update::Readiness::NotReady("long ago".into()),
+            },
+        };
+        self.coverage.fault(Fault::LateAnswer);
+        self.engine_input(input);
     }
 
     fn step(&mut self, id: u64, after: Duration, step: Step) {

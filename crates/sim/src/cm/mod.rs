@@ -602,7 +602,7 @@ impl World {
         if done.is_ok() {
             match &order {
                 Order::Start { .. } => self.oracle.started_by = true,
-                Order::Consent { given, .. } => self.oracle.consented = *given,
+                Order::Consent { .. } => self.oracle.consented = true,
             }
         }
         self.note(|_| format!("somebody orders {order:?}: {done:?}"));
