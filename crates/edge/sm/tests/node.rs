@@ -571,3 +571,27 @@ fn on_a_full_disk_the_image_that_was_unused_for_longest_goes() {
         },
     );
 }
+
+#[test]
+fn an_instance_that_ends_at_once_is_never_taken_for_running() {
+    run(
+        "an_instance_that_ends_at_once_is_never_taken_for_running",
+        async |unit: Unit| {
+            let (store, folder) = (&unit.images, unit.folder.path());
+            let die = item::publish(store, folder, &["die"], |item| {
+                item.run_parameters.start_burst = 40;
+                item.run_parameters.restart_interval = Duration::from_millis(10);
+            });
+            let sm = unit.start_sm();
+            let cm = &unit.cm;
+            cm.until("introduced", |seen| seen.complete > 0).await;
+            cm.list(vec![cm.instance("die", 0, "1.0.0", die)]).await;
+            // Its end may be told before its start: if one is missed the instance stays as it is, and no more ends come.
+            cm.until("ended forty times", |seen| seen.exits.len() >= 40)
+                .await;
+            cm.until_state("die", "1.0.0", "failed").await;
+            cm.list(vec![]).await;
+            sm.end().await;
+        },
+    );
+}

@@ -20,6 +20,8 @@ pub(super) struct Entry {
     pub(super) unrecoverable: bool,
     /// How it ended last.
     pub(super) last_end: Option<End>,
+    /// The end of a process that is not known to be its own: its start may be told after its end.
+    pub(super) early: Option<(u32, End, ErrorInfo)>,
     /// How it is found out whether it is healthy.
     pub(super) health_check: Option<HealthCheck>,
     /// Probes go on for as long as this is here.
@@ -45,6 +47,7 @@ impl Entry {
             restarts: Restarts::new(Default::default()),
             unrecoverable: false,
             last_end: None,
+            early: None,
             health_check: None,
             probing: None,
             offline_ttl: None,

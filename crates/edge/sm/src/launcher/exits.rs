@@ -29,11 +29,8 @@ impl Launcher {
             .entries()
             .iter()
             .find(|(ident, _)| InstanceId::of(ident) == exit.id)
-            .map(|(ident, entry)| {
-                let current = entry.pid == Some(exit.pid);
-                (ident.clone(), entry.instance.version.clone(), current)
-            });
-        let Some((ident, version, current)) = known else {
+            .map(|(ident, entry)| (ident.clone(), entry.instance.version.clone()));
+        let Some((ident, version)) = known else {
             // Of an instance that was removed since.
             self.acknowledge(&exit).await;
             return;
@@ -58,12 +55,20 @@ impl Launcher {
             Err(error) => tracing::error!(%error, "the end of an instance cannot be stored"),
         }
         self.ends.notify_one();
+        let current = self.change(|entries| {
+            let Some(entry) = entries.get_mut(&ident) else {
+                return false;
+            };
+            let current = entry.pid == Some(exit.pid);
+            if current {
+                entry.last_end = Some(end);
+            } else {
+                // Perhaps it ended before its start came back to us: whoever notes the start looks here.
+                entry.early = Some((exit.pid, end, told(&exit)));
+            }
+            current
+        });
         if current {
-            self.change(|entries| {
-                if let Some(entry) = entries.get_mut(&ident) {
-                    entry.last_end = Some(end);
-                }
-            });
             self.down(&ident, told(&exit).into());
         }
     }

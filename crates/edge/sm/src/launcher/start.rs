@@ -94,9 +94,15 @@ impl Launcher {
         let now = SystemClock.now();
         match result {
             Ok(started) => {
-                self.change(|entries| {
+                let early = self.change(|entries| {
                     if let Some(entry) = entries.get_mut(ident) {
                         entry.pid = Some(started.pid);
+                        if let Some((pid, end, error)) = entry.early.take()
+                            && pid == started.pid
+                        {
+                            entry.last_end = Some(end);
+                            return Some(error);
+                        }
                         entry.retry = None;
                         // With a health check it is what it was until that succeeds.
                         if entry.health_check.is_none() {
@@ -106,7 +112,12 @@ impl Launcher {
                             entry.restarts.healthy(now);
                         }
                     }
+                    None
                 });
+                if let Some(error) = early {
+                    self.down(ident, error.into());
+                    return;
+                }
                 self.probe(ident, started.pid, false);
             }
             Err(failed) => {

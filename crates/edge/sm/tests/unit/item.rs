@@ -26,6 +26,7 @@ static void bye(int s) { (void)s; _exit(0); }
 int main(int argc, char **argv) {
     signal(SIGTERM, bye); signal(SIGPIPE, SIG_IGN);
     printf("up %s\n", argv[1]); fflush(stdout);
+    if (!strcmp(argv[1], "die")) return 4;
     if (!strcmp(argv[1], "exit")) { usleep(100000); return atoi(argv[2]); }
     if (!strcmp(argv[1], "check")) return access("/storage/bad", F_OK) ? 0 : 3;
     int http = !strcmp(argv[1], "http");
