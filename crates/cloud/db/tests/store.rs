@@ -1319,3 +1319,40 @@ async fn a_change_whose_asker_went_away_is_whole_and_told_or_not_there() {
         assert_eq!(audited, there, "round {n}");
     }
 }
+
+#[tokio::test]
+async fn a_version_that_failed_does_not_hide_the_one_that_runs() {
+    let bench = bench().await;
+    let id = unit(&bench, "unit-1").await;
+    let report = |delta: bool, instances: Vec<InstanceReport>| UnitStatusReport {
+        delta,
+        instances: Some(instances),
+        ..UnitStatusReport::default()
+    };
+    let of = |number: &str, state| instance("web", "s", number, state);
+    let (old, new) = (
+        of("1.0.0", InstanceState::Active),
+        of("2.0.0", InstanceState::Failed),
+    );
+    let runs = async || {
+        let unit = bench.db.unit(&bench.actor, "unit-1").await.unwrap();
+        (unit.counts.instances_active, unit.counts.instances_failed)
+    };
+    let none = LinkWrite::default();
+    for instances in [
+        vec![old.clone(), new.clone()],
+        vec![new.clone(), old.clone()],
+    ] {
+        let report = report(false, instances);
+        bench.db.apply_status(id, &report, &none).await.unwrap();
+        assert_eq!(runs().await, (1, 0));
+    }
+    // Tried again, and failed again.
+    let again = report(true, vec![new.clone()]);
+    bench.db.apply_status(id, &again, &none).await.unwrap();
+    assert_eq!(runs().await, (1, 0));
+    // Nothing else is there.
+    let alone = report(false, vec![new]);
+    bench.db.apply_status(id, &alone, &none).await.unwrap();
+    assert_eq!(runs().await, (0, 1));
+}

@@ -114,10 +114,10 @@ pub fn reported(play: &Play<'_>, wish: &Wish) -> Result<()> {
 
 /// Fails unless a person can read why `wish` was not reached.
 pub fn explained(play: &Play<'_>) -> Result<()> {
-    let text = play.user.aos(&["explain", &play.unit, WEB])?;
+    let text = play.user.aos(&["unit", "show", &play.unit])?;
     ensure!(
-        text.contains("failed"),
-        "`aos explain` does not say why: {text}"
+        text.contains("exit code"),
+        "`aos unit show` does not say why: {text}"
     );
     Ok(())
 }

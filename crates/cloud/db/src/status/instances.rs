@@ -19,6 +19,16 @@ fn place(node: &str) -> String {
     }
 }
 
+/// Of two reports of one instance the heavier counts: what runs says more about it than what does not.
+const fn weight(state: InstanceState) -> u8 {
+    match state {
+        InstanceState::Active => 3,
+        InstanceState::Activating => 2,
+        InstanceState::Failed => 1,
+        InstanceState::Inactive => 0,
+    }
+}
+
 impl Tx {
     pub(super) async fn instance_status(
         &mut self,
@@ -65,7 +75,7 @@ impl Tx {
                 ),
             );
         }
-        // While a version is replaced a Unit may report the same instance twice; the one that is not inactive counts.
+        // While a version is replaced, or when that did not succeed, a Unit reports the same instance twice.
         let mut newest: BTreeMap<Key, &InstanceReport> = BTreeMap::new();
         for instance in instances {
             let key = (
@@ -76,12 +86,21 @@ impl Tx {
             );
             let keep = newest
                 .get(&key)
-                .is_none_or(|_| instance.state != InstanceState::Inactive);
+                .is_none_or(|other| weight(instance.state) >= weight(other.state));
             if keep {
                 newest.insert(key, instance);
             }
         }
         for (key, instance) in newest {
+            // What runs runs on: that another version of it failed stands at the item. A full status says it all.
+            let spared = delta
+                && instance.state == InstanceState::Failed
+                && before.get(&key).is_some_and(|(version, state, ..)| {
+                    *version != instance.version && state == InstanceState::Active.as_str()
+                });
+            if spared {
+                continue;
+            }
             let error = instance
                 .error
                 .as_ref()
