@@ -13,7 +13,7 @@ mod wish;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use aos_api::{OnlineStatus, Unit};
+use aos_api::{OnlineStatus, Unit, UpdatePhase};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -88,10 +88,14 @@ impl Victim {
     /// Changes of mind, kills, rest.
     fn round(&mut self, play: &mut Play<'_>) -> Result<String> {
         let mut told = Vec::new();
-        let before = self.wish.clone();
-        let mut fewest = before.counters.0;
-        let mut moved = (false, false);
-        let mut published = false;
+        // What it stands on, and what it may be trying again to get to.
+        let before = self.grounds.last().unwrap_or(&self.wish).clone();
+        let mut fewest = before.counters.0.min(self.wish.counters.0);
+        let mut moved = (
+            self.wish.web != before.web,
+            self.wish.counters.1 != before.counters.1,
+        );
+        let mut published = self.wish.version != before.version;
         for _ in 0..=self.dice.below(3) {
             let change = self.wish.draw(&mut self.dice);
             let next = self.wish.after(change);
@@ -214,7 +218,14 @@ impl Victim {
             );
             let ground = stands_on(play, &grounds)?;
             promises::reported(play, ground)?;
-            if !wish.possible() {
+            if wish.possible() {
+                // Committed: from here on it is what a failed update goes back to.
+                ensure!(
+                    unit.update_phase == UpdatePhase::Installed,
+                    "the update is {:?}",
+                    unit.update_phase
+                );
+            } else {
                 promises::explained(play)?;
             }
             Ok(ground.clone())

@@ -12,7 +12,7 @@ use crate::story::{self, COUNTER, WEB};
 pub struct Wish {
     /// Where the HTTP service runs, if it shall.
     pub web: Option<Place>,
-    /// How many counters, and where.
+    /// How many counters, and where: always there, because their storage is.
     pub counters: (usize, Place),
     /// The newest version of the HTTP service; it is the one that is delivered.
     pub version: u32,
@@ -25,8 +25,6 @@ pub struct Wish {
 pub enum Change {
     /// Another number of counters.
     Scale(usize),
-    /// The counters on another Node.
-    MoveCounters,
     /// The HTTP service away, or back.
     ToggleWeb,
     /// The HTTP service on the other Node.
@@ -71,9 +69,8 @@ impl Wish {
                 let other = usize::try_from(dice.below(3)).unwrap_or(0) + 1;
                 Change::Scale(if other >= now { other + 1 } else { other })
             }
-            4 => Change::MoveCounters,
-            5 => Change::ToggleWeb,
-            6 if self.web.is_some() => Change::MoveWeb,
+            4 => Change::ToggleWeb,
+            5 | 6 if self.web.is_some() => Change::MoveWeb,
             7 if !self.broken => Change::Publish { broken: true },
             _ => Change::Publish { broken: false },
         }
@@ -84,7 +81,6 @@ impl Wish {
         let mut wish = self.clone();
         match change {
             Change::Scale(count) => wish.counters.0 = count,
-            Change::MoveCounters => wish.counters.1 = other(wish.counters.1),
             Change::ToggleWeb => {
                 wish.web = match wish.web {
                     Some(_) => None,
@@ -103,7 +99,7 @@ impl Wish {
     /// Orders the change by the command line. Tried again it does the same.
     pub fn order(&self, play: &Play<'_>, change: Change) -> Result<()> {
         match change {
-            Change::Scale(_) | Change::MoveCounters => {
+            Change::Scale(_) => {
                 let (count, place) = self.counters;
                 let count = count.to_string();
                 story::order(
@@ -151,7 +147,6 @@ impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Scale(count) => write!(f, "{count} counter(s)"),
-            Self::MoveCounters => f.write_str("counters to the other Node"),
             Self::ToggleWeb => f.write_str("HTTP service away or back"),
             Self::MoveWeb => f.write_str("HTTP service to the other Node"),
             Self::Publish { broken: false } => f.write_str("a new version"),
