@@ -112,6 +112,27 @@ pub fn reported(play: &Play<'_>, wish: &Wish) -> Result<()> {
     Ok(())
 }
 
+/// Fails while the Unit has an update in hand: only what is committed is what a failed update goes back to. The cloud
+/// sees what runs, and not that.
+pub fn committed(play: &Play<'_>) -> Result<()> {
+    let main = play.stage.address(Place::Main);
+    let mut command = play.cast.inside(Place::Main);
+    command
+        .arg(play.cast.aos())
+        .args(["update", "status", "--json"])
+        .args(["--cm", &format!("{main}:8093")])
+        .args(["--iam", &format!("{main}:8090")])
+        .arg("--ca")
+        .arg(node_folder(play.stage, Place::Main).join("iam/ca.pem"));
+    let text = play.user.finish(command, None)?;
+    let parts: Vec<serde_json::Value> =
+        serde_json::from_str(&text).context("`aos update status` did not print JSON")?;
+    for part in parts {
+        ensure!(part["state"] == "none", "an update is in hand: {part}");
+    }
+    Ok(())
+}
+
 /// Fails unless a person can read why `wish` was not reached.
 pub fn explained(play: &Play<'_>) -> Result<()> {
     let text = play.user.aos(&["unit", "show", &play.unit])?;

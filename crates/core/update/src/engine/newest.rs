@@ -70,6 +70,10 @@ impl Engine {
                 if let Some(asked) = &mut cycle.asked {
                     asked.take_means(target);
                 }
+                // The two are one already: what is committed is what the commit, when it is repeated, is asked for.
+                if cycle.state == UpdateState::Finalizing {
+                    record.committed.take_means(target);
+                }
             } else if let Some(failure) = &mut record.failure {
                 failure.target.take_means(target);
             } else {

@@ -399,3 +399,21 @@ fn no_stage_waits_without_end() {
         assert_eq!(engine.record().rollback.is_some(), launched, "{state}");
     }
 }
+
+#[test]
+fn certificates_that_come_while_it_is_committed_are_committed_too() {
+    let (mut engine, _) = in_state(UpdateState::Finalizing);
+    let mut again = desired("2.0.0", &[("a", "2", 1)]);
+    again.certificates = Some(vec![aos_update::Certificate {
+        der: vec![1],
+        fingerprint: "01".into(),
+    }]);
+    send(&mut engine, 11, again);
+    let record = engine.record();
+    let target = &record.cycle.as_ref().unwrap().target;
+    assert_eq!(target.certificates.len(), 1);
+    assert_eq!(
+        record.committed, *target,
+        "a commit that is repeated asks for what is stored"
+    );
+}
