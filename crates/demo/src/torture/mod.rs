@@ -81,6 +81,10 @@ pub fn tell(play: &mut Play<'_>, narrator: &mut Narrator, dose: Dose) -> Result<
             narrator.step(&format!("round {round}: kills"), || victim.round(play))?;
         }
     }
+    if victim.wish.web.is_none() {
+        // The last scene takes both away.
+        story::assign(play, &[WEB, "--label", "main"])?;
+    }
     story::remove(play, narrator)
 }
 

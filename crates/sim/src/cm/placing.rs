@@ -80,6 +80,16 @@ impl Lists {
         self.by_node.get(&node).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether `target` asks for everything in them.
+    pub(crate) fn are_of(&self, target: &Target) -> bool {
+        let wanted: BTreeMap<InstanceIdent, String> = target
+            .wanted_instances()
+            .map(|wanted| (wanted.ident, wanted.version))
+            .collect();
+        self.placed()
+            .all(|(_, order)| wanted.get(&order.ident) == Some(&order.version))
+    }
+
     pub(crate) fn placed(&self) -> impl Iterator<Item = (&usize, &Instance)> {
         self.by_node
             .iter()
@@ -386,6 +396,11 @@ impl World {
                 }
                 let Some(run) = &mut self.cm.run else { return };
                 run.planned_for = Some((target, as_planned, run.places));
+            }
+        } else {
+            let Some(run) = &self.cm.run else { return };
+            if !run.lists.are_of(&target) {
+                return;
             }
         }
         if let Some(run) = &mut self.cm.run {

@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aos_schedule::{Disabled, Placement, Unplaced};
 use aos_time::Timestamp;
-use aos_types::{AlertRules, Digest, InstanceIdent, NodeId, OwnerId, RuntimeId};
+use aos_types::{AlertRules, Digest, InstanceIdent, ItemType, NodeId, OwnerId, RuntimeId};
+use aos_update::Target;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::InstanceOrder;
@@ -168,6 +169,21 @@ impl Lists {
     /// What one Node shall run.
     pub(crate) fn on(&self, node: &NodeId) -> &[InstanceOrder] {
         self.by_node.get(node).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether `target` asks for everything in them. Components have one instance a runtime, whatever their number.
+    pub(crate) fn are_of(&self, target: &Target) -> bool {
+        let wanted: BTreeMap<InstanceIdent, String> = target
+            .wanted_instances()
+            .map(|wanted| (wanted.ident, wanted.version))
+            .collect();
+        self.placed().all(|(_, order)| {
+            let version = match order.ident.item_type {
+                ItemType::Component => target.item(&order.ident.item).map(|item| &item.version),
+                _ => wanted.get(&order.ident),
+            };
+            version == Some(&order.version)
+        })
     }
 
     /// All instances that have a place.

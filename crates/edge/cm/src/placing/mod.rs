@@ -238,6 +238,9 @@ impl Placing {
         let unknown = |node: &KnownNode| node.is_away && node.runtimes.is_empty();
         if !world.values().any(unknown) {
             self.place(target).await?;
+        } else if !self.lists.borrow().are_of(target) {
+            // The lists are those of a set that counts no more. The Nodes run on with what they have.
+            return Ok(());
         }
         for (node, error) in self.send(false).await {
             tracing::warn!(%node, %error, "a node did not take its list");
