@@ -686,9 +686,12 @@ proptest! {
             ..input.clone()
         };
         let again = plan(&again);
-        for place in &result.placed {
-            let now = again.placed.iter().find(|now| now.ident == place.ident);
-            prop_assert_eq!(now.map(|now| &now.node), Some(&place.node));
+        // Where not everything fits, a more important instance may still find room that a less important one has.
+        if result.unplaced.is_empty() {
+            for place in &result.placed {
+                let now = again.placed.iter().find(|now| now.ident == place.ident);
+                prop_assert_eq!(now.map(|now| &now.node), Some(&place.node));
+            }
         }
         // The order of the lists does not matter.
         let mut turned = input;
