@@ -1,0 +1,116 @@
+//! What of the kernel an instance has for itself, and what it may use of it.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use oci_spec::{
+    OciSpecError,
+    runtime::{
+        Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDevice, LinuxDeviceCgroup,
+        LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder,
+        LinuxNamespaceType, LinuxPidsBuilder, LinuxResourcesBuilder,
+    },
+};
+
+use super::{Place, devices::accesses};
+use crate::InstanceSpec;
+
+pub(super) fn linux(
+    spec: &InstanceSpec,
+    place: &Place,
+    devices: Vec<LinuxDevice>,
+) -> Result<Linux, OciSpecError> {
+    let deny_all = LinuxDeviceCgroupBuilder::default()
+        .allow(false)
+        .access("rwm")
+        .build()?;
+    let mut rules: Vec<LinuxDeviceCgroup> = vec![deny_all];
+    for (device, access) in devices.iter().zip(accesses(spec, &devices)) {
+        rules.push(
+            LinuxDeviceCgroupBuilder::default()
+                .allow(true)
+                .typ(device.typ())
+                .major(device.major())
+                .minor(device.minor())
+                .access(access)
+                .build()?,
+        );
+    }
+    let mut resources = LinuxResourcesBuilder::default().devices(rules);
+    if let Some(ram) = spec.limits.ram {
+        let limit = i64::try_from(ram).unwrap_or(i64::MAX);
+        resources = resources.memory(LinuxMemoryBuilder::default().limit(limit).build()?);
+    }
+    if let Some(cpu) = spec.limits.cpu {
+        resources = resources.cpu(
+            LinuxCpuBuilder::default()
+                .quota(i64::try_from(cpu.quota).unwrap_or(i64::MAX))
+                .period(cpu.period)
+                .build()?,
+        );
+    }
+    if let Some(pids) = spec.limits.pids {
+        let limit = i64::try_from(pids).unwrap_or(i64::MAX);
+        resources = resources.pids(LinuxPidsBuilder::default().limit(limit).build()?);
+    }
+    let cgroup = PathBuf::from(&place.cgroup_parent).join(spec.id.to_string());
+    LinuxBuilder::default()
+        .namespaces(namespaces(spec, place)?)
+        .resources(resources.build()?)
+        .cgroups_path(cgroup)
+        .sysctl(
+            spec.sysctl
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect::<HashMap<_, _>>(),
+        )
+        .devices(devices)
+        .masked_paths(
+            [
+                "/proc/acpi",
+                "/proc/asound",
+                "/proc/kcore",
+                "/proc/keys",
+                "/proc/latency_stats",
+                "/proc/timer_list",
+                "/proc/timer_stats",
+                "/proc/sched_debug",
+                "/proc/scsi",
+                "/sys/firmware",
+                "/sys/devices/virtual/powercap",
+            ]
+            .map(String::from),
+        )
+        .readonly_paths(
+            [
+                "/proc/bus",
+                "/proc/fs",
+                "/proc/irq",
+                "/proc/sys",
+                "/proc/sysrq-trigger",
+            ]
+            .map(String::from),
+        )
+        .build()
+}
+
+fn namespaces(spec: &InstanceSpec, place: &Place) -> Result<Vec<LinuxNamespace>, OciSpecError> {
+    let mut kinds = vec![
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::Mount,
+    ];
+    if place.unified {
+        kinds.push(LinuxNamespaceType::Cgroup);
+    }
+    let mut namespaces = kinds
+        .into_iter()
+        .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build())
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut network = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network);
+    if let Some(path) = &spec.netns {
+        network = network.path(path.clone());
+    }
+    namespaces.push(network.build()?);
+    Ok(namespaces)
+}

@@ -1,0 +1,31 @@
+//! The two files from which an instance learns names: `/etc/hosts` and `/etc/resolv.conf`.
+
+use std::{fmt::Write as _, net::IpAddr};
+
+use crate::InstanceSpec;
+
+pub(super) fn hosts(spec: &InstanceSpec) -> String {
+    let mut text = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
+    for entry in &spec.hosts {
+        let names: Vec<&str> = entry
+            .names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| {
+                !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '#')
+            })
+            .collect();
+        if !names.is_empty() {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{} {}", entry.ip, names.join(" "));
+        }
+    }
+    text
+}
+
+pub(super) fn resolv(servers: &[IpAddr]) -> String {
+    servers.iter().fold(String::new(), |mut text, server| {
+        let _ = writeln!(text, "nameserver {server}");
+        text
+    })
+}

@@ -1,0 +1,98 @@
+//! The process of an instance: whom it runs as, with which rights, limits and environment.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+};
+
+use oci_spec::{
+    OciSpecError,
+    runtime::{
+        Capability, LinuxCapabilities, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
+        ProcessBuilder, UserBuilder,
+    },
+};
+
+use crate::InstanceSpec;
+
+/// Where programs are looked for when the image does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub(super) fn process(spec: &InstanceSpec) -> Result<Process, OciSpecError> {
+    // Enough to listen on a low port; whatever else an item needs, it has to be granted.
+    let granted: HashSet<Capability> = [Capability::NetBindService].into();
+    let mut capabilities = LinuxCapabilities::default();
+    capabilities
+        .set_bounding(Some(granted.clone()))
+        .set_effective(Some(granted.clone()))
+        .set_permitted(Some(granted.clone()))
+        .set_inheritable(Some(granted.clone()))
+        .set_ambient(Some(granted));
+    let mut rlimits: Vec<PosixRlimit> = Vec::new();
+    for (kind, value) in [
+        (PosixRlimitType::RlimitNofile, spec.limits.open_files),
+        (PosixRlimitType::RlimitNproc, spec.limits.pids),
+        (PosixRlimitType::RlimitCore, Some(0)),
+    ] {
+        if let Some(value) = value {
+            rlimits.push(
+                PosixRlimitBuilder::default()
+                    .typ(kind)
+                    .hard(value)
+                    .soft(value)
+                    .build()?,
+            );
+        }
+    }
+    let cwd = if spec.cwd.as_os_str().is_empty() {
+        PathBuf::from("/")
+    } else {
+        spec.cwd.clone()
+    };
+    ProcessBuilder::default()
+        .terminal(false)
+        .user(
+            UserBuilder::default()
+                .uid(spec.user.uid)
+                .gid(spec.user.gid)
+                .additional_gids(spec.user.additional_gids.clone())
+                .build()?,
+        )
+        .args(spec.args.clone())
+        .env(environment(spec))
+        .cwd(cwd)
+        .capabilities(capabilities)
+        .rlimits(rlimits)
+        .no_new_privileges(true)
+        .build()
+}
+
+/// The `AOS_…` variables, then the specification's; a later value of a name replaces the earlier one in its place.
+fn environment(spec: &InstanceSpec) -> Vec<String> {
+    let own = [
+        ("PATH", DEFAULT_PATH.to_owned()),
+        ("AOS_ITEM_ID", spec.ident.item.to_string()),
+        ("AOS_SUBJECT_ID", spec.ident.subject.to_string()),
+        ("AOS_INSTANCE_INDEX", spec.ident.index.to_string()),
+        ("AOS_INSTANCE_ID", spec.id.to_string()),
+    ];
+    let mut order: Vec<&str> = Vec::new();
+    let mut values: HashMap<&str, &str> = HashMap::new();
+    let given = spec
+        .env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in own
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .chain(given)
+    {
+        if values.insert(name, value).is_none() {
+            order.push(name);
+        }
+    }
+    order
+        .into_iter()
+        .filter_map(|name| values.get(name).map(|value| format!("{name}={value}")))
+        .collect()
+}
