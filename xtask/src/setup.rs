@@ -44,6 +44,12 @@ const NEEDS: &[Need] = &[
         tests: false,
     },
     Need {
+        probe: "/usr/sbin/mkfs.btrfs",
+        package: "btrfs-progs",
+        what_for: "limits what containers keep where the file system has no quotas",
+        tests: false,
+    },
+    Need {
         probe: "chromium",
         package: "chromium",
         what_for: "runs the web UI's tests",

@@ -2,6 +2,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use aos_netstack::{KernelOptions, KernelStack, NetworkStack};
 use aos_pki::{CertKind, CertSource, ClientTls, Expect, Roots, Trust, unit_client};
+use aos_quota::Backend;
 use aos_runtime::{
     CrunOptions, CrunRuntime, Exit, Runtime, StopPolicy,
     keeper::{LogPolicy, Starter},
@@ -16,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, Options,
+    alerts::Alerts,
     cm::{self, Link},
     cm_handle::CmHandle,
+    fullness::Fullness,
     images::Images,
     launcher::{Launcher, Setup},
     networks::Networks,
@@ -133,10 +136,8 @@ async fn serve(
     let images = Arc::new(images.await?);
     let (containers, exits) = containers(options, stop).await?;
     let node_configs = NodeConfigs::open(kept.node_config.clone()).await?;
-    let places = Places {
-        storages: options.storage_dir(),
-        states: options.states_dir(),
-    };
+    let alerts = Arc::new(Alerts::default());
+    let places = places(options, &alerts).await?;
     let remembered = kept.clone();
     let launcher = Launcher::new(
         Setup {
@@ -164,10 +165,17 @@ async fn serve(
     );
     let states = States::new(
         launcher.clone(),
-        places,
+        places.clone(),
         remembered,
+        alerts.clone(),
         Duration::from_secs(options.state_report_secs.max(1)),
     );
+    let fullness = Fullness {
+        launcher: launcher.clone(),
+        places,
+        alerts: alerts.clone(),
+        interval: Duration::from_secs(options.quota.watch_secs.max(1)),
+    };
     let (online, connected) = watch::channel(false);
     let link = Arc::new(Link {
         address: options.cm.clone(),
@@ -178,11 +186,21 @@ async fn serve(
         networks,
         states: Arc::new(states),
         node_configs: Arc::new(node_configs),
+        alerts,
         info,
         online,
         longest_pause: Duration::from_secs(options.reconnect_max_secs.max(1)),
     });
     tasks.spawn(async move { Ok(launcher.run(exits, connected).await?) });
+    let until = stop.child_token();
+    tasks.spawn(async move {
+        // Nothing has begun when the look is dropped.
+        tokio::select! {
+            () = fullness.run() => {}
+            () = until.cancelled() => {}
+        }
+        Ok(())
+    });
     let until = stop.child_token();
     tasks.spawn(async move {
         link.run(until).await;
@@ -230,6 +248,25 @@ async fn this_node(
         kept.node.put(OWN, node).await?;
     }
     Ok(asked)
+}
+
+/// Finds out how storages and states can be bounded, and tells people if they cannot.
+async fn places(options: &Options, alerts: &Alerts) -> Result<Places, Error> {
+    let setup = options.quota_setup();
+    let opening = tokio::task::spawn_blocking(move || aos_quota::open(&setup));
+    let chosen = opening.await.map_err(Error::Task)??;
+    let backend = chosen.quota.backend();
+    tracing::info!(%backend, passed_over = ?chosen.passed_over, "what bounds storages and states");
+    if backend == Backend::Accounting {
+        alerts.own(format!(
+            "limits of storages and states are not enforced on this Node, only measured: {}",
+            chosen.passed_over.join("; ")
+        ));
+    }
+    if let Some(trouble) = chosen.trouble {
+        alerts.own(format!("storages and states cannot be had: {trouble}"));
+    }
+    Ok(Places::new(chosen.quota))
 }
 
 async fn containers(

@@ -28,6 +28,9 @@ pub enum Error {
     /// The Node's network.
     #[error("the network cannot be used")]
     Network(#[from] aos_netstack::Error),
+    /// The folders of storages and states.
+    #[error("storages and states cannot be kept (settings `quota`, `storage_dir`, `states_dir`)")]
+    Quota(#[from] aos_quota::Error),
     /// A task failed unexpectedly.
     #[error("a part of SM failed unexpectedly")]
     Task(#[source] tokio::task::JoinError),

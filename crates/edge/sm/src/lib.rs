@@ -15,6 +15,8 @@
 //! | `networks` | addresses from CM, kept for starts without it; the Node's network stack |
 //! | `container` | from an instance and its image to what the runtime starts |
 //! | `node_config` | the part of the unit configuration that is this Node's |
+//! | `places`, `fullness` | storages and states within their limits; who is about to reach one |
+//! | `alerts` | what people should know, until CM has been told |
 //! | `records` | what survives a restart |
 #![cfg_attr(
     test,
@@ -26,11 +28,13 @@
     )
 )]
 
+mod alerts;
 mod app;
 mod cm;
 mod cm_handle;
 mod container;
 mod error;
+mod fullness;
 mod health;
 mod image_room;
 mod images;
@@ -48,4 +52,4 @@ mod states;
 
 pub use app::run;
 pub use error::Error;
-pub use options::{Options, RuntimeOptions};
+pub use options::{Options, QuotaOptions, RuntimeOptions};

@@ -1,5 +1,6 @@
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
+use aos_quota::Choice;
 use serde::Deserialize;
 
 /// How SM of one Node is set up: the table `[sm]` of `node.toml`, or the whole of `sm.toml`.
@@ -28,6 +29,9 @@ pub struct Options {
     /// Folder of the instances' states; `<state_dir>/states` by default.
     #[serde(default)]
     pub states_dir: Option<PathBuf>,
+    /// How storages and states are bounded.
+    #[serde(default)]
+    pub quota: QuotaOptions,
     /// Cgroup under which the instances' cgroups are made. Two Nodes on one machine need different ones.
     #[serde(default = "cgroup_parent")]
     pub cgroup_parent: String,
@@ -92,6 +96,31 @@ pub struct RuntimeOptions {
     pub allowed_ram: Option<u64>,
 }
 
+/// How what instances keep is bounded.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuotaOptions {
+    /// What enforces the limits; the best that works by default.
+    pub backend: Choice,
+    /// Folder of the btrfs image and its mount point; `<state_dir>/kept` by default.
+    pub image_dir: Option<PathBuf>,
+    /// The image grows to this many bytes at most; in any case it leaves a quarter of what is free.
+    pub image_max: Option<u64>,
+    /// How often it is looked whether a storage is full, in seconds.
+    pub watch_secs: u64,
+}
+
+impl Default for QuotaOptions {
+    fn default() -> Self {
+        Self {
+            backend: Choice::Auto,
+            image_dir: None,
+            image_max: None,
+            watch_secs: 10,
+        }
+    }
+}
+
 impl Default for RuntimeOptions {
     fn default() -> Self {
         Self {
@@ -117,6 +146,21 @@ impl Options {
         self.states_dir
             .clone()
             .unwrap_or_else(|| self.state_dir.join("states"))
+    }
+
+    /// Where storages and states are, and what shall bound them.
+    pub(crate) fn quota_setup(&self) -> aos_quota::Setup {
+        aos_quota::Setup {
+            storages: self.storage_dir(),
+            states: self.states_dir(),
+            image_dir: self
+                .quota
+                .image_dir
+                .clone()
+                .unwrap_or_else(|| self.state_dir.join("kept")),
+            image_max: self.quota.image_max,
+            choice: self.quota.backend,
+        }
     }
 
     /// Where the OCI runtime keeps its own state.

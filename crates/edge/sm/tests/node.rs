@@ -8,6 +8,7 @@
 )]
 
 mod health;
+mod kept;
 mod unit;
 
 use std::{
@@ -94,9 +95,9 @@ fn an_instance_is_installed_started_updated_and_removed() {
             assert_eq!(cm.state("web"), ("active".into(), "1.0.0".into()));
             until("it answers", || ask(8080).as_deref() == Some("one")).await;
             use std::os::unix::fs::MetadataExt;
-            let storage = fs::metadata(unit.path("sm/storages/web/subject/0")).unwrap();
+            let storage = fs::metadata(unit.storage("web/subject/0")).unwrap();
             assert_eq!((storage.uid(), storage.mode() & 0o777), (5_000, 0o700));
-            assert!(unit.path("sm/states/web/subject/0/state.dat").is_file());
+            assert!(unit.state("web/subject/0").is_file());
             let first = pids(&unit);
 
             // The same list again changes nothing and is answered.
@@ -145,7 +146,7 @@ fn an_instance_is_installed_started_updated_and_removed() {
             cm.until("released", |seen| seen.released.contains(&"web".to_owned()))
                 .await;
             assert!(
-                unit.path("sm/storages/web/subject/0").is_dir(),
+                unit.storage("web/subject/0").is_dir(),
                 "storage outlives the instance"
             );
             sm.end().await;
@@ -216,6 +217,7 @@ fn instances_outlive_sm_and_their_ends_are_told() {
             assert_ne!(pids(&unit), before);
 
             // The keeper dies: nobody notices but its successor.
+            until("the job has ended once more", || pids(&unit).len() == 1).await;
             let web_pid = pids(&unit);
             signal(keeper, "-KILL");
             until("there is a new keeper", || {
@@ -436,7 +438,7 @@ fn gap_84_a_state_is_told_however_it_was_written_and_replaced_without_being_mixe
             wanted.state_path = "web/subject/0/state.dat".into();
             let ident = wanted.instance.clone();
             cm.list(vec![wanted]).await;
-            let state = unit.path("sm/states/web/subject/0/state.dat");
+            let state = unit.state("web/subject/0");
             assert_eq!(cm.seen.lock().unwrap().states, [], "it wrote nothing yet");
 
             // In place, as through the mount of a container.

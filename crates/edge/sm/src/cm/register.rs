@@ -59,10 +59,17 @@ impl Link {
                 }
             }
         };
-        // Both end with the stream.
+        let alert = async {
+            self.alerts
+                .follow(|alert| say(&out, SmOutgoingMessage::Alert(alert)))
+                .await;
+            "the stream to CM has ended".to_owned()
+        };
+        // All end with the stream.
         tokio::select! {
             why = tell => why,
             why = listen => why,
+            why = alert => why,
         }
     }
 

@@ -29,11 +29,11 @@ impl Launcher {
     pub(crate) async fn space(&self) -> Option<Space> {
         let places = self.setup.places.clone();
         let measured = tokio::task::spawn_blocking(move || places.space()).await;
-        let (storage_free, state_free, shared) = measured.ok().flatten()?;
+        let space = measured.ok().flatten()?;
         Some(Space {
-            storage_free: storage_free / STEP * STEP,
-            state_free: state_free / STEP * STEP,
-            shared,
+            storage_free: space.storage / STEP * STEP,
+            state_free: space.state / STEP * STEP,
+            shared: space.shared,
         })
     }
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use aos_launch::{Found, Instance};
-use aos_types::{Digest, ErrorInfo, HealthCheck, InstanceState, ItemConfig};
+use aos_types::{Digest, ErrorInfo, HealthCheck, InstanceState, ItemConfig, Quotas};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Report, Run};
@@ -26,6 +26,8 @@ pub(super) struct Entry {
     pub(super) health_check: Option<HealthCheck>,
     /// Probes go on for as long as this is here.
     pub(super) probing: Option<DropGuard>,
+    /// How much it may use and keep.
+    pub(super) quotas: Quotas,
     /// It is stopped when the Unit is offline for so long.
     pub(super) offline_ttl: Option<Duration>,
     /// A start is planned; cancelled if it is not wanted any more.
@@ -50,6 +52,7 @@ impl Entry {
             early: None,
             health_check: None,
             probing: None,
+            quotas: Quotas::default(),
             offline_ttl: None,
             retry: None,
             instead: None,
@@ -65,6 +68,7 @@ impl Entry {
     pub(super) fn heed(&mut self, item: &ItemConfig) {
         self.restarts.set(item.run_parameters);
         self.health_check.clone_from(&item.health_check);
+        self.quotas = item.quotas;
         self.offline_ttl = item.offline_ttl.filter(|ttl| !ttl.is_zero());
     }
 

@@ -26,7 +26,7 @@ use std::{
 
 use aos_launch::Instance;
 use aos_runtime::{Exit, Runtime, StopPolicy};
-use aos_types::{Digest, ErrorInfo, InstanceIdent, InstanceState, NodeInfo, RuntimeId};
+use aos_types::{Digest, ErrorInfo, InstanceIdent, InstanceState, NodeInfo, Quotas, RuntimeId};
 use tokio::sync::{Notify, RwLock, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -165,12 +165,12 @@ impl Launcher {
         self.snapshot.subscribe()
     }
 
-    /// The instances of this Node, as they run or shall run.
-    pub(crate) fn instances(&self) -> Vec<Instance> {
+    /// The instances of this Node with what they may use and keep.
+    pub(crate) fn kept(&self) -> Vec<(Instance, Quotas)> {
         let entries = self.entries();
         entries
             .values()
-            .map(|entry| entry.instance.clone())
+            .map(|entry| (entry.instance.clone(), entry.quotas))
             .collect()
     }
 

@@ -47,7 +47,9 @@ impl Launcher {
         let failed = |why: String| ErrorInfo::new(AosCode::Failed, why);
         let place = self.setup.networks.place(&instance.ident).await?;
         let (places, of) = (self.setup.places.clone(), instance.clone());
-        let (storage, state) = tokio::task::spawn_blocking(move || places.prepare(&of))
+        let item = installed.image.item_config.as_ref();
+        let quotas = item.map(|item| item.quotas).unwrap_or_default();
+        let (storage, state) = tokio::task::spawn_blocking(move || places.prepare(&of, &quotas))
             .await
             .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?
             .map_err(failed)?;

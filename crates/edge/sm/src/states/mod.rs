@@ -16,14 +16,15 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use aos_launch::Instance;
 use aos_types::{AosCode, ErrorInfo, InstanceIdent, state_checksum};
 use tokio::time::Instant;
 
-use crate::{launcher::Launcher, places::Places, records::Kept};
+use crate::{alerts::Alerts, launcher::Launcher, places::Places, records::Kept};
 use watch::Watch;
 
 /// After the first change, so that a state that is written in pieces is read once.
@@ -44,7 +45,10 @@ pub(crate) struct States {
     launcher: Arc<Launcher>,
     places: Places,
     kept: Kept,
+    alerts: Arc<Alerts>,
     interval: Duration,
+    /// Whose state is longer than it may be: told once.
+    too_long: Mutex<BTreeSet<InstanceIdent>>,
 }
 
 impl States {
@@ -52,13 +56,16 @@ impl States {
         launcher: Arc<Launcher>,
         places: Places,
         kept: Kept,
+        alerts: Arc<Alerts>,
         interval: Duration,
     ) -> Self {
         Self {
             launcher,
             places,
             kept,
+            alerts,
             interval,
+            too_long: Mutex::default(),
         }
     }
 
@@ -80,8 +87,8 @@ impl States {
         loop {
             snapshots.borrow_and_update();
             let files = self.files();
-            watch.only(files.values().filter_map(|file| file.parent()));
-            told.retain(|ident, _| files.contains_key(ident));
+            watch.only(files.iter().filter_map(|file| file.path.parent()));
+            told.retain(|ident, _| files.iter().any(|file| file.instance.ident == *ident));
             for changed in self.changed(files).await {
                 if told.get(&changed.ident) == Some(&changed.checksum) {
                     continue;
@@ -123,9 +130,14 @@ impl States {
         content: Vec<u8>,
     ) -> Result<(), ErrorInfo> {
         let invalid = |why: String| ErrorInfo::new(AosCode::InvalidArgument, why);
-        if content.len() as u64 > MOST {
+        let kept = self.launcher.kept().into_iter();
+        let limit = kept
+            .filter(|(instance, _)| instance.ident == *ident)
+            .find_map(|(_, quotas)| quotas.state_limit.filter(|&limit| limit > 0));
+        let most = limit.unwrap_or(MOST).min(MOST);
+        if content.len() as u64 > most {
             return Err(invalid(format!(
-                "a state of {} bytes is too long: at most {MOST} are taken",
+                "a state of {} bytes is too long: at most {most} are taken",
                 content.len()
             )));
         }
@@ -135,35 +147,43 @@ impl States {
             .map_err(invalid)?
             .ok_or_else(|| invalid("it has no state".into()))?;
         let checksum = state_checksum(&content);
-        if read(&path).is_ok_and(|now| state_checksum(&now) == checksum) {
+        if read(&path, MOST).is_ok_and(|now| state_checksum(&now) == checksum) {
             self.kept(ident, &checksum).await;
             return Ok(());
         }
         // Stored first: what is about to be on the disk is no news to CM.
         self.kept(ident, &checksum).await;
         let failed = |why: String| ErrorInfo::new(AosCode::Failed, why);
+        let (places, path) = (self.places.clone(), state_path.to_owned());
         self.launcher
             .while_stopped(ident, || async move {
-                tokio::task::spawn_blocking(move || Places::replace_state(&path, &content, owner))
-                    .await
-                    .map_err(|error| failed(error.to_string()))?
-                    .map_err(|error| failed(format!("its state cannot be replaced: {error}")))
+                tokio::task::spawn_blocking(move || {
+                    places.replace_state(&path, &content, owner, limit)
+                })
+                .await
+                .map_err(|error| failed(error.to_string()))?
+                .map_err(|error| failed(format!("its state cannot be replaced: {error}")))
             })
             .await
     }
 
     /// The state file of every instance that has one.
-    fn files(&self) -> BTreeMap<InstanceIdent, PathBuf> {
-        let instances = self.launcher.instances();
-        let files = instances.into_iter().filter_map(|instance| {
-            let file = self.places.state(&instance.state_path).ok()??;
-            Some((instance.ident, file))
+    fn files(&self) -> Vec<StateFile> {
+        let instances = self.launcher.kept();
+        let files = instances.into_iter().filter_map(|(instance, quotas)| {
+            let path = self.places.state(&instance.state_path).ok()??;
+            let limit = quotas.state_limit.filter(|&limit| limit > 0);
+            Some(StateFile {
+                instance,
+                path,
+                most: limit.unwrap_or(MOST).min(MOST),
+            })
         });
         files.collect()
     }
 
     /// The states that CM does not have.
-    async fn changed(&self, files: BTreeMap<InstanceIdent, PathBuf>) -> Vec<Changed> {
+    async fn changed(&self, files: Vec<StateFile>) -> Vec<Changed> {
         let known: BTreeMap<String, String> = match self.kept.states.all().await {
             Ok(known) => known.into_iter().collect(),
             Err(error) => {
@@ -172,35 +192,77 @@ impl States {
             }
         };
         let reading = tokio::task::spawn_blocking(move || {
-            let all = files.into_iter().filter_map(|(ident, file)| {
-                let content = read(&file)
-                    .inspect_err(|error| match error.kind() {
-                        // Not started yet, or taken away by itself.
-                        io::ErrorKind::NotFound => {}
+            let all = files.into_iter().map(|file| {
+                let content = read(&file.path, file.most);
+                (file, content)
+            });
+            all.collect::<Vec<_>>()
+        });
+        let mut changed = Vec::new();
+        for (StateFile { instance, most, .. }, content) in reading.await.unwrap_or_default() {
+            self.note_length(&instance, most, &content);
+            let ident = instance.ident;
+            let content = match content {
+                Ok(content) => content,
+                Err(error) => {
+                    match error.kind() {
+                        // Not started yet, or taken away by itself; or told already.
+                        io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge => {}
                         _ => tracing::warn!(%ident, %error, "the state cannot be read"),
-                    })
-                    .ok()?;
-                let checksum = state_checksum(&content);
-                let before = known.get(&Kept::key(&ident));
-                // An instance that never wrote has an empty file: nothing to tell.
-                let news = match before {
-                    Some(before) => *before != checksum,
-                    None => !content.is_empty(),
-                };
-                news.then_some(Changed {
+                    }
+                    continue;
+                }
+            };
+            let checksum = state_checksum(&content);
+            // An instance that never wrote has an empty file: nothing to tell.
+            let news = match known.get(&Kept::key(&ident)) {
+                Some(before) => *before != checksum,
+                None => !content.is_empty(),
+            };
+            if news {
+                changed.push(Changed {
                     ident,
                     checksum,
                     content,
-                })
-            });
-            all.collect()
-        });
-        reading.await.unwrap_or_default()
+                });
+            }
+        }
+        changed
+    }
+
+    /// Tells people once of a state that is longer than it may be.
+    fn note_length(&self, instance: &Instance, most: u64, content: &io::Result<Vec<u8>>) {
+        let mut too_long = self.too_long.lock().unwrap_or_else(PoisonError::into_inner);
+        match content {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                if too_long.insert(instance.ident.clone()) {
+                    self.alerts.instance(
+                        &instance.ident,
+                        &instance.version,
+                        format!(
+                            "its state is longer than {most} bytes and is kept on its Node only, where it may be lost: let \
+                             it write less, or raise `quotas.stateLimit` (at most {MOST}) in its next version"
+                        ),
+                    );
+                }
+            }
+            _ => {
+                too_long.remove(&instance.ident);
+            }
+        }
     }
 }
 
+/// The state of an instance on the disk.
+struct StateFile {
+    instance: Instance,
+    path: PathBuf,
+    /// The longest it may be.
+    most: u64,
+}
+
 /// A whole state file; never through a link, never more than is taken.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let file = File::options()
         .read(true)
@@ -210,12 +272,9 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
     }
     let mut content = Vec::new();
-    file.take(MOST + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > MOST {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("it is longer than {MOST} bytes and is not kept elsewhere"),
-        ));
+    file.take(most + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(content)
 }

@@ -39,7 +39,7 @@ fn stored(cm: &FakeCm, image: Digest) -> pb::InstanceInfo {
 }
 
 fn file(unit: &Unit, name: &str) -> PathBuf {
-    unit.path("sm/storages/web/subject/0").join(name)
+    unit.storage("web/subject/0").join(name)
 }
 
 async fn until_error(cm: &FakeCm, text: &str) {

@@ -52,6 +52,8 @@ pub struct Seen {
     pub states: Vec<node_pb::StateReport>,
     pub sets: BTreeMap<String, Option<aos_ipc::proto::common::v2::ErrorInfo>>,
     pub released: Vec<String>,
+    /// Whom each is about, and its message.
+    pub alerts: Vec<String>,
     addresses: BTreeMap<String, String>,
     orders: Option<Orders>,
     node_orders: Option<NodeOrders>,
@@ -356,8 +358,24 @@ impl FakeCm {
             }
             SmOutgoingMessage::NodeConfigStatus(status) => seen.config.push(status),
             SmOutgoingMessage::Log(log) => seen.logs.push(log),
+            SmOutgoingMessage::Alert(alert) => seen.alerts.extend(alert.alert_item.map(text_of)),
             _ => {}
         });
+    }
+}
+
+fn text_of(item: pb::alert::AlertItem) -> String {
+    use pb::alert::AlertItem;
+    match item {
+        AlertItem::InstanceAlert(alert) => {
+            let item = alert
+                .instance
+                .map(|ident| ident.item_id)
+                .unwrap_or_default();
+            format!("{item}: {}", alert.message)
+        }
+        AlertItem::CoreAlert(alert) => format!("{}: {}", alert.core_component, alert.message),
+        other => format!("{other:?}"),
     }
 }
 

@@ -16,12 +16,15 @@ use aos_types::{Digest, ItemConfig};
 /// A web server and a few bad habits, all in one static program.
 const PROGRAM: &str = r#"
 #include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+static char block[65536];
 static void bye(int s) { (void)s; _exit(0); }
 int main(int argc, char **argv) {
     signal(SIGTERM, bye); signal(SIGPIPE, SIG_IGN);
@@ -29,6 +32,19 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "die")) return 4;
     if (!strcmp(argv[1], "exit")) { usleep(100000); return atoi(argv[2]); }
     if (!strcmp(argv[1], "check")) return access("/storage/bad", F_OK) ? 0 : 3;
+    if (!strcmp(argv[1], "tick")) for (int n = 1;; n++) {
+        FILE *f = fopen("/storage/tick.new", "w");
+        if (!f || fprintf(f, "%d\n", n) < 0 || fclose(f)) return 5;
+        if (rename("/storage/tick.new", "/storage/tick")) return 6;
+        usleep(5000);
+    }
+    if (!strcmp(argv[1], "fill")) for (;;) {
+        int f = open("/storage/big", O_CREAT | O_WRONLY | O_APPEND, 0600);
+        while (f >= 0 && write(f, block, sizeof block) > 0) continue;
+        FILE *why = fopen("/tmp/why", "w");
+        if (why) { fprintf(why, "%d\n", errno); fclose(why); }
+        close(f); usleep(100000);
+    }
     int http = !strcmp(argv[1], "http");
     if (http) usleep(1000 * atoi(argv[2]));
     int one = 1, s = socket(AF_INET, SOCK_STREAM, 0);

@@ -119,6 +119,10 @@ impl Drop for Cleanup {
                 .arg(entry.path().join("rootfs"))
                 .output();
         }
+        let _ = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.folder.join("sm/kept/mount"))
+            .output();
         let tops = fs::read_dir("/sys/fs/cgroup")
             .into_iter()
             .flatten()
@@ -174,6 +178,54 @@ impl Unit {
         let stop = CancellationToken::new();
         let task = tokio::spawn(aos_sm::run(self.options.clone(), stop.clone()));
         RunningSm { stop, task }
+    }
+
+    /// The storage of an instance, wherever this machine keeps it.
+    pub fn storage(&self, name: &str) -> PathBuf {
+        self.kept("storages", name)
+    }
+
+    /// The state file of an instance, wherever this machine keeps it.
+    pub fn state(&self, name: &str) -> PathBuf {
+        self.kept("states", name).join("state.dat")
+    }
+
+    fn kept(&self, kind: &str, name: &str) -> PathBuf {
+        let image = self.path("sm/kept/mount").join(kind).join(name);
+        if image.exists() {
+            image
+        } else {
+            self.path("sm").join(kind).join(name)
+        }
+    }
+
+    /// What is free for storages, in bytes.
+    pub fn free(&self) -> u64 {
+        let image = self.path("sm/kept/mount");
+        let place = if image.exists() {
+            image
+        } else {
+            self.path("sm")
+        };
+        let facts = rustix::fs::statvfs(&place).unwrap();
+        facts.f_bavail * facts.f_frsize
+    }
+
+    /// Whether this machine can enforce limits of storages; says why not.
+    pub fn enforces(&self, test: &str) -> bool {
+        let setup = aos_quota::Setup {
+            storages: self.path("probe/storages"),
+            states: self.path("probe/states"),
+            image_dir: self.path("probe/kept"),
+            image_max: None,
+            choice: aos_quota::Choice::Auto,
+        };
+        let chosen = aos_quota::open(&setup).unwrap();
+        let enforces = chosen.quota.backend() != aos_quota::Backend::Accounting;
+        if !enforces {
+            eprintln!("SKIPPED {test}: {}", chosen.passed_over.join("; "));
+        }
+        enforces
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

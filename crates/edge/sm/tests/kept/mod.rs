@@ -1,0 +1,219 @@
+//! What instances keep, and what they cannot exceed.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use aos_ipc::proto::{
+    aos::node::v1::{RemoveData, SetState, node_order::Order},
+    servicemanager::v5 as pb,
+};
+use aos_quota::Choice;
+use aos_types::{Digest, ItemConfig, Quotas};
+
+use crate::{
+    pids,
+    unit::{Unit, alive, cm::FakeCm, item, run, until},
+};
+
+const MIB: u64 = 1 << 20;
+
+fn storage(bytes: u64) -> impl FnOnce(&mut ItemConfig) {
+    move |item| {
+        item.quotas = Quotas {
+            storage_limit: Some(bytes),
+            tmp_limit: Some(MIB),
+            ..Quotas::default()
+        };
+    }
+}
+
+fn stored(cm: &FakeCm, name: &str, version: &str, image: Digest) -> pb::InstanceInfo {
+    let mut instance = cm.instance(name, 0, version, image);
+    instance.storage_path = format!("{name}/subject/0");
+    instance.uid = if name == "filler" { 5_001 } else { 5_002 };
+    instance
+}
+
+fn alert(seen: &crate::unit::cm::Seen, text: &str) -> bool {
+    seen.alerts.iter().any(|alert| alert.contains(text))
+}
+
+/// What the filler said of the end, by the number of the error.
+fn why(unit: &Unit) -> Option<i32> {
+    pids(unit).into_iter().find_map(|pid| {
+        let said = fs::read_to_string(format!("/proc/{pid}/root/tmp/why")).ok()?;
+        said.trim().parse().ok()
+    })
+}
+
+fn ticks(file: &PathBuf) -> u64 {
+    fs::read_to_string(file)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+#[test]
+fn a_disk_filler_is_contained_and_explained_while_its_neighbour_writes_on() {
+    let test = "a_disk_filler_is_contained_and_explained_while_its_neighbour_writes_on";
+    run(test, async |mut unit: Unit| {
+        unit.options.quota.watch_secs = 1;
+        if !unit.enforces(test) {
+            return;
+        }
+        let (store, folder) = (&unit.images, unit.folder.path());
+        let fill = item::publish(store, folder, &["fill"], storage(16 * MIB));
+        let more = item::publish(store, folder, &["fill"], storage(64 * MIB));
+        let tick = item::publish(store, folder, &["tick"], storage(4 * MIB));
+        let sm = unit.start_sm();
+        let cm = &unit.cm;
+        cm.until("introduced", |seen| seen.complete > 0).await;
+        let neighbour = stored(cm, "neighbour", "1.0.0", tick);
+        cm.list(vec![neighbour.clone(), stored(cm, "filler", "1.0.0", fill)])
+            .await;
+        cm.until_state("filler", "1.0.0", "active").await;
+        let running = pids(&unit);
+        assert_eq!(running.len(), 2);
+
+        // It sees the end, goes on trying, and people are told whose fault it is and what to do.
+        until("it cannot write", || why(&unit).is_some()).await;
+        let error = why(&unit).unwrap();
+        assert!(
+            [nix::libc::EDQUOT, nix::libc::ENOSPC].contains(&error),
+            "{error}"
+        );
+        cm.until("told", |seen| alert(seen, "filler: its storage is full"))
+            .await;
+        cm.until("explained", |seen| alert(seen, "quotas.storageLimit"))
+            .await;
+        let big = fs::metadata(unit.storage("filler/subject/0").join("big"))
+            .unwrap()
+            .len();
+        assert!((15 * MIB..=17 * MIB).contains(&big), "{big}");
+
+        // The neighbour does not notice, and both are the processes they were.
+        let file = unit.storage("neighbour/subject/0").join("tick");
+        let before = ticks(&file);
+        until("the neighbour writes on", || ticks(&file) > before + 20).await;
+        assert_eq!(pids(&unit), running);
+        assert!(
+            !cm.seen
+                .lock()
+                .unwrap()
+                .alerts
+                .iter()
+                .any(|one| one.contains("neighbour"))
+        );
+
+        // The next version may keep more, and keeps what is there.
+        cm.list(vec![neighbour, stored(cm, "filler", "2.0.0", more)])
+            .await;
+        cm.until("told again", |seen| {
+            seen.alerts
+                .iter()
+                .filter(|one| one.contains("of 64.0 MiB"))
+                .count()
+                == 1
+        })
+        .await;
+        let big = fs::metadata(unit.storage("filler/subject/0").join("big"))
+            .unwrap()
+            .len();
+        assert!((63 * MIB..=65 * MIB).contains(&big), "{big}");
+
+        // Its removal frees all of it.
+        cm.list(vec![]).await;
+        let (ident, free) = (
+            stored(cm, "filler", "2.0.0", more).instance.unwrap(),
+            unit.free(),
+        );
+        cm.node_order(Order::RemoveData(RemoveData {
+            request_id: "r1".into(),
+            instances: vec![ident],
+        }))
+        .await;
+        until("the room is free", || unit.free() >= free + 60 * MIB).await;
+        assert!(running.iter().all(|&pid| !alive(pid)));
+        sm.end().await;
+    });
+}
+
+#[test]
+fn without_enforcement_people_are_told_so() {
+    let test = "without_enforcement_people_are_told_so";
+    run(test, async |mut unit: Unit| {
+        unit.options.quota.backend = Choice::Accounting;
+        unit.options.quota.watch_secs = 1;
+        let image = item::publish(&unit.images, unit.folder.path(), &["tick"], storage(MIB));
+        let sm = unit.start_sm();
+        let cm = &unit.cm;
+        cm.until("declared", |seen| alert(seen, "not enforced on this Node"))
+            .await;
+        cm.list(vec![stored(cm, "neighbour", "1.0.0", image)]).await;
+        let folder = unit.path("sm/storages/neighbour/subject/0");
+        until("it writes", || folder.join("tick").exists()).await;
+        fs::write(folder.join("big"), vec![1; 2 << 20]).unwrap();
+        cm.until("measured", |seen| {
+            alert(seen, "at the expense of the others")
+        })
+        .await;
+        cm.list(vec![]).await;
+        sm.end().await;
+    });
+}
+
+#[test]
+fn a_state_longer_than_its_limit_is_reported_and_refused() {
+    let test = "a_state_longer_than_its_limit_is_reported_and_refused";
+    run(test, async |mut unit: Unit| {
+        unit.options.state_report_secs = 1;
+        let image = item::publish(&unit.images, unit.folder.path(), &["web"], |item| {
+            item.quotas.state_limit = Some(8);
+        });
+        let sm = unit.start_sm();
+        let cm = &unit.cm;
+        cm.until("introduced", |seen| seen.complete > 0).await;
+        let mut wanted = cm.instance("web", 0, "1.0.0", image);
+        wanted.state_path = "web/subject/0/state.dat".into();
+        cm.list(vec![wanted.clone()]).await;
+        let state = unit.state("web/subject/0");
+        fs::write(&state, "too long for it").unwrap();
+        cm.until("reported", |seen| alert(seen, "longer than 8 bytes"))
+            .await;
+        fs::write(&state, "it fits").unwrap();
+        cm.until_told("it fits").await;
+        assert!(
+            cm.seen.lock().unwrap().states.is_empty(),
+            "only what fits was told"
+        );
+
+        let set = |id: &str, content: &[u8]| {
+            Order::SetState(SetState {
+                request_id: id.into(),
+                instance: wanted.instance.clone(),
+                state_path: "web/subject/0/state.dat".into(),
+                uid: 5_000,
+                gid: 5_000,
+                content: content.to_vec(),
+            })
+        };
+        cm.node_order(set("s1", b"too long for it")).await;
+        cm.until("refused", |seen| {
+            let error = seen.sets.get("s1").and_then(Option::as_ref);
+            error.is_some_and(|error| error.message.contains("at most 8"))
+        })
+        .await;
+        assert_eq!(fs::read(&state).unwrap(), b"it fits");
+        cm.node_order(set("s2", b"12345678")).await;
+        cm.until("taken", |seen| seen.sets.get("s2") == Some(&None))
+            .await;
+        assert_eq!(fs::read(unit.state("web/subject/0")).unwrap(), b"12345678");
+        tokio::time::timeout(
+            Duration::from_secs(10),
+            cm.until_state("web", "1.0.0", "active"),
+        )
+        .await
+        .unwrap();
+        cm.list(vec![]).await;
+        sm.end().await;
+    });
+}
