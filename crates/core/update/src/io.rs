@@ -23,6 +23,8 @@ pub struct Deadlines {
     pub installing: Duration,
     /// The Nodes taking over their lists.
     pub launching: Duration,
+    /// The same on the way back, while something newer waits for it.
+    pub giving_way: Duration,
     /// All changed instances active (10 min, seed 003).
     pub waiting_active: Duration,
 }
@@ -56,6 +58,7 @@ impl Default for Config {
                 downloading: Duration::from_secs(24 * 3600),
                 installing: Duration::from_secs(1800),
                 launching: Duration::from_secs(600),
+                giving_way: Duration::from_secs(30),
                 waiting_active: Duration::from_secs(600),
             },
             commit_retry: Duration::from_secs(10),
@@ -119,8 +122,9 @@ pub enum Effect {
     },
     /// Ask whether the Unit may be changed now. Answer: [`Input::Readiness`].
     AskReadiness,
-    /// Stop what an earlier [`Effect::Download`], [`Effect::InstallOnNodes`] or [`Effect::AskReadiness`] still does. Not
-    /// answered.
+    /// Stop what an earlier [`Effect::Download`], [`Effect::InstallOnNodes`], [`Effect::AskReadiness`] or [`Effect::Launch`]
+    /// still does, at its next safe point: a list that a Node was sent is not taken back, but nobody waits for its answer
+    /// any more. The next effect that touches the Nodes comes after that point. Not answered.
     Cancel {
         /// The effect to stop.
         effect: EffectId,

@@ -32,9 +32,10 @@ pub trait Policy: fmt::Debug + Send + Sync {
         true
     }
 
-    /// Whether an update in this state gives way at once to a newer desired state; otherwise when its step has ended.
+    /// Whether an update in this state gives way at once to a newer desired state; otherwise when its step has ended. A commit
+    /// is the decision already; it can only be finished.
     fn gives_way(&self, state: UpdateState) -> bool {
-        !matches!(state, UpdateState::Launching | UpdateState::Finalizing)
+        state != UpdateState::Finalizing
     }
 
     /// Whether the step in hand is stopped when it is no longer wanted.

@@ -324,6 +324,53 @@ async fn a_list_is_carried_out_and_its_end_is_awaited() {
 }
 
 #[tokio::test]
+async fn the_end_of_an_earlier_list_is_not_taken_for_that_of_a_newer_one() {
+    let unit = Unit::start().await;
+    let mut sm = unit.sm("n1").await;
+    sm.introduce().await;
+    unit.until("connected", |view| {
+        view.get("n1").is_some_and(|n| n.instances.is_some())
+    })
+    .await;
+    let server = unit.server.clone();
+    let first = tokio::spawn(async move {
+        server
+            .update_instances(&node("n1"), vec![order(0), order(1)], vec![])
+            .await
+    });
+    sm.hears().await.unwrap();
+    // Something newer comes: nobody waits for this answer any more.
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    let server = unit.server.clone();
+    let second = tokio::spawn(async move {
+        server
+            .update_instances(&node("n1"), vec![order(0)], vec![ident(1)])
+            .await
+    });
+    sm.hears().await.unwrap();
+    let running = |instances: &[u64]| {
+        SmOutgoingMessage::NodeInstancesStatus(sm::NodeInstancesStatus {
+            instances: instances
+                .iter()
+                .map(|index| Sm::status(&ident(*index), "active"))
+                .collect(),
+        })
+    };
+    sm.say(running(&[0, 1])).await;
+    unit.until("the end of the first", |view| {
+        view["n1"].instances.as_ref().unwrap().len() == 2
+    })
+    .await;
+    assert!(!second.is_finished(), "instance 1 still runs on the Node");
+    sm.say(running(&[0])).await;
+    timeout(PATIENCE, second).await.unwrap().unwrap().unwrap();
+    let view = unit.server.view().borrow().clone();
+    assert_eq!(view["n1"].instances.as_ref().unwrap().len(), 1);
+    unit.stop.cancel();
+}
+
+#[tokio::test]
 async fn install_waits_for_the_node_and_a_plain_v5_node_is_passed_over() {
     let mut unit = Unit::start().await;
     let sm = unit.sm("n1").await;

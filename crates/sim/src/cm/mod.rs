@@ -371,9 +371,10 @@ impl World {
                 }
                 Output::Do(_, Effect::Cancel { effect }) => {
                     // What was cancelled may already be about to answer.
-                    if !self.dice.percent(10) {
+                    if run.sendings.contains_key(&effect.0) || !self.dice.percent(10) {
                         run.jobs.remove(&effect.0);
                     }
+                    self.gives_up_sending(effect.0);
                     Fault::CutAfterDo
                 }
                 Output::Do(id, effect) => {

@@ -330,6 +330,8 @@ impl World {
         let Some((plan, unplaced)) = self.place(target) else {
             return;
         };
+        // Lists that merely follow the Nodes make room.
+        self.gives_up_sending(FOLLOW);
         let mut planned: BTreeMap<usize, Vec<InstanceIdent>> = BTreeMap::new();
         for place in &plan.placed {
             let list = planned.entry(node_number(&place.node)).or_default();
@@ -344,6 +346,29 @@ impl World {
                 ..Sending::default()
             },
         );
+    }
+
+    /// Nobody waits for these lists any more; those that are with a Node stay there.
+    pub(crate) fn gives_up_sending(&mut self, id: u64) {
+        let Some(run) = &mut self.cm.run else { return };
+        if run.sendings.remove(&id).is_none() {
+            return;
+        }
+        if id == FOLLOW {
+            run.follow_busy = false;
+        }
+        let mut free = Vec::new();
+        for (node, seen) in run.seen.iter_mut().enumerate() {
+            if seen.busy.as_ref().is_some_and(|busy| busy.sender == id) {
+                seen.busy = None;
+                seen.sent = None;
+                free.push((node, std::mem::take(&mut seen.waiting)));
+            }
+        }
+        for (node, waiting) in free {
+            self.who_waits_sends(node, waiting);
+        }
+        self.follow_soon();
     }
 
     // --- following the Nodes
@@ -537,6 +562,10 @@ impl World {
             }
         }
         self.sending_goes_on(busy.sender);
+        self.who_waits_sends(node, waiting);
+    }
+
+    fn who_waits_sends(&mut self, node: usize, waiting: Vec<u64>) {
         for id in waiting {
             let still = self
                 .cm

@@ -164,6 +164,11 @@ impl Engine {
             return;
         } else {
             cycle.next = Some(target);
+            if cycle.state == UpdateState::Launching {
+                // A Node that hangs does not hold it up: the list waits for that Node, whatever follows.
+                let soon = now + self.config.deadlines.giving_way;
+                cycle.deadline = cycle.deadline.into_iter().chain([soon]).min();
+            }
         }
         if let Some(failure) = &mut record.failure {
             failure.retry_at = retry.filter(|_| failed_again);

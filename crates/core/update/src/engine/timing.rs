@@ -54,10 +54,6 @@ impl Engine {
             {
                 self.undo_first(now);
             }
-            (UpdateState::Launching, Direction::Forward) if cycle.next.is_some() => {
-                self.awaited = None;
-                self.start_next(now);
-            }
             (state, Direction::Forward) => {
                 self.cancel();
                 let error = ErrorInfo::new(
@@ -67,7 +63,7 @@ impl Engine {
                 self.fail(now, Failures::of_step(error));
             }
             (UpdateState::Launching, Direction::Back) => {
-                self.awaited = None;
+                self.cancel();
                 self.launched(now);
             }
             (_, Direction::Back) => {
@@ -90,7 +86,8 @@ impl Engine {
     }
 
     pub(super) fn cancel(&mut self) {
-        if let Some((effect, Step::Download | Step::Readiness | Step::Images)) = self.awaited.take()
+        if let Some((effect, step)) = self.awaited.take()
+            && let Step::Download | Step::Readiness | Step::Images | Step::Launch = step
             && self.config.policy.cancels()
         {
             let id = self.next_id();

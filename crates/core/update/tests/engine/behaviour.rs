@@ -234,13 +234,20 @@ fn the_one_in_progress_again_changes_nothing() {
 }
 
 #[test]
-fn while_nodes_take_over_the_newer_waits_and_the_last_one_wins() {
+fn a_newer_state_supersedes_a_launch_at_once_and_waits_for_no_node() {
     let (mut engine, effect) = in_state(UpdateState::Launching);
-    for version in ["3", "4"] {
-        send(&mut engine, 11, desired("2.0.0", &[("a", version, 1)]));
-        assert_eq!(engine.state(), UpdateState::Launching);
-    }
-    let outputs = answer(&mut engine, 12, effect.unwrap(), Failures::default());
+    let launch = effect.unwrap();
+    let outputs = send(&mut engine, 11, desired("2.0.0", &[("a", "3", 1)]));
+    assert!(outputs.iter().any(
+        |output| matches!(output, Output::Do(_, Effect::Cancel { effect }) if *effect == launch.0)
+    ));
+    assert_eq!(engine.state(), UpdateState::Downloading);
+    let outputs = send(&mut engine, 11, desired("2.0.0", &[("a", "4", 1)]));
+    assert_eq!(
+        answer(&mut engine, 12, launch, Failures::of_step(error("late"))),
+        vec![],
+        "the late answer is nobody's"
+    );
     assert_eq!(engine.state(), UpdateState::Downloading);
     assert_eq!(
         engine.in_force().items[0].version,
@@ -249,6 +256,36 @@ fn while_nodes_take_over_the_newer_waits_and_the_last_one_wins() {
     );
     go_on(&mut engine, 12, outputs);
     assert_eq!(engine.record().committed.items[0].version, "4");
+}
+
+#[test]
+fn on_the_way_back_a_node_that_hangs_holds_up_something_newer_only_for_a_moment() {
+    let (mut engine, _) = in_state(UpdateState::WaitingActive);
+    engine.handle(
+        at(11),
+        Input::Instances(views(&[("a", 0, "2", InstanceState::Failed)])),
+    );
+    let mut outputs = drain(&mut engine);
+    while engine.state() != UpdateState::Launching {
+        let effect = asked(&outputs).unwrap();
+        outputs = answer(&mut engine, 11, effect, Failures::default());
+    }
+    let launch = asked(&outputs).unwrap().0;
+    let outputs = send(&mut engine, 20, desired("2.0.0", &[("a", "3", 1)]));
+    assert!(outputs.contains(&Output::WakeAt(at(50))), "{outputs:?}");
+    assert_eq!(engine.state(), UpdateState::Launching);
+    // A restart moves nothing.
+    let mut engine = restarted(&engine, 49);
+    let launch_again = asked(&drain(&mut engine)).unwrap().0;
+    assert_ne!(launch, launch_again);
+    engine.handle(at(50), Input::Wake);
+    let outputs = drain(&mut engine);
+    assert!(outputs.iter().any(
+        |output| matches!(output, Output::Do(_, Effect::Cancel { effect }) if *effect == launch_again)
+    ));
+    assert_eq!(engine.state(), UpdateState::Downloading);
+    go_on(&mut engine, 50, outputs);
+    assert_eq!(engine.record().committed.items[0].version, "3");
 }
 
 #[test]

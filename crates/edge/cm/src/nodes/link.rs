@@ -138,12 +138,18 @@ impl Links {
         }
     }
 
-    pub fn expect_launch(&mut self, node: &NodeId) -> Result<oneshot::Receiver<()>, ErrorInfo> {
+    /// Prepares for the end of a launch. Says whether the next end may be that of an earlier list: one was sent that has not
+    /// been answered, and v5 answers do not say to what.
+    pub fn expect_launch(
+        &mut self,
+        node: &NodeId,
+    ) -> Result<(oneshot::Receiver<()>, bool), ErrorInfo> {
         let (ended, wait) = oneshot::channel();
         let link = self.link(node)?;
+        let earlier = !link.launches.is_empty();
         link.launches.retain(|waiter| !waiter.is_closed());
         link.launches.push(ended);
-        Ok(wait)
+        Ok((wait, earlier))
     }
 
     /// A launch has ended. A list that supersedes another ends both, so everybody is told.

@@ -99,6 +99,8 @@ pub(crate) struct Placing {
     lists: watch::Sender<Arc<Lists>>,
     /// What each Node was given. Held while a Node is given something, so a Node that hangs holds up nobody else.
     sent: std::sync::Mutex<BTreeMap<NodeId, Arc<Mutex<Sent>>>>,
+    /// Ends the wait of the lists that follow the Nodes: a launch does not wait behind them.
+    following: watch::Sender<CancellationToken>,
     env: std::sync::Mutex<BTreeMap<String, Env>>,
 }
 
@@ -140,6 +142,7 @@ impl Placing {
             plan: watch::channel(Arc::default()).0,
             lists: watch::channel(Arc::new(lists)).0,
             sent: std::sync::Mutex::default(),
+            following: watch::channel(CancellationToken::new()).0,
             env: std::sync::Mutex::new(env),
         })
     }
@@ -210,12 +213,23 @@ impl Placing {
         failures
     }
 
-    /// Places `target`, remembers it, and brings it to the Nodes. Returns when they have taken their lists over.
-    pub(crate) async fn launch(&self, target: &Target) -> Result<Failures, aos_store::Error> {
-        self.world.settled(self.options.nodes_wait()).await;
+    /// Places `target`, remembers it, and brings it to the Nodes. Returns when they have taken their lists over, or soon after
+    /// `cancel`.
+    pub(crate) async fn launch(
+        &self,
+        target: &Target,
+        cancel: &CancellationToken,
+    ) -> Result<Failures, aos_store::Error> {
+        // Waiting changes nothing.
+        tokio::select! {
+            () = self.world.settled(self.options.nodes_wait()) => {}
+            () = cancel.cancelled() => return Ok(Failures::default()),
+        }
         let plan = self.place(target).await?;
         let mut failures = unplaced(&plan);
-        for (node, error) in self.send(true).await {
+        // Lists that merely follow the Nodes make room.
+        self.following.borrow().cancel();
+        for (node, error) in self.send(true, cancel).await {
             for order in plan.on_node(&node) {
                 failures
                     .instances
@@ -242,7 +256,9 @@ impl Placing {
             // The lists are those of a set that counts no more. The Nodes run on with what they have.
             return Ok(());
         }
-        for (node, error) in self.send(false).await {
+        let over = CancellationToken::new();
+        self.following.send_replace(over.clone());
+        for (node, error) in self.send(false, &over).await {
             tracing::warn!(%node, %error, "a node did not take its list");
         }
         self.tidy().await

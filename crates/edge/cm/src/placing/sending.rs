@@ -5,6 +5,7 @@ use std::{
 
 use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState, NodeId};
 use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
 
 use super::{Lists, Placing, Sent};
 use crate::{
@@ -22,7 +23,13 @@ struct Parcel {
 impl Placing {
     /// Sends every Node that takes orders its list, if it has another one or runs something else. With `retry` also those
     /// whose instances have failed. Nodes that lose an instance to another one come first, so that it never runs twice.
-    pub(super) async fn send(&self, retry: bool) -> BTreeMap<NodeId, ErrorInfo> {
+    ///
+    /// `over` ends the wait for the Nodes' answers. A list that was sent stays sent; one that was not comes with the next.
+    pub(super) async fn send(
+        &self,
+        retry: bool,
+        over: &CancellationToken,
+    ) -> BTreeMap<NodeId, ErrorInfo> {
         let lists = self.lists.borrow().clone();
         let (mut first, mut second) = (Vec::new(), Vec::new());
         for (id, node) in self.world.nodes() {
@@ -38,7 +45,12 @@ impl Placing {
         let mut failed = BTreeMap::new();
         for wave in [first, second] {
             let sends = wave.into_iter().map(|id| async move {
-                let sent = self.send_to(&id, retry).await;
+                // What is dropped here is not remembered as sent, and a Node carries out the newest list it was given.
+                let sent = tokio::select! {
+                    biased;
+                    () = over.cancelled() => Err(given_up()),
+                    sent = self.send_to(&id, retry) => sent,
+                };
                 (id, sent)
             });
             for (node, sent) in join_all(sends).await {
@@ -72,6 +84,8 @@ impl Placing {
             return Ok(());
         };
         let list = parcel.list.clone();
+        // Until it has answered nobody knows what it has, also when nobody waits for the answer any more.
+        sent.0 = None;
         if let Err(error) = self.states.bring(id, &list).await {
             return Err(ErrorInfo::from_error(AosCode::Failed, &error));
         }
@@ -83,6 +97,10 @@ impl Placing {
         sent.0 = result.is_ok().then_some((parcel.connection, parcel.list));
         result
     }
+}
+
+fn given_up() -> ErrorInfo {
+    ErrorInfo::new(AosCode::Canceled, "it was given up for something newer")
 }
 
 /// Whether a Node runs something that another Node shall run from now on.

@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -35,6 +36,7 @@ struct NodesState {
     calls: Vec<String>,
     broken: BTreeSet<String>,
     looping: BTreeSet<String>,
+    stuck: BTreeSet<String>,
     refused_config: Option<String>,
     configs: BTreeMap<NodeId, String>,
     installed: BTreeSet<(NodeId, Digest)>,
@@ -110,6 +112,11 @@ impl FakeNodes {
     /// Instances of this version end right after each start, until their starts are used up.
     pub(super) fn loop_version(&self, version: &str) {
         self.state.lock().unwrap().looping.insert(version.into());
+    }
+
+    /// A Node that is to start this version begins with it and never answers.
+    pub(super) fn stick_at_version(&self, version: &str) {
+        self.state.lock().unwrap().stuck.insert(version.into());
     }
 
     pub(super) fn refuse_config(&self, version: &str) {
@@ -287,6 +294,12 @@ impl Nodes for FakeNodes {
             (state.broken.clone(), state.looping.clone())
         };
         let list = start.clone();
+        let sticks = {
+            let state = self.state.lock().unwrap();
+            start
+                .iter()
+                .any(|order| state.stuck.contains(&order.version))
+        };
         // The Node goes on by itself, also when CM is killed in the middle.
         let (view, id) = (self.view.clone(), node.clone());
         let work = tokio::spawn(async move {
@@ -311,6 +324,9 @@ impl Nodes for FakeNodes {
                 });
             };
             show(&|_| (InstanceState::Activating, None));
+            if sticks {
+                future::pending::<()>().await;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
             show(&|order| {
                 if broken.contains(&order.version) {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use aos_cloud_protocol::{Body, DesiredStatus};
 use aos_types::{InstanceState, ItemState, NodeState};
 
+use fakes::FakeNodes;
 use stage::{Stage, desired, item_state, states};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -142,6 +143,51 @@ async fn a_version_that_ends_over_and_over_is_never_committed_and_the_old_one_co
         "{why}"
     );
     assert_eq!(stage.nodes.running("main"), ["web:s:0 1"]);
+    assert_eq!(stage.images.committed(), ["web 1"]);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_newer_state_does_not_wait_for_a_node_that_hangs_in_a_launch() {
+    let mut stage = Stage::new(&["main", "second"]).await;
+    stage.start().await;
+    stage.settle(desired(&[("web", "1", 2)])).await;
+    stage.nodes.stick_at_version("2");
+    stage.cloud.desire(desired(&[("web", "2", 2)])).await;
+    let both = |nodes: &FakeNodes| {
+        let calls = nodes.calls();
+        let updates = calls.iter().filter(|call| call.starts_with("update"));
+        updates.count() >= 4
+    };
+    stage.nodes.until(both).await;
+    // Far sooner than the Nodes may take for a list (10 min).
+    stage.settle(desired(&[("web", "3", 2)])).await;
+    assert_eq!(stage.nodes.all_running(), ["web:s:0 3", "web:s:1 3"]);
+    assert_eq!(stage.images.committed(), ["web 3"]);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn back_to_what_is_committed_does_not_wait_for_a_node_that_hangs_either() {
+    let mut stage = Stage::new(&["main", "second"]).await;
+    stage.start().await;
+    stage.settle(desired(&[("web", "1", 2)])).await;
+    stage.nodes.stick_at_version("2");
+    stage.cloud.desire(desired(&[("web", "2", 2)])).await;
+    let begun = |nodes: &FakeNodes| {
+        let calls = nodes.calls();
+        let updates = calls.iter().filter(|call| call.starts_with("update"));
+        updates.count() >= 4
+    };
+    stage.nodes.until(begun).await;
+    stage.settle(desired(&[("web", "1", 2)])).await;
+    // Whatever the Nodes had begun, they were given their old lists again.
+    let updates = |nodes: &FakeNodes| {
+        let calls = nodes.calls();
+        let updates = calls.iter().filter(|call| call.starts_with("update"));
+        updates.count() >= 6
+    };
+    stage.nodes.until(updates).await;
     assert_eq!(stage.images.committed(), ["web 1"]);
     stage.stop().await;
 }

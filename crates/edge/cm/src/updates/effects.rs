@@ -52,7 +52,11 @@ impl Doer {
     ) {
         let changes_nodes = !matches!(what, Effect::Download { .. } | Effect::AskReadiness);
         let _turn = match changes_nodes {
-            true => Some(self.turn.lock().await),
+            true => Some(tokio::select! {
+                turn = self.turn.lock() => turn,
+                // Nothing was begun, and nobody waits for the answer.
+                () = cancel.cancelled() => return,
+            }),
             false => None,
         };
         let failures = match what {
@@ -81,7 +85,7 @@ impl Doer {
                 stored(applied)
             }
             Effect::InstallOnNodes { target } => self.placing.install(&target, &cancel).await,
-            Effect::Launch { target } => stored(self.placing.launch(&target).await),
+            Effect::Launch { target } => stored(self.placing.launch(&target, &cancel).await),
             Effect::Commit { target } => self.commit(&target).await,
             Effect::AskReadiness => {
                 // Dropping the question ends the command that answers it.
