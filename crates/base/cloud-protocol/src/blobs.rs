@@ -2,7 +2,7 @@ use std::fmt;
 
 use aos_time::Timestamp;
 use aos_types::{
-    Digest,
+    Digest, ErrorInfo,
     tolerant::{FieldError, Fields, FromJson},
 };
 use serde_json::Value;
@@ -107,11 +107,23 @@ impl fmt::Debug for BlobUrl {
     }
 }
 
+/// A blob that is known and cannot be delivered for the time being.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undelivered {
+    /// The digest of the plain blob.
+    pub digest: Digest,
+    /// Why.
+    pub error: ErrorInfo,
+}
+
 /// The answer to [`RequestBlobUrls`]. A digest that is not in it is not known or not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BlobUrls {
     /// One for each blob.
     pub items: Vec<BlobUrl>,
+    /// What is known and cannot be delivered. AosCloud does not say this; to a reader that does not know it these digests are
+    /// merely missing.
+    pub undelivered: Vec<Undelivered>,
 }
 
 /// A digest that stands by itself in a list.
@@ -259,14 +271,39 @@ impl ToJson for BlobUrl {
     }
 }
 
+impl Element for Undelivered {
+    fn read(value: &Value, _: &mut Reader<'_>) -> Result<Self, FieldError> {
+        let fields = Fields::of(value)?;
+        Ok(Self {
+            digest: fields.req("digest")?,
+            error: fields.req("errorInfo")?,
+        })
+    }
+
+    fn named(fields: Fields<'_>) -> Option<Named> {
+        fields.opt("digest").ok().flatten().map(Named::Name)
+    }
+}
+
+impl ToJson for Undelivered {
+    fn to_json(&self) -> Value {
+        Out::new()
+            .put("digest", self.digest.to_string())
+            .error(Some(&self.error))
+            .into()
+    }
+}
+
 impl Data for BlobUrls {
     fn read(fields: Fields<'_>, reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         Ok(Self {
             items: reader.list_or_empty(&fields, "items"),
+            undelivered: reader.list_or_empty(&fields, "undelivered"),
         })
     }
 
     fn write(&self, out: Out) -> Out {
         out.list("items", &self.items)
+            .filled_list("undelivered", &self.undelivered)
     }
 }

@@ -41,7 +41,9 @@ mod status;
 mod writing;
 
 pub use alerts::{Alert, AlertEvent, Alerts, DownloadState, QuotaState};
-pub use blobs::{BlobUrl, BlobUrls, DecryptInfo, FileHash, KeyReceiver, RequestBlobUrls, SignInfo};
+pub use blobs::{
+    BlobUrl, BlobUrls, DecryptInfo, FileHash, KeyReceiver, RequestBlobUrls, SignInfo, Undelivered,
+};
 pub use certificates::{
     CertType, CertificateRequest, InstallUnitCertificatesConfirmation, InstalledCertificate,
     IssueUnitCertificates, IssuedCertificate, IssuedUnitCertificates, NodeSecret, RenewCertificate,

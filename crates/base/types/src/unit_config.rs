@@ -1,3 +1,4 @@
+use semver::Version;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
@@ -114,6 +115,19 @@ impl NodeConfig {
 }
 
 impl UnitConfig {
+    /// Whether it may take the place of `before`: versions only grow. What is no semantic version cannot be compared and only
+    /// has to differ.
+    pub fn may_follow(&self, before: &Self) -> bool {
+        let versions = (
+            Version::parse(&before.version),
+            Version::parse(&self.version),
+        );
+        match versions {
+            (Ok(before), Ok(new)) => new >= before,
+            _ => true,
+        }
+    }
+
     /// Reads a unit configuration of at most [`MAX_CONFIG_BYTES`].
     pub fn from_slice(bytes: &[u8]) -> Result<Self, ConfigError> {
         read_config("unit configuration", bytes, MAX_CONFIG_BYTES)
@@ -236,6 +250,19 @@ mod tests {
         assert_eq!(serde_json::from_str::<UnitConfig>(&text).unwrap(), config);
         assert!(text.contains(r#""minTimeout":"PT1M""#), "{text}");
         assert!(text.contains(r#""nodeGroupSubject":{"codename":"main"}"#));
+    }
+
+    #[test]
+    fn versions_only_grow() {
+        let config = |version: &str| UnitConfig {
+            version: version.into(),
+            ..UnitConfig::default()
+        };
+        let may_follow = |new, before| config(new).may_follow(&config(before));
+        assert!(may_follow("1.10.0", "1.9.0"));
+        assert!(!may_follow("1.9.0", "1.10.0"));
+        assert!(may_follow("1.0.0", "1.0.0"), "it is there already");
+        assert!(may_follow("one", "two"));
     }
 
     #[test]

@@ -51,11 +51,12 @@ impl Db {
 
     /// Of these blobs the ones that a Unit may fetch: those of versions of services that are assigned to it, or that its
     /// stored desired states name.
+    /// Each record by itself may be damaged.
     pub async fn blobs_for_unit(
         &self,
         unit: Uuid,
         digests: &[Digest],
-    ) -> Result<Vec<BlobRow>, DbError> {
+    ) -> Result<Vec<(Digest, Result<BlobRow, DbError>)>, DbError> {
         let mut tx = self.snapshot().await?;
         let mut found = Vec::new();
         for digest in digests {
@@ -73,7 +74,7 @@ impl Db {
             .await
             .doing("look up a blob")?;
             if let Some(row) = row {
-                found.push(blob(&row)?);
+                found.push((*digest, blob(&row)));
             }
         }
         Ok(found)

@@ -2,10 +2,11 @@ use std::time::Duration;
 
 use aos_api::{Severity, TimelineKind};
 use aos_cloud_protocol::{
-    BlobUrl, BlobUrls, DecryptInfo, FileHash, KeyReceiver, RequestBlobUrls, SignInfo,
+    BlobUrl, BlobUrls, DecryptInfo, FileHash, KeyReceiver, RequestBlobUrls, SignInfo, Undelivered,
 };
-use aos_db::{DbError, EncryptedBlob, Happening, LinkWrite, Receiver};
+use aos_db::{BlobRow, DbError, EncryptedBlob, Happening, LinkWrite, Receiver};
 use aos_pki::{ContentKey, SignatureError};
+use aos_types::{AosCode, Digest, ErrorInfo};
 use uuid::Uuid;
 
 use crate::{
@@ -19,20 +20,31 @@ pub const BLOB_CHAIN_NAME: &str = "aos-blob-signer";
 /// How long the address of a blob is good. A Unit whose transfer takes longer asks again and resumes.
 const URL_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// The answer to a Unit cannot be made.
+/// One blob cannot be delivered.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AnswerError {
-    #[error(transparent)]
-    Db(#[from] DbError),
-    #[error("a blob cannot be signed")]
+enum BlobError {
+    #[error("its record cannot be read")]
+    Record(#[source] DbError),
+    #[error("it cannot be signed")]
     Sign(#[from] SignatureError),
-    #[error("the stored checksum of blob {0} is damaged")]
-    Checksum(aos_types::Digest),
-    #[error("a blob cannot be encrypted")]
+    #[error("its stored checksum is damaged")]
+    Checksum,
+    #[error("it cannot be encrypted")]
     Encrypt(#[from] EncryptionError),
-    #[error("the signing task failed")]
-    Task(#[from] tokio::task::JoinError),
 }
+
+impl BlobError {
+    fn info(&self) -> ErrorInfo {
+        let code = match self {
+            Self::Checksum | Self::Record(_) => AosCode::InvalidChecksum,
+            Self::Sign(_) | Self::Encrypt(_) => AosCode::Failed,
+        };
+        ErrorInfo::from_error(code, self)
+    }
+}
+
+/// How many damaged blobs an entry of the timeline names.
+const NAMED: usize = 10;
 
 /// Where a Unit can fetch these blobs, as far as they are known and it may have them.
 pub(crate) async fn answer(
@@ -40,7 +52,7 @@ pub(crate) async fn answer(
     unit: Uuid,
     authority: &str,
     request: RequestBlobUrls,
-) -> Result<BlobUrls, AnswerError> {
+) -> Result<BlobUrls, DbError> {
     let mut digests = request.digests;
     digests.sort();
     digests.dedup();
@@ -61,12 +73,16 @@ pub(crate) async fn answer(
         return Ok(BlobUrls::default());
     }
     let mut forms = Vec::with_capacity(rows.len());
-    for row in rows {
-        let encrypted = match &receiver {
-            Some(_) => Some(encrypted::form_of(shared, &row).await?),
-            None => None,
+    for (digest, row) in rows {
+        let form = async {
+            let row = row.map_err(BlobError::Record)?;
+            let encrypted = match &receiver {
+                Some(_) => Some(encrypted::form_of(shared, &row).await?),
+                None => None,
+            };
+            Ok((row, encrypted))
         };
-        forms.push((row, encrypted));
+        forms.push((digest, form.await));
     }
     let now = shared.options.db.now();
     let expires = now + URL_LIFE;
@@ -74,43 +90,84 @@ pub(crate) async fn answer(
     let tokens = shared.options.tokens.clone();
     let authority = authority.to_owned();
     // Signing with RSA takes long enough to be kept off the threads that serve connections.
-    let items = tokio::task::spawn_blocking(move || {
-        forms
-            .into_iter()
-            .map(|(row, encrypted)| {
-                let mut hash = [0; 32];
-                let (file, size, checksum) = match &encrypted {
-                    Some(form) => (form.file, form.size, &form.sha3_256),
-                    None => (row.digest, row.size, &row.sha3_256),
-                };
-                hex::decode_to_slice(checksum, &mut hash)
-                    .map_err(|_| AnswerError::Checksum(row.digest))?;
-                let decrypt_info = match (&encrypted, &receiver) {
-                    (Some(form), Some(receiver)) => Some(decrypt_info(form, receiver)?),
-                    _ => None,
-                };
-                Ok(BlobUrl {
-                    urls: vec![format!(
-                        "https://{authority}/blobs/v7/{}",
-                        tokens.blob(unit, &file, expires)
-                    )],
-                    sha256: FileHash(hash),
-                    size,
-                    decrypt_info,
-                    sign_info: Some(SignInfo {
-                        chain_name: BLOB_CHAIN_NAME.into(),
-                        alg: signer.algorithm().to_string(),
-                        value: signer.sign_blob(row.digest.as_bytes())?,
-                        trusted_timestamp: Some(now),
-                        ocsp_values: Vec::new(),
-                    }),
-                    digest: row.digest,
-                })
+    let made = tokio::task::spawn_blocking(move || {
+        let url = |(row, encrypted): (BlobRow, Option<EncryptedBlob>)| {
+            let mut hash = [0; 32];
+            let (file, size, checksum) = match &encrypted {
+                Some(form) => (form.file, form.size, &form.sha3_256),
+                None => (row.digest, row.size, &row.sha3_256),
+            };
+            hex::decode_to_slice(checksum, &mut hash).map_err(|_| BlobError::Checksum)?;
+            let decrypt_info = match (&encrypted, &receiver) {
+                (Some(form), Some(receiver)) => Some(decrypt_info(form, receiver)?),
+                _ => None,
+            };
+            Ok(BlobUrl {
+                urls: vec![format!(
+                    "https://{authority}/blobs/v7/{}",
+                    tokens.blob(unit, &file, expires)
+                )],
+                sha256: FileHash(hash),
+                size,
+                decrypt_info,
+                sign_info: Some(SignInfo {
+                    chain_name: BLOB_CHAIN_NAME.into(),
+                    alg: signer.algorithm().to_string(),
+                    value: signer.sign_blob(row.digest.as_bytes())?,
+                    trusted_timestamp: Some(now),
+                    ocsp_values: Vec::new(),
+                }),
+                digest: row.digest,
             })
-            .collect::<Result<_, AnswerError>>()
+        };
+        let outcomes = forms
+            .into_iter()
+            .map(|(digest, form)| (digest, form.and_then(url)));
+        outcomes.collect::<Vec<(Digest, Result<BlobUrl, BlobError>)>>()
     })
-    .await??;
-    Ok(BlobUrls { items })
+    .await;
+    let Ok(made) = made else {
+        // The program is going down; the Unit asks again.
+        return Ok(BlobUrls::default());
+    };
+    let mut answer = BlobUrls::default();
+    for (digest, outcome) in made {
+        match outcome {
+            Ok(url) => answer.items.push(url),
+            Err(error) => {
+                let error = error.info();
+                tracing::error!(%digest, %unit, %error, "a blob cannot be delivered");
+                answer.undelivered.push(Undelivered { digest, error });
+            }
+        }
+    }
+    if !answer.undelivered.is_empty() {
+        let event = Happening::new(
+            TimelineKind::Item,
+            Severity::Error,
+            damaged(&answer.undelivered),
+        );
+        db.note(unit, &[event], &LinkWrite::default()).await?;
+    }
+    Ok(answer)
+}
+
+/// What people read of blobs that cannot be delivered.
+fn damaged(undelivered: &[Undelivered]) -> String {
+    let named = undelivered.iter().take(NAMED);
+    let named: Vec<String> = named
+        .map(|one| format!("{} ({})", one.digest, one.error))
+        .collect();
+    let more = undelivered.len().saturating_sub(NAMED);
+    let more = match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "it asked for blobs that cannot be delivered: {}{more}. Publish their version again, or restore the cloud's database \
+         and blob folder",
+        named.join(", ")
+    )
 }
 
 /// Whether keys can be wrapped for the Unit.
@@ -120,7 +177,7 @@ fn can_receive(receiver: &Receiver) -> bool {
     })
 }
 
-fn decrypt_info(form: &EncryptedBlob, receiver: &Receiver) -> Result<DecryptInfo, AnswerError> {
+fn decrypt_info(form: &EncryptedBlob, receiver: &Receiver) -> Result<DecryptInfo, BlobError> {
     let block_key = encrypted::wrapped(form, receiver).map_err(EncryptionError::from)?;
     Ok(DecryptInfo {
         block_alg: ContentKey::BLOCK_ALG.into(),

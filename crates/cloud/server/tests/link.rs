@@ -262,6 +262,17 @@ impl FakeUnit {
 
 /// What a bundle would have brought: one version of one service with four blobs.
 async fn publish(server: &Server, actor: &Actor, data: &Path, version: &str) -> Vec<Digest> {
+    publish_damaged(server, actor, data, version, "").await
+}
+
+/// The same, and the record of one of its blobs says nonsense.
+async fn publish_damaged(
+    server: &Server,
+    actor: &Actor,
+    data: &Path,
+    version: &str,
+    damaged: &str,
+) -> Vec<Digest> {
     let store = BlobStore::open(data).unwrap();
     let blobs: Vec<BlobRow> = ["index", "manifest", "config", "layer"]
         .iter()
@@ -271,7 +282,10 @@ async fn publish(server: &Server, actor: &Actor, data: &Path, version: &str) -> 
             BlobRow {
                 digest: stored.digest,
                 size: stored.size,
-                sha3_256: hex::encode(Sha3_256::digest(content.as_bytes())),
+                sha3_256: match *what == damaged {
+                    true => "of no use".into(),
+                    false => hex::encode(Sha3_256::digest(content.as_bytes())),
+                },
                 signature: String::new(),
             }
         })
@@ -916,6 +930,48 @@ async fn environment_variables_reach_the_unit_and_what_became_of_them_comes_back
         "{texts:?}"
     );
     assert!(!texts.iter().any(|text| text.contains(SECRET)));
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_record_of_a_blob_is_said_of_that_blob_and_the_link_stays() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let actor = owner(&server, data.path()).await;
+    let unit = register(&server, &actor, "unit-1").await;
+    let digests = publish_damaged(&server, &actor, data.path(), "1.0.0", "layer").await;
+    assign(&server, &actor, &unit).await;
+    let mut socket = unit.open(server.units()).await;
+    let (txn, _) = unit.desired(&mut socket).await;
+    unit.ack(&mut socket, &txn).await;
+    for id in ["ask-1", "ask-2"] {
+        let request = RequestBlobUrls {
+            digests: digests.clone(),
+        };
+        unit.send(&mut socket, Some(id), Body::RequestBlobUrls(request))
+            .await;
+        let answer = unit.next(&mut socket).await;
+        unit.ack(&mut socket, &answer.header.txn).await;
+        assert_eq!(answer.correlation_id.as_deref(), Some(id));
+        let Body::BlobUrls(urls) = answer.body else {
+            panic!("expected blob urls")
+        };
+        assert_eq!(urls.items.len(), 3);
+        assert_eq!(urls.undelivered.len(), 1);
+        assert_eq!(urls.undelivered[0].digest, digests[3]);
+        let why = &urls.undelivered[0].error.message;
+        assert_eq!(why, "its stored checksum is damaged");
+    }
+    let db = server.db();
+    let events = db.timeline(&actor, "unit-1", &ListQuery::default()).await;
+    let events = events.unwrap().items;
+    let digest = digests[3].to_string();
+    assert!(
+        events
+            .iter()
+            .any(|event| event.text.contains(&digest) && event.text.contains("checksum")),
+        "{events:?}"
+    );
     stop(server).await;
 }
 

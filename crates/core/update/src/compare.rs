@@ -3,9 +3,9 @@ use std::{
     fmt,
 };
 
-use aos_types::{InstanceIdent, ItemId, NodeId, NodeState};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, ItemId, NodeId, NodeState};
 
-use crate::{DesiredNodeState, Target};
+use crate::{DesiredNodeState, Failures, Target};
 
 /// How the Unit is, as far as the comparison needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,6 +51,27 @@ impl fmt::Display for Difference {
             Self::Placement(item) => write!(f, "instances of `{item}` are placed by other rules"),
         }
     }
+}
+
+/// A unit configuration that is older than the committed one is not taken: its version must grow.
+pub fn downgrade(target: &Target, committed: &Target) -> Option<Failures> {
+    let (new, before) = (
+        target.unit_config.as_ref()?,
+        committed.unit_config.as_ref()?,
+    );
+    let error = (!new.may_follow(before)).then(|| {
+        ErrorInfo::new(
+            AosCode::WrongState,
+            format!(
+                "version {} is not greater than {}, which is in force: give the next configuration a greater version",
+                new.version, before.version
+            ),
+        )
+    });
+    Some(Failures {
+        unit_config: Some(error?),
+        ..Failures::default()
+    })
 }
 
 /// What an update to `target` would change, given what was committed and how the Unit is (seed 003, change detection).

@@ -56,7 +56,7 @@ mod resolve;
 mod retry;
 mod status;
 
-pub use compare::{Actual, Difference, differences};
+pub use compare::{Actual, Difference, differences, downgrade};
 pub use desired::{
     Certificate, CertificateChain, Desired, DesiredInstances, DesiredItem, DesiredNode,
     DesiredNodeState, DesiredSubject, Part, Target, Unreadable, WantedInstance,

@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::{
     Actual, Desired, DesiredItem, Difference, Failures, InstanceView, Note, Record, Report, Stand,
-    Target, UpdateState, differences, resolve,
+    Target, UpdateState, differences, downgrade, resolve,
 };
 
 /// What the engine decides. Every method's own body is the rule; override only to plant a fault.
@@ -25,6 +25,11 @@ pub trait Policy: fmt::Debug + Send + Sync {
     /// Whether a desired state asks for the same as the newest one known.
     fn is_same(&self, target: &Target, newest: &Target) -> bool {
         target.asks_the_same(newest)
+    }
+
+    /// Why a set can never be reached from the committed one, however often it is tried: only something newer helps.
+    fn refuses(&self, target: &Target, committed: &Target) -> Option<Failures> {
+        downgrade(target, committed)
     }
 
     /// Whether the record is stored before what it leads to is done.

@@ -155,6 +155,9 @@ pub struct Failure {
     /// Its gate stayed shut too long: it is tried again only by something newer, or when somebody starts it.
     #[serde(default)]
     pub expired: bool,
+    /// It can never succeed from the committed set: only something newer helps.
+    #[serde(default)]
+    pub lasting: bool,
     /// How often it was tried.
     #[serde(default = "once")]
     pub attempts: u32,

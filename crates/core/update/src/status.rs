@@ -110,6 +110,7 @@ impl Failure {
             _ if self.expired => {
                 "it comes back by something newer, or by `aos update start PART --again`".into()
             }
+            _ if self.lasting => "not tried again before something newer comes".into(),
             Some(at) => format!("attempt {}, tried again at {at}", self.attempts),
             None => format!("attempt {}", self.attempts),
         }

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use aos_cloud_protocol::{BlobUrl, KeyReceiver};
+use aos_cloud_protocol::{BlobUrls, KeyReceiver};
 use aos_pki::KeyWrap;
 use aos_time::Timestamp;
 use aos_types::{
@@ -341,7 +341,7 @@ pub trait Images: Send + Sync {
 pub trait BlobSource: Send + Sync {
     /// Asks the cloud where these blobs are. An error if it does not answer in time or cannot be reached; the caller
     /// tries again. Digests the cloud does not know are missing in the answer.
-    async fn blob_urls(&self, digests: Vec<Digest>) -> Result<Vec<BlobUrl>, ErrorInfo>;
+    async fn blob_urls(&self, digests: Vec<Digest>) -> Result<BlobUrls, ErrorInfo>;
 
     /// Whether the cloud is connected; to wait for it.
     fn connected(&self) -> watch::Receiver<bool>;

@@ -1,9 +1,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use aos_store::Records;
-use aos_types::{AosCode, ErrorInfo, NodeId, UnitConfig, UnitConfigState};
+use aos_types::{ErrorInfo, NodeId, UnitConfig, UnitConfigState};
 use aos_update::Failures;
-use semver::Version;
 use tokio::sync::watch;
 
 use crate::{contract::Nodes, world::World};
@@ -45,16 +44,12 @@ impl UnitConfigs {
 
     /// Checks a configuration with the connected Nodes, then puts it in force. The one in force already succeeds at once.
     pub(crate) async fn apply(&self, config: UnitConfig) -> Result<Failures, aos_store::Error> {
-        if let Some(current) = self.current() {
-            if current.version == config.version {
-                return Ok(Failures {
-                    nodes: self.bring_to_nodes().await,
-                    ..Failures::default()
-                });
-            }
-            if let Err(error) = grows(&current.version, &config.version) {
-                return Ok(refused(error));
-            }
+        let current = self.current();
+        if current.is_some_and(|current| current.version == config.version) {
+            return Ok(Failures {
+                nodes: self.bring_to_nodes().await,
+                ..Failures::default()
+            });
         }
         for (id, node) in self.world.nodes() {
             if node.sm.is_none() {
@@ -134,34 +129,5 @@ fn refused(error: ErrorInfo) -> Failures {
     Failures {
         unit_config: Some(error),
         ..Failures::default()
-    }
-}
-
-/// Versions only grow; what is no semantic version is compared as text and only has to differ.
-fn grows(current: &str, new: &str) -> Result<(), ErrorInfo> {
-    let (Ok(have), Ok(want)) = (Version::parse(current), Version::parse(new)) else {
-        return Ok(());
-    };
-    if want > have {
-        return Ok(());
-    }
-    Err(ErrorInfo::new(
-        AosCode::WrongState,
-        format!(
-            "version {new} is not greater than {current}, which is in force: give the next configuration a greater version"
-        ),
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_must_grow() {
-        assert!(grows("1.9.0", "1.10.0").is_ok());
-        assert!(grows("1.10.0", "1.9.0").is_err());
-        assert!(grows("1.0.0", "1.0.0").is_err());
-        assert!(grows("one", "two").is_ok());
     }
 }

@@ -560,9 +560,6 @@ impl World {
                 .and_then(|n| n.parse().ok())
                 .unwrap_or(0)
         };
-        if have.is_some_and(|have| number(&have.version) > number(&config.version)) {
-            return refused("its version does not grow".into());
-        }
         let taken = self
             .wishes
             .iter()

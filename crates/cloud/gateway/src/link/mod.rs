@@ -24,7 +24,6 @@ use uuid::Uuid;
 
 use self::{desired::Sending, ending::ending, records::record_of};
 use crate::{
-    blob_urls::AnswerError,
     gateway::Shared,
     incoming::{Arrived, Incoming, arrived},
 };
@@ -56,8 +55,6 @@ enum LinkError {
     Db(#[from] DbError),
     #[error(transparent)]
     Compose(#[from] ComposeInputError),
-    #[error(transparent)]
-    Answer(#[from] AnswerError),
     #[error("the id `{0}` of a Unit in the store is not usable")]
     Id(String),
 }

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use aos_time::Timestamp;
 use aos_types::NodeId;
 
@@ -23,9 +25,22 @@ impl Engine {
             .unwrap_or(&record.committed)
     }
 
+    /// What a desired state leaves out stays as it is in this set: the newest one, without what of it can never come.
+    fn base(&self) -> Cow<'_, Target> {
+        let newest = self.newest();
+        let failure = self.record.failure.as_ref();
+        match failure.filter(|failure| failure.lasting && failure.target == *newest) {
+            Some(_) => Cow::Owned(Target {
+                unit_config: self.record.committed.unit_config.clone(),
+                ..newest.clone()
+            }),
+            None => Cow::Borrowed(newest),
+        }
+    }
+
     pub(super) fn desired(&mut self, now: Timestamp, desired: Desired, actual: &Actual) {
         let policy = self.config.policy;
-        let (target, mut notes) = policy.resolve(desired, self.newest());
+        let (target, mut notes) = policy.resolve(desired, &self.base());
         notes.extend(unknown_nodes(&target, actual));
         if !notes.is_empty() {
             self.report(Report::Notes(notes));
@@ -94,9 +109,9 @@ impl Engine {
         let Some(failure) = &mut self.record.failure else {
             return;
         };
-        let given_up = failure.retry_at.is_none() && !failure.expired;
+        let given_up = failure.retry_at.is_none() && !failure.expired && !failure.lasting;
         let rested = given_up && now.since(failure.at) >= most;
-        if rested || fresh {
+        if rested || (fresh && !failure.lasting) {
             self.start(now, target, None, None);
             return;
         }
@@ -159,6 +174,12 @@ impl Engine {
             cycle.next = None;
         } else if failed_again {
             cycle.next = None;
+        } else if let Some(failures) = self.config.policy.refuses(&target, &record.committed) {
+            cycle.next = None;
+            self.keep_refusal(now, target, failures);
+            self.persist();
+            self.report(Report::Changed);
+            return;
         } else if cycle.state == UpdateState::WaitingActive {
             self.start(now, target, None, None);
             return;
@@ -199,6 +220,11 @@ impl Engine {
         mut undo: Option<Undo>,
         aside: Option<Aside>,
     ) {
+        let refused = self.config.policy.refuses(&asked, &self.record.committed);
+        if let Some(failures) = refused {
+            self.refuse(now, asked, failures, undo);
+            return;
+        }
         if let Some(undo) = &mut undo {
             let wait = self.config.deadlines.waiting_active;
             undo.by.get_or_insert(now + wait);

@@ -102,9 +102,11 @@ impl Engine {
                 self.install_from(now, Step::Images);
             }
             Step::UnitConfig => {
+                // An update that was superseded may have left a newer one behind.
+                let committed = self.record.committed.unit_config == target.unit_config;
                 let effect = Effect::ApplyUnitConfig {
                     config: target.unit_config.clone(),
-                    restore: back,
+                    restore: back || committed,
                 };
                 self.ask(Step::UnitConfig, effect);
             }

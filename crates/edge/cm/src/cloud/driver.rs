@@ -6,7 +6,7 @@ use std::{
 };
 
 use aos_cloud_protocol::{
-    AlertEvent, BlobUrl, Body, Caps, Decoded, Header, Message, Nack, Unreadable,
+    AlertEvent, BlobUrls, Body, Caps, Decoded, Header, Message, Nack, Unreadable,
 };
 use aos_session::{
     Config, Frame, Handled, Input, Keep, Lost, Message as Queued, Output, Priority, Session,
@@ -99,7 +99,7 @@ struct InHand {
 /// A request that waits for the answer with the same correlation id.
 struct Question {
     digests: Vec<Digest>,
-    done: oneshot::Sender<Vec<BlobUrl>>,
+    done: oneshot::Sender<BlobUrls>,
 }
 
 type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
@@ -522,7 +522,7 @@ impl Driver {
         if let Body::BlobUrls(urls) = decoded.message.body {
             // An answer that nobody waits for any more is of no use to anybody else.
             if let Some(question) = correlation_id.and_then(|id| self.asked.remove(&id)) {
-                let _ = question.done.send(urls.items);
+                let _ = question.done.send(urls);
             }
             let outcome = Handled::Accept;
             return Some(Input::Handled { txn, outcome });

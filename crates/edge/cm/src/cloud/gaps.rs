@@ -554,6 +554,7 @@ async fn gap_09_late_answers_and_parallel_questions_do_not_meet() {
                 decrypt_info: None,
                 sign_info: None,
             }],
+            ..BlobUrls::default()
         })
     };
     // Nobody answers these two in time.
@@ -569,8 +570,8 @@ async fn gap_09_late_answers_and_parallel_questions_do_not_meet() {
         socket.raw(frame(&txn, Some(id), urls(*digest))).await;
         socket.acked(&txn).await;
     }
-    assert_eq!(third.await.unwrap().unwrap()[0].digest, digest(3));
-    assert_eq!(fourth.await.unwrap().unwrap()[0].digest, digest(4));
+    assert_eq!(third.await.unwrap().unwrap().items[0].digest, digest(3));
+    assert_eq!(fourth.await.unwrap().unwrap().items[0].digest, digest(4));
     unit.stop().await;
 }
 
@@ -667,7 +668,7 @@ async fn a_question_survives_a_short_break() {
     let id = again.correlation_id.unwrap();
     let none = Body::BlobUrls(BlobUrls::default());
     socket.raw(frame("a", Some(&id), none)).await;
-    assert_eq!(asking.await.unwrap().unwrap(), vec![]);
+    assert_eq!(asking.await.unwrap().unwrap(), BlobUrls::default());
     unit.stop().await;
 }
 

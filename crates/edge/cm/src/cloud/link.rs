@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use aos_cloud_protocol::{AlertEvent, BlobUrl, Body, RequestBlobUrls};
+use aos_cloud_protocol::{AlertEvent, BlobUrls, Body, RequestBlobUrls};
 use aos_session::{Keep, Priority};
 use aos_types::{AosCode, Digest, ErrorInfo};
 use async_trait::async_trait;
@@ -56,7 +56,7 @@ impl Outgoing {
 pub(crate) enum Command {
     Send(Box<Outgoing>, Option<oneshot::Sender<Answer>>),
     /// Sends a request and gives the answer with the same correlation id.
-    Ask(Vec<Digest>, oneshot::Sender<Vec<BlobUrl>>),
+    Ask(Vec<Digest>, oneshot::Sender<BlobUrls>),
 }
 
 /// A handle to the cloud link.
@@ -98,7 +98,7 @@ impl Link {
 
 #[async_trait]
 impl BlobSource for Link {
-    async fn blob_urls(&self, digests: Vec<Digest>) -> Result<Vec<BlobUrl>, ErrorInfo> {
+    async fn blob_urls(&self, digests: Vec<Digest>) -> Result<BlobUrls, ErrorInfo> {
         let offline = || ErrorInfo::new(AosCode::Failed, "the cloud is not connected");
         if !self.is_connected() {
             return Err(offline());

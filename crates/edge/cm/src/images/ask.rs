@@ -42,6 +42,13 @@ impl Default for Tries {
     }
 }
 
+/// What the cloud says of the digests it was asked for.
+#[derive(Default)]
+struct Answer {
+    sources: BTreeMap<Digest, BlobUrl>,
+    undelivered: BTreeMap<Digest, ErrorInfo>,
+}
+
 /// Where each digest's outcome goes.
 pub(super) type Told = mpsc::Sender<(Digest, Result<(), ErrorInfo>)>;
 
@@ -79,13 +86,13 @@ impl Shared {
                     }
                     tracing::info!(%why, "the cloud did not say where blobs are; asking again");
                 }
-                Ok(sources) => {
-                    if let Err(error) = self.make_room(&sources, &open, reached).await {
+                Ok(answer) => {
+                    if let Err(error) = self.make_room(&answer.sources, &open, reached).await {
                         return tell_all(&told, &open, &error).await;
                     }
                     round += 1;
                     open = self
-                        .round(open, sources, &proof, &cancel, &told, round)
+                        .round(open, answer, &proof, &cancel, &told, round)
                         .await;
                     // Progress was made, or at least tried: the pause starts over.
                     unanswered = 0;
@@ -104,35 +111,47 @@ impl Shared {
     }
 
     /// Waits for the cloud and asks for all digests.
-    async fn ask(&self, open: &BTreeSet<Digest>) -> Result<BTreeMap<Digest, BlobUrl>, ErrorInfo> {
+    async fn ask(&self, open: &BTreeSet<Digest>) -> Result<Answer, ErrorInfo> {
         let mut connected = self.cloud.connected();
         // An error means that the link is gone for good: the question will say so.
         let _ = connected.wait_for(|connected| *connected).await;
-        let mut found = BTreeMap::new();
+        let mut answer = Answer::default();
         let all: Vec<Digest> = open.iter().copied().collect();
         for some in all.chunks(DIGESTS) {
-            for url in self.cloud.blob_urls(some.to_vec()).await? {
+            let urls = self.cloud.blob_urls(some.to_vec()).await?;
+            for url in urls.items {
                 if open.contains(&url.digest) {
-                    found.insert(url.digest, url);
+                    answer.sources.insert(url.digest, url);
                 }
             }
+            for one in urls.undelivered {
+                answer.undelivered.insert(one.digest, one.error);
+            }
         }
-        Ok(found)
+        Ok(answer)
     }
 
     /// Fetches what has a source. Gives those that are worth another question.
     async fn round(
         &self,
         open: BTreeSet<Digest>,
-        mut sources: BTreeMap<Digest, BlobUrl>,
+        mut answer: Answer,
         proof: &Proof,
         cancel: &CancellationToken,
         told: &Told,
         round: u32,
     ) -> BTreeSet<Digest> {
-        let work: Vec<(Digest, Option<BlobUrl>)> = open
+        let work: Vec<(Digest, Result<BlobUrl, Error>)> = open
             .into_iter()
-            .map(|digest| (digest, sources.remove(&digest)))
+            .map(|digest| {
+                let url = answer.sources.remove(&digest);
+                let why = answer.undelivered.remove(&digest);
+                let error = why.map_or(Error::Unknown { digest }, |why| Error::Undelivered {
+                    digest,
+                    why,
+                });
+                (digest, url.ok_or(error))
+            })
             .collect();
         let mut results = stream::iter(work)
             .map(|(digest, url)| async move {
@@ -173,12 +192,11 @@ impl Shared {
     async fn one(
         &self,
         digest: Digest,
-        url: Option<BlobUrl>,
+        url: Result<BlobUrl, Error>,
         proof: &Proof,
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
-        let url = url.ok_or(Error::Unknown { digest })?;
-        let source = self.source(url, proof).await?;
+        let source = self.source(url?, proof).await?;
         let notices = super::notices::Notices::new(self, digest, source.size);
         let fetched = self
             .fetcher

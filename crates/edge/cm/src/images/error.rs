@@ -29,6 +29,14 @@ pub enum Error {
         /// Which.
         digest: Digest,
     },
+    /// The cloud knows a blob and cannot deliver it.
+    #[error("the cloud cannot deliver blob {digest}: {why}")]
+    Undelivered {
+        /// Which.
+        digest: Digest,
+        /// What it says.
+        why: ErrorInfo,
+    },
     /// The cloud delivers a blob without a signature.
     #[error("the cloud delivers blob {digest} without a signature (signInfo): it is refused")]
     Unsigned {

@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use aos_cloud_protocol::{AlertEvent, BlobUrl, DownloadState, FileHash, KeyReceiver, SignInfo};
+use aos_cloud_protocol::{
+    AlertEvent, BlobUrl, BlobUrls, DownloadState, FileHash, KeyReceiver, SignInfo, Undelivered,
+};
 use aos_image::{
     BlobStore, ImageConfig, Platform,
     build::{self, Image},
@@ -105,6 +107,8 @@ pub(super) struct Cloud {
     /// What the answer says instead of the truth.
     #[allow(clippy::type_complexity, reason = "a hook of a test")]
     pub(super) change: Mutex<Option<Box<dyn Fn(&mut BlobUrl) + Send>>>,
+    /// Of these the cloud says that it cannot deliver them.
+    pub(super) damaged: Mutex<BTreeSet<Digest>>,
     /// Whether questions are left without an answer.
     pub(super) is_mute: Mutex<bool>,
     pub(super) connected: watch::Sender<bool>,
@@ -131,7 +135,7 @@ impl Cloud {
 
 #[async_trait]
 impl BlobSource for Cloud {
-    async fn blob_urls(&self, digests: Vec<Digest>) -> Result<Vec<BlobUrl>, ErrorInfo> {
+    async fn blob_urls(&self, digests: Vec<Digest>) -> Result<BlobUrls, ErrorInfo> {
         self.questions.fetch_add(1, Ordering::SeqCst);
         self.asked.lock().unwrap().extend(&digests);
         if !*self.connected.borrow() || *self.is_mute.lock().unwrap() {
@@ -163,7 +167,19 @@ impl BlobSource for Cloud {
             }
             Some(url)
         });
-        Ok(found.collect())
+        let damaged = self.damaged.lock().unwrap().clone();
+        let (items, undelivered) =
+            found.partition::<Vec<BlobUrl>, _>(|url| !damaged.contains(&url.digest));
+        Ok(BlobUrls {
+            items,
+            undelivered: undelivered
+                .into_iter()
+                .map(|url| Undelivered {
+                    digest: url.digest,
+                    error: ErrorInfo::new(AosCode::InvalidChecksum, "its record is damaged"),
+                })
+                .collect(),
+        })
     }
 
     fn connected(&self) -> watch::Receiver<bool> {
@@ -278,6 +294,7 @@ impl Bench {
             questions: AtomicUsize::new(0),
             asked: Mutex::default(),
             change: Mutex::default(),
+            damaged: Mutex::default(),
             is_mute: Mutex::default(),
             connected: watch::Sender::new(true),
             pki: pki.clone(),

@@ -64,12 +64,24 @@ async fn a_failed_item_does_not_hold_up_another() {
     let mut unknown = good.clone();
     unknown.id = ItemId::new("unknown").unwrap();
     unknown.index_digest = Digest::from_bytes([7; 32]);
+    let damaged = bench.publish("damaged", &["amd64"], b"damaged");
+    bench
+        .cloud
+        .damaged
+        .lock()
+        .unwrap()
+        .insert(damaged.index_digest);
     let failed = bench
-        .download(bench.request(&[&unknown, &good, &foreign]))
+        .download(bench.request(&[&unknown, &good, &foreign, &damaged]))
         .await;
-    assert_eq!(failed.len(), 2);
+    assert_eq!(failed.len(), 3);
     let message = |name: &str| failed[&ItemId::new(name).unwrap()].message.clone();
     assert!(message("unknown").contains("the cloud does not deliver"));
+    assert!(
+        message("damaged").ends_with("its record is damaged"),
+        "what the cloud says is passed on: {}",
+        message("damaged")
+    );
     assert!(
         message("foreign").contains("needs architecture `riscv64`"),
         "{}",
