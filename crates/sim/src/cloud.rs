@@ -51,6 +51,8 @@ pub(crate) fn config(calling: bool, outbox: usize) -> Config {
         ping_after: Duration::from_secs(1200),
         dead_after: Duration::from_secs(3600),
         max_messages: outbox,
+        // Enough for all that can still come again, and few enough that some are forgotten.
+        max_seen: 200,
         ..base
     }
 }

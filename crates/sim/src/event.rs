@@ -1,10 +1,10 @@
 use std::rc::Rc;
 
-use aos_launch::Instance;
 use aos_session::Frame;
 use aos_types::InstanceIdent;
 
 use crate::{
+    cm::List,
     node::Snapshot,
     words::{Blob, Inst},
 };
@@ -129,7 +129,7 @@ pub(crate) enum Event {
         node: usize,
         conn: u64,
         order: u64,
-        list: Vec<Instance>,
+        list: List,
         stop: Vec<InstanceIdent>,
     },
     NodeInstall {

@@ -77,15 +77,15 @@ pub(crate) struct Snapshot {
 }
 
 #[derive(Debug, Clone)]
-struct List {
+struct Ordered {
     order: u64,
-    list: Vec<Instance>,
+    list: crate::cm::List,
     stop: BTreeSet<InstanceIdent>,
 }
 
 #[derive(Debug)]
 struct Launching {
-    list: List,
+    list: Ordered,
     plan: aos_launch::Plan,
     start: Vec<Start>,
     held: BTreeMap<InstanceIdent, &'static str>,
@@ -114,11 +114,11 @@ pub(crate) struct Node {
     pub(crate) procs: BTreeMap<Inst, Proc>,
     // in SM
     pub(crate) entries: BTreeMap<Inst, Entry>,
-    wanted: Option<List>,
+    wanted: Option<Ordered>,
     in_hand: Option<Launching>,
     answered: Vec<u64>,
     /// The last list, if something of it could not be had.
-    held: Option<List>,
+    held: Option<Ordered>,
     holds: u32,
     launches: u64,
     restored: bool,
@@ -432,14 +432,14 @@ impl World {
         node: usize,
         conn: u64,
         order: u64,
-        list: Vec<Instance>,
+        list: crate::cm::List,
         stop: Vec<InstanceIdent>,
     ) {
         let it = &mut self.nodes[node];
         if it.conn != Some(conn) {
             return;
         }
-        let list = List {
+        let list = Ordered {
             order,
             list,
             stop: stop.into_iter().collect(),

@@ -209,18 +209,26 @@ impl World {
     // --- what CM does
 
     pub(crate) fn check_persisted(&mut self, before: Option<&Record>) {
-        let Some(record) = self.cm.disk.engine.clone() else {
+        // Taken from the disk while it is looked at: a copy would cost more than all that follows.
+        let Some(record) = self.cm.disk.engine.take() else {
             return;
         };
+        self.check_record(before, &record);
+        self.cm.disk.engine = Some(record);
+    }
+
+    fn check_record(&mut self, before: Option<&Record>, record: &Record) {
         let cycle = record.cycle.as_ref();
         let stage = (
             cycle.map_or(UpdateState::None, |cycle| cycle.state),
             cycle.is_some_and(|cycle| cycle.direction == Direction::Back),
-            cycle.map_or_else(Target::default, |cycle| cycle.target.clone()),
         );
-        let entered = stage != self.oracle.stage;
+        let target = cycle.map(|cycle| &cycle.target);
+        let known = &self.oracle.stage;
+        let entered = stage != (known.0, known.1) || target.unwrap_or(&Target::default()) != &known.2;
         if entered {
-            self.oracle.stage = stage.clone();
+            let target = target.cloned().unwrap_or_default();
+            self.oracle.stage = (stage.0, stage.1, target);
             self.oracle.stage_since = self.now;
             self.oracle.stage_back = self.oracle.jumped_back;
             if stage.0 == UpdateState::Launching {
@@ -228,13 +236,21 @@ impl World {
             }
         }
         if entered && stage.0 == UpdateState::Installing && !stage.1 {
-            self.check_gate(&asked(&stage.2));
+            self.check_gate(&asked(&self.oracle.stage.2), &asked(&record.committed));
         }
-        if let Some(launched) = &record.launched {
+        let launched_before = before.and_then(|record| record.launched.as_ref());
+        if let Some(launched) = &record.launched
+            && launched_before != Some(launched)
+        {
             self.oracle.last_launched = asked(launched);
         }
-        let old = before.map_or_else(Asked::default, |record| asked(&record.committed));
-        let new = asked(&record.committed);
+        let same = before.is_some_and(|before| before.committed == record.committed);
+        let (old, new) = if same && !entered {
+            Default::default()
+        } else {
+            let old = before.map_or_else(Asked::default, |record| asked(&record.committed));
+            (old, asked(&record.committed))
+        };
         if stage.0 == UpdateState::Finalizing && entered && !stage.1 {
             self.check_commit(&old, &new);
         } else if old != new {
@@ -273,12 +289,12 @@ impl World {
     }
 
     /// An update goes through its gates, not around them.
-    fn check_gate(&mut self, target: &Asked) {
+    fn check_gate(&mut self, target: &Asked, committed: &Asked) {
         let Some(wish) = self.wishes.get(self.oracle.newest).cloned() else {
             return;
         };
         // What changes no item and no instance waits for nobody; an older update is judged no more.
-        if *target != wished(&wish) || *target == self.committed() || self.oracle.taking.is_some() {
+        if *target != wished(&wish) || target == committed || self.oracle.taking.is_some() {
             return;
         }
         // The newest may have been stored by a CM that died over it: what counts is the schedule of what goes on.
@@ -341,7 +357,8 @@ impl World {
     }
 
     pub(crate) fn check_effect(&mut self, effect: &Effect) {
-        let record = self.cm.disk.engine.clone().unwrap_or_default();
+        let none = Record::default();
+        let record = self.cm.disk.engine.as_ref().unwrap_or(&none);
         let cycle = record.cycle.as_ref();
         let stored = match effect {
             Effect::Download { items, .. } => {
@@ -449,8 +466,8 @@ impl World {
         self.oracle.is_timed = self.wishes[number].when != When::Now;
         self.oracle.taken_at = self.now;
         let wish = wished(&self.wishes[number]);
-        let record = self.cm.disk.engine.clone().unwrap_or_default();
-        let newest = newest(&record);
+        let none = Record::default();
+        let newest = newest(self.cm.disk.engine.as_ref().unwrap_or(&none));
         if asked(newest) != wish {
             let text = brief(newest);
             self.broken(5, |world| {

@@ -1,6 +1,6 @@
-use std::{borrow::Borrow, fmt, str::FromStr};
+use std::{borrow::Borrow, cmp::Ordering, fmt, hash, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Longest identifier accepted, in bytes: one path component of every Linux file system.
 const MAX_ID_BYTES: usize = 255;
@@ -36,9 +36,10 @@ fn check(kind: &'static str, text: &str) -> Result<(), InvalidId> {
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident = $kind:literal;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        #[serde(transparent)]
-        pub struct $name(Box<str>);
+        ///
+        /// Copies share the text: plans and lists name the same few ids thousands of times.
+        #[derive(Clone, Eq)]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Checks that `text` can be an identifier: 1 to 255 bytes, usable as one path component.
@@ -50,6 +51,44 @@ macro_rules! ids {
             /// The identifier as text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        // Copies of one id are told by their place in memory, without looking at the text.
+        impl PartialEq for $name {
+            #[inline]
+            fn eq(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+            }
+        }
+
+        impl Ord for $name {
+            #[inline]
+            fn cmp(&self, other: &Self) -> Ordering {
+                if Arc::ptr_eq(&self.0, &other.0) {
+                    return Ordering::Equal;
+                }
+                self.0.cmp(&other.0)
+            }
+        }
+
+        impl PartialOrd for $name {
+            #[inline]
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl hash::Hash for $name {
+            #[inline]
+            fn hash<H: hash::Hasher>(&self, state: &mut H) {
+                self.0.hash(state);
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 

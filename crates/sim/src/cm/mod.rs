@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use aos_launch::Instance;
 use aos_session::{Record as LinkRecord, RecordKey, Session};
 use aos_time::Timestamp;
 use aos_types::{ErrorInfo, InstanceIdent, InstanceState, NodeState, UnitConfig};
@@ -23,7 +22,7 @@ use aos_update::{
 
 pub(crate) use images::Stored;
 pub(crate) use jobs::Job;
-pub(crate) use placing::{Lists, Placed, Sending};
+pub(crate) use placing::{List, Lists, Placed, Sending};
 pub(crate) use status::status;
 
 use crate::{
@@ -73,7 +72,7 @@ pub(crate) struct View {
 pub(crate) struct Busy {
     pub(crate) order: u64,
     pub(crate) sender: u64,
-    pub(crate) list: Vec<Instance>,
+    pub(crate) list: List,
     pub(crate) stop: Vec<InstanceIdent>,
 }
 
@@ -85,7 +84,9 @@ pub(crate) struct Seen {
     pub(crate) known: bool,
     pub(crate) away_since: Option<Timestamp>,
     /// The list it has, and on which connection.
-    pub(crate) sent: Option<(u64, Vec<Instance>)>,
+    pub(crate) sent: Option<(u64, List)>,
+    /// For this connection, list and report there was nothing to send: nor is there now.
+    pub(crate) nothing_for: Option<(u64, List, Rc<Snapshot>)>,
     pub(crate) busy: Option<Busy>,
     pub(crate) waiting: Vec<u64>,
     pub(crate) config: Option<String>,

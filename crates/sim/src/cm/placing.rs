@@ -44,22 +44,29 @@ pub(crate) struct Placed {
     pub(crate) unplaced_since: Option<Timestamp>,
 }
 
+/// What one Node shall run. Handed around a lot and never changed, so it is shared.
+pub(crate) type List = Rc<[Instance]>;
+
 /// What every Node shall run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Lists {
-    pub(crate) by_node: BTreeMap<usize, Vec<Instance>>,
+    pub(crate) by_node: BTreeMap<usize, List>,
+    /// The Node of each instance.
+    nodes: BTreeMap<Inst, usize>,
     pub(crate) unplaced: Vec<Unplaced>,
 }
 
 impl Lists {
     pub(crate) fn of<'a>(placed: impl Iterator<Item = &'a Placed>) -> Self {
         let mut lists = Self::default();
+        let mut by_node: BTreeMap<usize, Vec<Instance>> = BTreeMap::new();
         for one in placed {
             let Some((node, runtime)) = one.place.clone() else {
                 continue;
             };
-            let list = lists.by_node.entry(node_number(&node)).or_default();
-            list.push(Instance {
+            let node = node_number(&node);
+            lists.nodes.insert(inst(&one.ident), node);
+            by_node.entry(node).or_default().push(Instance {
                 ident: one.ident.clone(),
                 version: one.version.clone(),
                 manifest: one.manifest,
@@ -73,11 +80,27 @@ impl Lists {
                 env: Vec::new(),
             });
         }
+        lists.by_node = by_node
+            .into_iter()
+            .map(|(node, list)| (node, list.into()))
+            .collect();
         lists
     }
 
-    pub(crate) fn on(&self, node: usize) -> &[Instance] {
-        self.by_node.get(&node).map_or(&[], Vec::as_slice)
+    pub(crate) fn on(&self, node: usize) -> List {
+        self.by_node
+            .get(&node)
+            .cloned()
+            .unwrap_or_else(|| [].into())
+    }
+
+    /// Lists that are as they were stay the same ones.
+    fn share(&mut self, before: &Self) {
+        for (node, list) in &mut self.by_node {
+            if let Some(old) = before.by_node.get(node).filter(|old| *old == list) {
+                *list = Rc::clone(old);
+            }
+        }
     }
 
     /// Whether `target` asks for everything in them.
@@ -317,6 +340,7 @@ impl World {
         }
         let run = self.cm.run.as_mut()?;
         let mut lists = Lists::of(next.values());
+        lists.share(&run.lists);
         lists.unplaced.clone_from(&plan.unplaced);
         run.places += 1;
         if run.lists != lists {
@@ -396,7 +420,6 @@ impl World {
         if run.engine.state() == UpdateState::Installing {
             return;
         }
-        let target = run.engine.in_force().clone();
         self.bring_config_to_nodes(false);
         // Nothing can be said about a Node that has not shown itself since CM started.
         let unknown = known.iter().any(|known| known.away && !known.seen)
@@ -413,9 +436,10 @@ impl World {
                 .planned_for
                 .as_ref()
                 .is_some_and(|(set, nodes, places)| {
-                    *set == target && *nodes == as_planned && *places == run.places
+                    *places == run.places && *nodes == as_planned && set == run.engine.in_force()
                 });
             if !same {
+                let target = run.engine.in_force().clone();
                 if self.place(&target).is_none() {
                     return;
                 }
@@ -424,7 +448,7 @@ impl World {
             }
         } else {
             let Some(run) = &self.cm.run else { return };
-            if !run.lists.are_of(&target) {
+            if !run.lists.are_of(run.engine.in_force()) {
                 return;
             }
         }
@@ -509,7 +533,7 @@ impl World {
             seen.waiting.push(id);
             return;
         }
-        let list = run.lists.on(node).to_vec();
+        let list = run.lists.on(node);
         let stop = parcel(&self.names, seen, &list, retry);
         let view = seen.view.clone();
         let (Some(stop), Some(view)) = (stop, view) else {
@@ -681,12 +705,9 @@ fn gives_away(node: usize, seen: &Seen, lists: &Lists) -> bool {
     let Some(snapshot) = seen.view.as_ref().and_then(|view| view.snapshot.as_ref()) else {
         return false;
     };
-    lists.placed().any(|(other, order)| {
-        *other != node
-            && snapshot
-                .reports
-                .get(&inst(&order.ident))
-                .is_some_and(|one| one.state != InstanceState::Inactive)
+    snapshot.reports.iter().any(|(inst, one)| {
+        one.state != InstanceState::Inactive
+            && lists.nodes.get(inst).is_some_and(|other| *other != node)
     })
 }
 
@@ -694,14 +715,23 @@ fn gives_away(node: usize, seen: &Seen, lists: &Lists) -> bool {
 fn parcel(
     names: &Names,
     seen: &mut Seen,
-    list: &[Instance],
+    list: &List,
     retry: bool,
 ) -> Option<Vec<InstanceIdent>> {
     let view = seen.view.as_ref()?;
     let snapshot = view.snapshot.as_ref()?;
+    let looked = (view.conn, Rc::clone(list), Rc::clone(snapshot));
+    if !retry
+        && let Some((conn, list, snapshot)) = &seen.nothing_for
+        && (*conn, Rc::as_ptr(list), Rc::as_ptr(snapshot))
+            == (looked.0, Rc::as_ptr(&looked.1), Rc::as_ptr(&looked.2))
+    {
+        return None;
+    }
     let sent = seen.sent.as_ref().filter(|(conn, _)| *conn == view.conn);
-    let sent_before = sent.is_some_and(|(_, sent)| sent == list);
-    let sent_other = sent.is_some_and(|(_, sent)| sent != list);
+    let sent_before =
+        sent.is_some_and(|(_, sent)| Rc::ptr_eq(sent, list) || sent == list);
+    let sent_other = sent.is_some() && !sent_before;
     let own = snapshot
         .reports
         .values()
@@ -720,12 +750,15 @@ fn parcel(
             .values()
             .any(|one| one.state == InstanceState::Failed);
     if !failed && as_wanted && !sent_other {
-        seen.sent = Some((view.conn, list.to_vec()));
+        seen.sent = Some((view.conn, Rc::clone(list)));
+        seen.nothing_for = Some(looked);
         return None;
     }
     if sent_before && !retry {
+        seen.nothing_for = Some(looked);
         return None;
     }
+    seen.nothing_for = None;
     let wanted: BTreeMap<Inst, Ver> = list
         .iter()
         .map(|order| (inst(&order.ident), version_number(&order.version)))
