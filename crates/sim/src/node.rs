@@ -44,9 +44,17 @@ pub(crate) struct Entry {
     instead: Option<(Instance, &'static str)>,
     ends: u32,
     started: Option<Timestamp>,
+    /// When it ended last, by itself.
+    ended: Option<Timestamp>,
 }
 
 impl Entry {
+    /// It ended a moment ago, so the pause before its next start may not be over.
+    pub(crate) fn pauses(&self, now: Timestamp) -> bool {
+        let ended = self.ended.is_some_and(|at| now.since(at) <= LONGEST);
+        ended && self.retry.is_some()
+    }
+
     fn new(instance: Instance) -> Self {
         Self {
             instance,
@@ -57,6 +65,7 @@ impl Entry {
             instead: None,
             ends: 0,
             started: None,
+            ended: None,
         }
     }
 }
@@ -966,6 +975,7 @@ impl World {
             entry.ends = 0;
         }
         entry.ends += 1;
+        entry.ended = Some(now);
         entry.pid = None;
         // Until it is given up it counts as one that may still come up.
         entry.state = if for_good || entry.ends > BURST {

@@ -631,7 +631,8 @@ impl World {
                 version_number(&entry.instance.version) != ver
                     || entry.state != InstanceState::Active
             }) && !it.is_quiet();
-            (sound && !runs && !young).then_some((*inst, ver))
+            let pauses = entry.is_some_and(|entry| entry.pauses(self.now));
+            (sound && !runs && !young && !pauses).then_some((*inst, ver))
         });
         if let Some((inst, ver)) = missing {
             self.broken(6, |_| {

@@ -136,6 +136,7 @@ fn main() -> Result<(), InvalidId> {
                 place: Some((place.node, place.runtime)),
                 home: None,
                 version: place.version,
+                manifest: place.manifest,
                 uid: place.uid,
                 gid: place.gid,
                 usage: Usage::default(),

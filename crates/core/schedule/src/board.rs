@@ -19,8 +19,43 @@ pub(crate) struct Wanted<'a> {
     pub(crate) service: bool,
     /// By the Node's class of ratios.
     pub(crate) amounts: &'a [Amounts],
-    /// It has nothing there yet: there must be space, and the Node must not be overloaded.
+    /// It does not run there yet: there must be space, and the Node must not be overloaded.
     pub(crate) fresh: bool,
+    /// The Node that has its storage, and how much it has written: that much is not asked for again there.
+    pub(crate) home: Option<(u32, Usage)>,
+}
+
+/// What is left of a Node's space. What runs stays also where there is too little: then this is below zero.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    storage: Option<i128>,
+    state: Option<i128>,
+    shared: bool,
+}
+
+impl Room {
+    fn of(space: Space) -> Self {
+        Self {
+            storage: space.storage.map(i128::from),
+            state: space.state.map(i128::from),
+            shared: space.shared,
+        }
+    }
+
+    /// What an instance still asks for, besides what it has here.
+    fn wants(&self, amounts: &Amounts, kept: &Usage) -> (i128, i128) {
+        let storage = i128::from(amounts.storage.saturating_sub(kept.storage));
+        let state = i128::from(amounts.state.saturating_sub(kept.state));
+        match self.shared {
+            true => (storage + state, 0),
+            false => (storage, state),
+        }
+    }
+
+    fn change(&mut self, (storage, state): (i128, i128), sign: i128) {
+        self.storage = self.storage.map(|left| left + sign * storage);
+        self.state = self.state.map(|left| left + sign * state);
+    }
 }
 
 /// All places with what is left of them. Reserving makes it less, releasing gives it back.
@@ -36,7 +71,7 @@ pub(crate) struct Board<'a> {
     own_cpu: Vec<Option<u64>>,
     own_ram: Vec<Option<u64>>,
     instances: Vec<u64>,
-    space: Vec<Space>,
+    space: Vec<Room>,
     overload: Vec<Option<Overload>>,
     resources: HashMap<(u32, &'a str), u64>,
     ports: BTreeMap<(u32, u16, Protocol), Arc<str>>,
@@ -101,7 +136,7 @@ impl<'a> Board<'a> {
             own_cpu: sites.iter().map(|(_, one)| one.allowed_dmips).collect(),
             own_ram: sites.iter().map(|(_, one)| one.allowed_ram).collect(),
             instances: vec![0; sites.len()],
-            space: nodes.iter().map(|node| node.space).collect(),
+            space: nodes.iter().map(|node| Room::of(node.space)).collect(),
             overload: nodes.iter().map(|node| node.overload).collect(),
             resources: HashMap::new(),
             ports: BTreeMap::new(),
@@ -194,6 +229,11 @@ impl<'a> Board<'a> {
         fits
     }
 
+    /// Takes what a newcomer asks for from what its overloaded Node may give, so that the next one does not get it too.
+    pub(crate) fn burden(&mut self, node: u32, amounts: &Amounts) {
+        self.relieve(node, &Usage::default(), amounts, true);
+    }
+
     /// The first rule about what is left that stops an instance here.
     pub(crate) fn lacks(&self, site: Site, wanted: &Wanted<'_>) -> Option<Rule> {
         let (number, node) = (site.0 as usize, self.node_of(site));
@@ -229,7 +269,7 @@ impl<'a> Board<'a> {
                 return Some(Rule::Ram(amounts.ram, ram));
             }
             if wanted.fresh
-                && let Some(rule) = self.lacks_for_newcomers(place, &amounts)
+                && let Some(rule) = self.lacks_for_newcomers(place, &amounts, wanted.home)
             {
                 return Some(rule);
             }
@@ -238,26 +278,29 @@ impl<'a> Board<'a> {
         (most > 0 && self.instances[number] >= most).then_some(Rule::Instances(most))
     }
 
-    fn lacks_for_newcomers(&self, place: usize, amounts: &Amounts) -> Option<Rule> {
+    fn lacks_for_newcomers(
+        &self,
+        place: usize,
+        amounts: &Amounts,
+        home: Option<(u32, Usage)>,
+    ) -> Option<Rule> {
         if let Some(overload) = &self.overload[place]
             && (overload.cpu.is_some_and(|left| left < amounts.cpu)
                 || overload.ram.is_some_and(|left| left < amounts.ram))
         {
             return Some(Rule::Overloaded);
         }
-        let space = &self.space[place];
-        if space.shared {
-            let wanted = amounts.storage.saturating_add(amounts.state);
-            return space
-                .storage
-                .filter(|left| *left < wanted)
-                .map(|left| Rule::Storage(wanted, left));
-        }
-        let storage = space.storage.filter(|left| *left < amounts.storage);
-        let state = space.state.filter(|left| *left < amounts.state);
-        storage
-            .map(|left| Rule::Storage(amounts.storage, left))
-            .or_else(|| state.map(|left| Rule::State(amounts.state, left)))
+        let room = &self.space[place];
+        let kept = home.filter(|(node, _)| *node as usize == place);
+        let (storage, state) = room.wants(amounts, &kept.unwrap_or_default().1);
+        let plain = |amount: i128| u64::try_from(amount.max(0)).unwrap_or(u64::MAX);
+        let lacks = |wanted: i128, left: Option<i128>| {
+            let left = left.filter(|left| wanted > 0 && *left < wanted)?;
+            Some((plain(wanted), plain(left)))
+        };
+        lacks(storage, room.storage)
+            .map(|(wanted, left)| Rule::Storage(wanted, left))
+            .or_else(|| lacks(state, room.state).map(|(wanted, left)| Rule::State(wanted, left)))
     }
 
     fn shared_count(&self, node: u32, name: &str) -> u64 {
@@ -268,11 +311,12 @@ impl<'a> Board<'a> {
             .map_or(0, |have| have.shared_count)
     }
 
-    /// Sets aside what one instance takes. `kept` is what it has on the Node's disk already: that is not free any more.
+    /// Sets aside what one instance takes. `kept` is what it has on the Node's disk already: that is not free any more. A
+    /// component has no `config` here: it takes no resources and no ports.
     pub(crate) fn reserve(
         &mut self,
         site: Site,
-        config: &'a ItemConfig,
+        config: Option<&'a ItemConfig>,
         amounts: &Amounts,
         kept: &Usage,
         name: impl Fn() -> String,
@@ -288,15 +332,9 @@ impl<'a> Board<'a> {
             None => less(&mut self.ram[place], amounts.ram),
         }
         self.instances[number] += 1;
-        let storage = amounts.storage.saturating_sub(kept.storage);
-        let state = amounts.state.saturating_sub(kept.state);
-        let space = &mut self.space[place];
-        let (storage, state) = match space.shared {
-            true => (storage.saturating_add(state), 0),
-            false => (storage, state),
-        };
-        space.storage = space.storage.map(|left| left.saturating_sub(storage));
-        space.state = space.state.map(|left| left.saturating_sub(state));
+        let wants = self.space[place].wants(amounts, kept);
+        self.space[place].change(wants, -1);
+        let Some(config) = config else { return };
         if !config.skip_resource_limits {
             for resource in &config.resources {
                 let key = (node, resource.name.as_str());
@@ -309,8 +347,14 @@ impl<'a> Board<'a> {
         }
     }
 
-    /// Gives back what one instance had, except for what it keeps on the disk.
-    pub(crate) fn release(&mut self, site: Site, config: &'a ItemConfig, amounts: &Amounts) {
+    /// Gives back what [`Board::reserve`] has set aside.
+    pub(crate) fn release(
+        &mut self,
+        site: Site,
+        config: Option<&'a ItemConfig>,
+        amounts: &Amounts,
+        kept: &Usage,
+    ) {
         let (number, node) = (site.0 as usize, self.node_of(site));
         let place = node as usize;
         match &mut self.own_cpu[number] {
@@ -322,6 +366,9 @@ impl<'a> Board<'a> {
             None => more(&mut self.ram[place], amounts.ram),
         }
         self.instances[number] = self.instances[number].saturating_sub(1);
+        let wants = self.space[place].wants(amounts, kept);
+        self.space[place].change(wants, 1);
+        let Some(config) = config else { return };
         if !config.skip_resource_limits {
             for resource in &config.resources {
                 if let Some(used) = self.resources.get_mut(&(node, resource.name.as_str())) {

@@ -131,6 +131,8 @@ pub struct KnownInstance {
     pub ident: InstanceIdent,
     /// Of which version it is there.
     pub version: String,
+    /// From which image. It stays with that one as long as its item has it and it fits.
+    pub manifest: Digest,
     /// Where it runs now, or waits to run again, if it does.
     pub place: Option<(NodeId, RuntimeId)>,
     /// The Node that has its storage or state, if it has any.

@@ -12,6 +12,10 @@
 //!    lowest id.
 //! 4. An instance that fits nowhere takes the place of less important ones, if that is enough.
 //!
+//! Planning again from what a plan left behind gives the same plan, also where not everything fits: what has a place keeps
+//! it and what found none finds none. Only an overloaded Node may need several plans until nothing moves any more. The
+//! shell's part is to remember, with its place, what waits for a paused Node ([`Cause::Waits`]).
+//!
 //! What an instance keeps on a Node, its storage or state, holds it there, unless its item accepts the loss.
 //!
 //! An instance that fits nowhere is in the plan too, with the rule that stopped it on each Node and what it waits for.

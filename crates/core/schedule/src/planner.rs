@@ -4,11 +4,11 @@ use std::{
     sync::Arc,
 };
 
-use aos_types::{BalancingPolicy, InstanceIdent, ItemType, StoragePolicy};
+use aos_types::{BalancingPolicy, Digest, InstanceIdent, ItemConfig, ItemType, StoragePolicy};
 
 use crate::{
     Availability, Cause, Disabled, Exclusions, Input, KnownInstance, Placement, Plan, Request,
-    Rule, Unplaced, Why,
+    Rule, Unplaced, Usage, Why,
     amounts::Amounts,
     board::{Board, Site, Wanted},
     fit::{Fit, Fits, stops},
@@ -22,8 +22,10 @@ pub fn plan(input: &Input) -> Plan {
     let mut planner = Planner::new(input);
     planner.keep_what_runs();
     planner.relieve_overloaded();
-    planner.components_everywhere();
+    planner.components_everywhere(false);
     planner.place_the_rest();
+    // Who was pushed out may have left a place for one more.
+    planner.components_everywhere(true);
     planner.finish()
 }
 
@@ -36,6 +38,8 @@ pub(crate) struct Held {
     why: Why,
     excluded: Exclusions,
     leaves_behind: Option<u32>,
+    /// What it has on the Node's disk already.
+    kept: Usage,
 }
 
 /// An instance that looks for a place. The greatest is taken first.
@@ -178,14 +182,36 @@ impl<'a> Planner<'a> {
         self.wishes[rank].amounts.len()
     }
 
-    pub(crate) fn wanted(&self, rank: usize, image: usize, fresh: bool) -> Option<Wanted<'_>> {
+    /// What an instance that runs asks for where it runs.
+    fn wanted(&self, rank: usize, image: usize) -> Option<Wanted<'_>> {
         let wish = &self.wishes[rank];
         Some(Wanted {
             config: &wish.request.images.as_ref().ok()?.get(image)?.config,
             service: wish.service,
             amounts: &wish.amounts[image],
-            fresh,
+            fresh: false,
+            home: None,
         })
+    }
+
+    /// What an instance asks for where it does not run; it may have its storage there all the same.
+    pub(crate) fn wanted_anew(
+        &self,
+        rank: usize,
+        image: usize,
+        home: Option<(u32, Usage)>,
+    ) -> Option<Wanted<'_>> {
+        Some(Wanted {
+            fresh: true,
+            home,
+            ..self.wanted(rank, image)?
+        })
+    }
+
+    /// The Node that has the storage of an instance, and what it uses there.
+    pub(crate) fn kept(&self, rank: usize, ident: &InstanceIdent) -> Option<(u32, Usage)> {
+        let usage = self.known(ident)?.usage;
+        Some((self.home(rank, ident)?, usage))
     }
 
     fn every_runtime(request: &Request) -> bool {
@@ -302,7 +328,7 @@ impl<'a> Planner<'a> {
             self.leave_out(rank, ident.index, cause, Arc::from([]), text.into());
             return;
         }
-        match self.find_stay(rank, node, runtime) {
+        match self.find_stay(rank, node, runtime, known.manifest) {
             Ok((image, site)) => {
                 let usage = known.usage;
                 let amounts = self.amounts(rank, image, node);
@@ -316,20 +342,28 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Its runtime, or another one of its Node: its files are there. Any image that lets it stay is better than the first
-    /// image on another Node.
+    /// Its runtime, or another one of its Node: its files are there. First by the image it runs from, so that it is not
+    /// started anew without cause; then any image that lets it stay is better than the first image on another Node.
     fn find_stay(
         &mut self,
         rank: usize,
         node: u32,
         runtime: &aos_types::RuntimeId,
+        runs: Digest,
     ) -> Result<(usize, Site), Rule> {
         let here = self.board.site(node, runtime);
         let others = self.board.sites_of(node).filter(|site| Some(*site) != here);
         let sites: Vec<Site> = here.into_iter().chain(others).collect();
         let away = self.board.node(node).availability == Availability::Away;
         let mut stopped = crate::board::unusable(self.board.node(node)).unwrap_or(Rule::NoRuntime);
-        for image in 0..self.images(rank) {
+        let mut images: Vec<usize> = (0..self.images(rank)).collect();
+        let of_rank = self.wishes[rank]
+            .request
+            .images
+            .as_deref()
+            .unwrap_or_default();
+        images.sort_by_key(|image| of_rank.get(*image).is_none_or(|one| one.manifest != runs));
+        for image in images {
             let Some(fit) = self.fit(rank, image) else {
                 continue;
             };
@@ -351,7 +385,7 @@ impl<'a> Planner<'a> {
                             .unwrap_or(Rule::NoRuntime),
                     )
                 };
-                let lacks = || self.board.lacks(*site, &self.wanted(rank, image, false)?);
+                let lacks = || self.board.lacks(*site, &self.wanted(rank, image)?);
                 match fixed.or_else(lacks) {
                     None => return Ok((image, *site)),
                     Some(rule) => stopped = rule,
@@ -394,7 +428,7 @@ impl<'a> Planner<'a> {
     }
 
     /// One instance of a component in every runtime that fits. Indexes stay with their place.
-    fn components_everywhere(&mut self) {
+    fn components_everywhere(&mut self, at_last: bool) {
         for rank in 0..self.wishes.len() {
             let request = self.wishes[rank].request;
             if !Self::every_runtime(request) || request.disabled.is_some() {
@@ -406,7 +440,9 @@ impl<'a> Planner<'a> {
                 .known
                 .keys()
                 .filter(|ident| ident.item == request.item && ident.subject == request.subject)
-                .map(|ident| ident.index.saturating_add(1))
+                .map(|ident| ident.index)
+                .chain(done.values().copied())
+                .map(|index| index.saturating_add(1))
                 .max()
                 .unwrap_or(0);
             let mut stopped: Exclusions = Arc::from([]);
@@ -416,7 +452,10 @@ impl<'a> Planner<'a> {
                 };
                 stopped = fit.gone.clone();
                 for site in &fit.sites {
-                    let lacks = || self.board.lacks(*site, &self.wanted(rank, image, true)?);
+                    let lacks = || {
+                        self.board
+                            .lacks(*site, &self.wanted_anew(rank, image, None)?)
+                    };
                     if done.contains_key(&site.0) || lacks().is_some() {
                         continue;
                     }
@@ -426,7 +465,8 @@ impl<'a> Planner<'a> {
                 }
             }
             let waits = |one: &Unplaced| one.ident.item == request.item;
-            if done.is_empty() && self.images(rank) > 0 && !self.plan.unplaced.iter().any(waits) {
+            let none = done.is_empty() && self.images(rank) > 0;
+            if at_last && none && !self.plan.unplaced.iter().any(waits) {
                 self.leave_out_nowhere(rank, 0, stopped);
             }
         }
@@ -494,9 +534,10 @@ impl<'a> Planner<'a> {
             (Some(home), None) => vec![Some(home), None],
             (None, None) => vec![None],
         };
+        let home = self.kept(rank, ident);
         for only in tries {
             for image in 0..self.images(rank) {
-                match self.select(rank, image, only, leaving) {
+                match self.select(rank, image, (only, leaving), home) {
                     Ok(mut found) => {
                         found.excluded = self.share(rank, image, found.excluded);
                         return Ok((image, found));
@@ -552,15 +593,20 @@ impl<'a> Planner<'a> {
         let ident = self.ident(rank, index);
         let known = self.known(&ident);
         let node = self.board.node_of(site);
+        if why != Why::Stays && self.wishes[rank].service {
+            let amounts = self.amounts(rank, image, node);
+            self.board.burden(node, &amounts);
+        }
         let home = known
             .and_then(|known| known.home.as_ref())
             .filter(|_| self.keeps_something(rank));
         let stays_home = home.is_some_and(|home| self.board.number(home) == Some(node));
         let kept = known.filter(|_| stays_home).map(|known| known.usage);
+        let kept = kept.unwrap_or_default();
         let leaves_behind = home
             .filter(|_| !stays_home)
             .map(|home| self.board.number(home).unwrap_or(u32::MAX));
-        self.reserve(rank, image, site, &kept.unwrap_or_default(), &ident);
+        self.reserve(rank, image, site, &kept, &ident);
         let place = self.held.len();
         self.held.push(Some(Held {
             rank,
@@ -570,6 +616,7 @@ impl<'a> Planner<'a> {
             why,
             excluded,
             leaves_behind,
+            kept,
         }));
         self.on_node[node as usize].push(place);
         let replicas = &mut self.wishes[rank].replicas;
@@ -584,42 +631,38 @@ impl<'a> Planner<'a> {
         rank: usize,
         image: usize,
         site: Site,
-        kept: &crate::Usage,
+        kept: &Usage,
         ident: &InstanceIdent,
     ) {
         let amounts = self.amounts(rank, image, self.board.node_of(site));
-        let request = self.wishes[rank].request;
-        if let Some(image) = request.images.as_ref().ok().and_then(|all| all.get(image)) {
-            let name = || ident.to_string();
-            self.board
-                .reserve(site, &image.config, &amounts, kept, name);
-        }
+        let config = self.takes_by(rank, image);
+        let name = || ident.to_string();
+        self.board.reserve(site, config, &amounts, kept, name);
+    }
+
+    /// The configuration by which an instance takes resources and ports; a component takes none.
+    fn takes_by(&self, rank: usize, image: usize) -> Option<&'a ItemConfig> {
+        let wish = &self.wishes[rank];
+        let images = wish.request.images.as_ref().ok().filter(|_| wish.service)?;
+        Some(&images.get(image)?.config)
     }
 
     /// Gives the resources of a held place back; the place stays held.
     pub(crate) fn release(&mut self, place: usize) {
         if let Some(held) = &self.held[place] {
-            let (rank, image, site) = (held.rank, held.image, held.site);
+            let (rank, image, site, kept) = (held.rank, held.image, held.site, held.kept);
             let amounts = self.amounts(rank, image, self.board.node_of(site));
-            let request = self.wishes[rank].request;
-            if let Some(image) = request.images.as_ref().ok().and_then(|all| all.get(image)) {
-                self.board.release(site, &image.config, &amounts);
-            }
+            let config = self.takes_by(rank, image);
+            self.board.release(site, config, &amounts, &kept);
         }
     }
 
     /// Takes back the resources of a held place after [`Planner::release`].
     pub(crate) fn take_back(&mut self, place: usize) {
         if let Some(held) = &self.held[place] {
-            let (rank, image, site) = (held.rank, held.image, held.site);
+            let (rank, image, site, kept) = (held.rank, held.image, held.site, held.kept);
             let ident = self.ident(rank, held.index);
-            let all = crate::Usage {
-                storage: u64::MAX,
-                state: u64::MAX,
-                ..crate::Usage::default()
-            };
-            // Its space on the disk was not given back.
-            self.reserve(rank, image, site, &all, &ident);
+            self.reserve(rank, image, site, &kept, &ident);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use aos_types::{InstanceIdent, ItemType};
 
-use crate::{Excluded, Exclusions, Rule, board::Site, plan::Spoke, planner::Planner};
+use crate::{Excluded, Exclusions, Rule, Usage, board::Site, plan::Spoke, planner::Planner};
 
 /// A place that was chosen.
 pub(crate) struct Selection {
@@ -35,13 +35,13 @@ impl Planner<'_> {
         &mut self,
         rank: usize,
         image: usize,
-        only: Option<u32>,
-        leaving: Option<u32>,
+        (only, leaving): (Option<u32>, Option<u32>),
+        home: Option<(u32, Usage)>,
     ) -> Result<Selection, Exclusions> {
         let Some(fit) = self.fit(rank, image) else {
             return Err([].into());
         };
-        let Some(wanted) = self.wanted(rank, image, true) else {
+        let Some(wanted) = self.wanted_anew(rank, image, home) else {
             return Err([].into());
         };
         let mut replicas = vec![0; self.board.nodes.len()];
@@ -154,7 +154,7 @@ impl Planner<'_> {
         if lowest >= priority {
             return None;
         }
-        let pinned = self.pin(rank, ident);
+        let (pinned, home) = (self.pin(rank, ident), self.kept(rank, ident));
         let mut best: Option<PushOut> = None;
         for image in 0..self.images(rank) {
             let Some(fit) = self.fit(rank, image) else {
@@ -165,7 +165,8 @@ impl Planner<'_> {
                 if pinned.is_some_and(|home| home != node) {
                     continue;
                 }
-                let Some((highest, victims)) = self.victims(rank, image, *site, priority) else {
+                let Some((highest, victims)) = self.victims((rank, image), *site, priority, home)
+                else {
                     continue;
                 };
                 let cost = (highest, victims.len());
@@ -188,10 +189,10 @@ impl Planner<'_> {
     /// Who would have to leave, and the highest priority among them. Everything is as before afterwards.
     fn victims(
         &mut self,
-        rank: usize,
-        image: usize,
+        (rank, image): (usize, usize),
         site: Site,
         priority: u64,
+        home: Option<(u32, Usage)>,
     ) -> Option<(u64, Vec<usize>)> {
         let node = self.board.node_of(site) as usize;
         let less = |place: &usize| {
@@ -205,7 +206,7 @@ impl Planner<'_> {
             self.on_node[node].iter().filter_map(less).collect();
         candidates.sort_by(|one, other| other.cmp(one));
         let fits = |this: &Self| {
-            let wanted = this.wanted(rank, image, true);
+            let wanted = this.wanted_anew(rank, image, home);
             wanted.is_some_and(|wanted| this.board.lacks(site, &wanted).is_none())
         };
         let mut gone: Vec<usize> = Vec::new();

@@ -264,6 +264,7 @@ impl World {
                 ident: placed.ident.clone(),
                 place: placed.place.clone(),
                 version: placed.version.clone(),
+                manifest: placed.manifest,
                 home: None,
                 uid: placed.uid,
                 gid: placed.gid,

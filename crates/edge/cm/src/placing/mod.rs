@@ -316,6 +316,7 @@ impl Placing {
                 ident: placed.ident.clone(),
                 place: placed.place.clone(),
                 version: placed.version.clone(),
+                manifest: placed.manifest,
                 // A state goes along: its master copy is here.
                 home: placed.home.clone().filter(|_| placed.storage),
                 uid: placed.uid,
