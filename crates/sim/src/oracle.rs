@@ -225,7 +225,8 @@ impl World {
         );
         let target = cycle.map(|cycle| &cycle.target);
         let known = &self.oracle.stage;
-        let entered = stage != (known.0, known.1) || target.unwrap_or(&Target::default()) != &known.2;
+        let entered =
+            stage != (known.0, known.1) || target.unwrap_or(&Target::default()) != &known.2;
         if entered {
             let target = target.cloned().unwrap_or_default();
             self.oracle.stage = (stage.0, stage.1, target);

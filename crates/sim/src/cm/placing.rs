@@ -713,12 +713,7 @@ fn gives_away(node: usize, seen: &Seen, lists: &Lists) -> bool {
 }
 
 /// What to stop by name if the list has to be sent at all.
-fn parcel(
-    names: &Names,
-    seen: &mut Seen,
-    list: &List,
-    retry: bool,
-) -> Option<Vec<InstanceIdent>> {
+fn parcel(names: &Names, seen: &mut Seen, list: &List, retry: bool) -> Option<Vec<InstanceIdent>> {
     let view = seen.view.as_ref()?;
     let snapshot = view.snapshot.as_ref()?;
     let looked = (view.conn, Rc::clone(list), Rc::clone(snapshot));
@@ -730,8 +725,7 @@ fn parcel(
         return None;
     }
     let sent = seen.sent.as_ref().filter(|(conn, _)| *conn == view.conn);
-    let sent_before =
-        sent.is_some_and(|(_, sent)| Rc::ptr_eq(sent, list) || sent == list);
+    let sent_before = sent.is_some_and(|(_, sent)| Rc::ptr_eq(sent, list) || sent == list);
     let sent_other = sent.is_some() && !sent_before;
     let own = snapshot
         .reports
