@@ -11,8 +11,9 @@
 
 mod instance;
 mod plan;
+pub mod policy;
 mod switch;
 
 pub use instance::{Found, Instance, Run};
-pub use plan::{Install, Plan, Start, Stop, StopReason, plan};
+pub use plan::{Install, Plan, Start, Stop, StopReason, plan, plan_by};
 pub use switch::{Kept, Switch};

@@ -5,7 +5,10 @@ use std::{
 
 use aos_types::{Digest, InstanceIdent, OwnerId};
 
-use crate::{Found, Instance, Run};
+use crate::{
+    Found, Instance, Run,
+    policy::{Policy, Rules},
+};
 
 /// One image to have on the Node, verified, before anything is stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +95,16 @@ impl Plan {
 /// `ordered_stops` are instances that CM names explicitly. One that is also wanted is restarted. If `wanted` names an
 /// instance twice, the last entry counts.
 pub fn plan(wanted: &[Instance], ordered_stops: &BTreeSet<InstanceIdent>, found: &[Found]) -> Plan {
+    plan_by(&Rules, wanted, ordered_stops, found)
+}
+
+/// The same by another policy than [`Rules`]; only a simulator has one.
+pub fn plan_by(
+    policy: &dyn Policy,
+    wanted: &[Instance],
+    ordered_stops: &BTreeSet<InstanceIdent>,
+    found: &[Found],
+) -> Plan {
     let wanted: BTreeMap<&InstanceIdent, &Instance> =
         wanted.iter().map(|i| (&i.ident, i)).collect();
     let found: BTreeMap<&InstanceIdent, &Found> =
@@ -107,16 +120,19 @@ pub fn plan(wanted: &[Instance], ordered_stops: &BTreeSet<InstanceIdent>, found:
             after_install,
         };
         match wanted.get(ident) {
-            None => plan.stop.push(stop(StopReason::NotWanted, None)),
-            Some(next) if !known.instance.runs_as(next) => {
-                plan.stop.push(stop(
-                    replacement(&known.instance, next),
-                    Some(next.manifest),
-                ));
+            None if policy.stops_unwanted(known) => {
+                plan.stop.push(stop(StopReason::NotWanted, None));
             }
-            Some(next) if ordered_stops.contains(*ident) => {
+            None => {}
+            Some(next) if !policy.runs_on(known, next) => {
+                if policy.stops_replaced(known) {
+                    let why = replacement(&known.instance, next);
+                    plan.stop.push(stop(why, policy.stops_after(next)));
+                }
+            }
+            Some(next) if policy.is_ordered(ident, ordered_stops) => {
                 plan.stop
-                    .push(stop(StopReason::Ordered, Some(next.manifest)));
+                    .push(stop(StopReason::Ordered, policy.stops_after(next)));
             }
             Some(_) if known.run == Run::Running => plan.keep.push((*ident).clone()),
             Some(_) => {}

@@ -6,7 +6,10 @@ use std::{
 
 use aos_types::{ItemConfig, NodeId, Protocol, ResourceRatios, RuntimeId, RuntimeInfo};
 
-use crate::{Availability, Defaults, Input, Node, Overload, Rule, Space, Usage, amounts::Amounts};
+use crate::{
+    Availability, Defaults, Input, Node, Overload, Rule, Space, Usage, amounts::Amounts,
+    policy::Policy,
+};
 
 /// A Node and one of its runtimes, by their numbers on the [`Board`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +81,7 @@ pub(crate) struct Board<'a> {
     class: Vec<usize>,
     ratios: Vec<&'a ResourceRatios>,
     defaults: Defaults,
+    pub(crate) policy: &'a dyn Policy,
 }
 
 fn known(amount: u64) -> u64 {
@@ -100,7 +104,7 @@ fn more(pool: &mut u64, amount: u64) {
     reason = "numbers of Nodes and sites are given out by `new` for tables of that length, which never change it"
 )]
 impl<'a> Board<'a> {
-    pub(crate) fn new(input: &'a Input) -> Self {
+    pub(crate) fn new(input: &'a Input, policy: &'a dyn Policy) -> Self {
         let mut nodes: Vec<&Node> = input.nodes.iter().collect();
         nodes.sort_by(|one, other| {
             other
@@ -141,6 +145,7 @@ impl<'a> Board<'a> {
             resources: HashMap::new(),
             ports: BTreeMap::new(),
             defaults: input.defaults,
+            policy,
             nodes,
             sites,
             of_node,
@@ -234,8 +239,23 @@ impl<'a> Board<'a> {
         self.relieve(node, &Usage::default(), amounts, true);
     }
 
+    /// Why a Node takes nothing new.
+    pub(crate) fn unusable(&self, node: &Node) -> Option<Rule> {
+        match self.policy.availability(node) {
+            Availability::Ready => None,
+            Availability::Away => Some(Rule::Away),
+            Availability::Paused => Some(Rule::Paused),
+            Availability::Unusable(why) => Some(Rule::Unusable(why.as_str().into())),
+        }
+    }
+
     /// The first rule about what is left that stops an instance here.
     pub(crate) fn lacks(&self, site: Site, wanted: &Wanted<'_>) -> Option<Rule> {
+        let rule = self.lacks_by_rule(site, wanted)?;
+        self.policy.stops(&rule).then_some(rule)
+    }
+
+    fn lacks_by_rule(&self, site: Site, wanted: &Wanted<'_>) -> Option<Rule> {
         let (number, node) = (site.0 as usize, self.node_of(site));
         let place = node as usize;
         let config = wanted.config;
@@ -379,15 +399,5 @@ impl<'a> Board<'a> {
         for port in &config.published_ports {
             self.ports.remove(&(node, port.host_port, port.protocol));
         }
-    }
-}
-
-/// Why a Node takes nothing new.
-pub(crate) fn unusable(node: &Node) -> Option<Rule> {
-    match &node.availability {
-        Availability::Ready => None,
-        Availability::Away => Some(Rule::Away),
-        Availability::Paused => Some(Rule::Paused),
-        Availability::Unusable(why) => Some(Rule::Unusable(why.as_str().into())),
     }
 }

@@ -6,7 +6,7 @@ use aos_types::RuntimeInfo;
 
 use crate::{
     Excluded, Exclusions, Image, Node, Request, Rule,
-    board::{Board, Site, unusable},
+    board::{Board, Site},
 };
 
 /// Which sites fit as far as these rules go, and why the Nodes that have none do not.
@@ -73,13 +73,13 @@ fn fit(board: &Board<'_>, request: &Request, image: &Image, service: bool) -> Fi
     let mut gone: Vec<Option<Rule>> = board
         .nodes
         .iter()
-        .map(|node| unusable(node).or(Some(Rule::NoRuntime)))
+        .map(|node| board.unusable(node).or(Some(Rule::NoRuntime)))
         .collect();
     for site in board.all_sites() {
         let number = board.node_of(site);
         let node = board.node(number);
-        let rule =
-            unusable(node).or_else(|| stops(node, board.runtime(site), request, image, service));
+        let fixed = || stops(node, board.runtime(site), request, image, service);
+        let rule = board.unusable(node).or_else(fixed);
         let Some(known) = gone.get_mut(number as usize) else {
             continue;
         };

@@ -56,13 +56,14 @@ pub(crate) struct Identities<'a> {
 }
 
 impl<'a> Identities<'a> {
-    pub(crate) fn new(input: &'a Input) -> Self {
+    /// Without `keeps` the user ids of who is remembered are given away again.
+    pub(crate) fn new(input: &'a Input, keeps: bool) -> Self {
         let numbers = |used: &dyn Fn(&'a crate::KnownInstance) -> u32| Numbers {
             used: input
                 .taken_ids
                 .iter()
                 .copied()
-                .chain(input.known.iter().map(used))
+                .chain(input.known.iter().filter(|_| keeps).map(used))
                 .collect(),
             next: input.ids.first,
             last: input.ids.last,
@@ -72,6 +73,7 @@ impl<'a> Identities<'a> {
             known: input
                 .known
                 .iter()
+                .filter(|_| keeps)
                 .map(|one| (&one.ident, one.uid))
                 .collect(),
             known_items: input

@@ -28,6 +28,7 @@ mod input;
 mod load;
 mod plan;
 mod planner;
+pub mod policy;
 mod rule;
 mod select;
 
@@ -37,5 +38,5 @@ pub use input::{
 };
 pub use load::{Average, overload};
 pub use plan::{Cause, Disabled, Excluded, Exclusions, Placement, Plan, Spoke, Unplaced, Why};
-pub use planner::plan;
+pub use planner::{plan, plan_by};
 pub use rule::Rule;

@@ -14,12 +14,18 @@ use crate::{
     fit::{Fit, Fits, stops},
     identity::Identities,
     plan::reason,
+    policy::{Policy, Rules},
     select::Selection,
 };
 
 /// Places all requested instances; see the crate's description.
 pub fn plan(input: &Input) -> Plan {
-    let mut planner = Planner::new(input);
+    plan_by(&Rules, input)
+}
+
+/// The same by another policy than [`Rules`]; only a simulator has one.
+pub fn plan_by(policy: &dyn Policy, input: &Input) -> Plan {
+    let mut planner = Planner::new(input, policy);
     planner.keep_what_runs();
     planner.relieve_overloaded();
     planner.components_everywhere(false);
@@ -101,8 +107,8 @@ pub(crate) struct Planner<'a> {
     reason = "ranks, images, Nodes and places are numbers of entries in tables that only grow"
 )]
 impl<'a> Planner<'a> {
-    fn new(input: &'a Input) -> Self {
-        let board = Board::new(input);
+    fn new(input: &'a Input, policy: &'a dyn Policy) -> Self {
+        let board = Board::new(input, policy);
         let mut requests: Vec<&Request> = input.requests.iter().collect();
         requests.sort_by(|one, other| {
             other
@@ -139,7 +145,7 @@ impl<'a> Planner<'a> {
                 .iter()
                 .map(|known| (&known.ident, known))
                 .collect(),
-            identities: Identities::new(input),
+            identities: Identities::new(input, policy.keeps_numbers()),
             held: Vec::new(),
             on_node: vec![Vec::new(); board.nodes.len()],
             relieve: Vec::new(),
@@ -247,7 +253,10 @@ impl<'a> Planner<'a> {
             }
             for index in 0..request.num_instances {
                 let ident = self.ident(rank, index);
-                match self.known(&ident).filter(|known| known.place.is_some()) {
+                let keeps = |known: &&KnownInstance| {
+                    known.place.is_some() && self.board.policy.stays(known)
+                };
+                match self.known(&ident).filter(keeps) {
                     Some(known) => {
                         let free = self.may_leave(rank, &ident, known);
                         stays.push((free, rank, ident, known));
@@ -322,7 +331,8 @@ impl<'a> Planner<'a> {
         };
         let same = known.version == request.version;
         // A new version need not wait for where the old one was.
-        if self.board.node(node).availability == Availability::Paused && same {
+        let availability = self.board.policy.availability(self.board.node(node));
+        if *availability == Availability::Paused && same {
             let text = format!("it waits for node {id}, which is paused, to be resumed");
             let cause = Cause::Waits(id.clone());
             self.leave_out(rank, ident.index, cause, Arc::from([]), text.into());
@@ -354,8 +364,9 @@ impl<'a> Planner<'a> {
         let here = self.board.site(node, runtime);
         let others = self.board.sites_of(node).filter(|site| Some(*site) != here);
         let sites: Vec<Site> = here.into_iter().chain(others).collect();
-        let away = self.board.node(node).availability == Availability::Away;
-        let mut stopped = crate::board::unusable(self.board.node(node)).unwrap_or(Rule::NoRuntime);
+        let there = self.board.node(node);
+        let away = *self.board.policy.availability(there) == Availability::Away;
+        let mut stopped = self.board.unusable(there).unwrap_or(Rule::NoRuntime);
         let mut images: Vec<usize> = (0..self.images(rank)).collect();
         let of_rank = self.wishes[rank]
             .request
@@ -476,8 +487,8 @@ impl<'a> Planner<'a> {
         while let Some(one) = self.looking.pop() {
             let (rank, index) = (one.rank, one.index);
             let ident = self.ident(rank, index);
-            let pinned = self.pin(rank, &ident);
-            if pinned.is_none()
+            // One that has something of its own on a Node asks for less there than others.
+            if self.kept(rank, &ident).is_none()
                 && let Some((cause, excluded, text)) = self.wishes[rank].nowhere.clone()
             {
                 self.leave_out(rank, index, cause, excluded, text);
@@ -578,7 +589,8 @@ impl<'a> Planner<'a> {
         let mut images = self.wishes[rank].request.images.iter().flatten();
         let expendable =
             images.any(|image| image.config.storage_policy == StoragePolicy::Expendable);
-        self.home(rank, ident).filter(|_| !expendable)
+        let holds = !expendable && self.board.policy.pins();
+        self.home(rank, ident).filter(|_| holds)
     }
 
     fn hold(

@@ -151,7 +151,7 @@ impl Planner<'_> {
     ) -> Option<(usize, Site, Vec<usize>)> {
         let priority = self.wishes[rank].request.priority;
         let lowest = self.wishes.last()?.request.priority;
-        if lowest >= priority {
+        if lowest >= priority || !self.board.policy.pushes_out() {
             return None;
         }
         let (pinned, home) = (self.pin(rank, ident), self.kept(rank, ident));

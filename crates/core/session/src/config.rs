@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::policy::{Policy, Rules};
+
 /// How a calling session spaces its attempts: doubling with jitter, so that a fleet that lost its cloud does not come back
 /// all at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +32,7 @@ impl Default for Reconnect {
 }
 
 /// The bounds and waits of a session. The defaults are AosEdge's where it has one (`docs/protocol/unit-cloud.md`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// How a calling session reconnects; `None` for the side that is called.
     pub reconnect: Option<Reconnect>,
@@ -63,6 +65,8 @@ pub struct Config {
     pub ping_after: Duration,
     /// Silence after which the peer counts as dead.
     pub dead_after: Duration,
+    /// How it decides: [`Rules`], unless faults are planted.
+    pub policy: &'static dyn Policy,
 }
 
 impl Default for Config {
@@ -83,6 +87,7 @@ impl Default for Config {
             order_patience: Duration::from_secs(10),
             ping_after: Duration::from_secs(15),
             dead_after: Duration::from_secs(45),
+            policy: &Rules,
         }
     }
 }

@@ -102,7 +102,7 @@ impl<M> Inbox<M> {
     }
 
     pub(crate) fn received(&mut self, txn: Txn, message: M, bytes: usize, mut way: Way<'_, M>) {
-        if self.seen_txns.contains(&txn) {
+        if way.config.policy.recognises() && self.seen_txns.contains(&txn) {
             return way.say(Frame::Ack { txn });
         }
         if self.handling.as_ref() == Some(&txn) || self.waiting.iter().any(|have| have.txn == txn) {
@@ -111,7 +111,7 @@ impl<M> Inbox<M> {
         if self.owed.until <= way.now {
             self.owed.txns.clear();
         }
-        let owing = !self.owed.txns.is_empty();
+        let owing = !self.owed.txns.is_empty() && way.config.policy.keeps_order();
         if owing && self.owed.txns.front() != Some(&txn) {
             return self.owe(txn, &mut way);
         }
@@ -180,6 +180,9 @@ impl<M> Inbox<M> {
 
     /// Asks for a message again, and for those behind it too.
     fn refuse(&mut self, txn: Txn, retry_after: Duration, way: &mut Way<'_, M>) {
+        if !way.config.policy.keeps_order() {
+            return way.say(Frame::Nack { txn, retry_after });
+        }
         let behind = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
         // Without a connection nothing is asked for: the next one begins with all of it.

@@ -41,6 +41,7 @@ mod inbox;
 mod io;
 mod link;
 mod outbox;
+pub mod policy;
 mod session;
 
 pub use config::{Config, Reconnect};

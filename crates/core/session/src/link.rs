@@ -114,6 +114,7 @@ impl Link {
             return;
         };
         match self.state {
+            State::Connecting if !config.policy.tries_again() => self.state = State::Idle,
             State::Connecting => {
                 self.state = State::Waiting(now + self.back_off(reconnect, asked, chance));
             }
@@ -167,7 +168,7 @@ impl Link {
                 renewal,
                 ..
             } => {
-                if *heard + config.dead_after <= now {
+                if *heard + config.dead_after <= now && config.policy.gives_up() {
                     Some(Wish::GiveUp)
                 } else if (*pinged).unwrap_or(*heard) + config.ping_after <= now {
                     *pinged = Some(now);
@@ -192,8 +193,11 @@ impl Link {
                 renewal,
                 ..
             } => {
-                let listen =
-                    (heard + config.dead_after).min(pinged.unwrap_or(heard) + config.ping_after);
+                let ping = pinged.unwrap_or(heard) + config.ping_after;
+                let listen = match config.policy.gives_up() {
+                    true => (heard + config.dead_after).min(ping),
+                    false => ping,
+                };
                 Some(match renewal {
                     Renewal::At(at) => listen.min(at),
                     _ => listen,

@@ -69,8 +69,9 @@ impl Outbox {
                 self.drop_entry(seq, Dropped::Replaced, out);
             }
         }
+        let stored = config.policy.stores(&message);
         if !self.make_room(config, &message, out) {
-            self.count_lost(message.priority, out);
+            self.count_lost(config, message.priority, out);
             out.push_back(Output::Dropped {
                 txn: message.txn,
                 why: Dropped::Full,
@@ -86,7 +87,7 @@ impl Outbox {
             topic: message.topic,
             payload: message.payload,
         };
-        if message.keep == Keep::Durable {
+        if stored {
             out.push_back(Output::Persist(Record::Outgoing(outgoing.clone())));
         }
         self.insert(outgoing, message.keep);
@@ -98,7 +99,7 @@ impl Outbox {
             let Some((priority, seq)) = self.least() else {
                 return;
             };
-            self.count_lost(priority, out);
+            self.count_lost(config, priority, out);
             self.drop_entry(seq, Dropped::Full, out);
         }
     }
@@ -142,7 +143,19 @@ impl Outbox {
 
     /// A new connection: everything unacknowledged goes again, in order. That includes what a nack put off, because what
     /// comes after it would overtake it.
-    pub(crate) fn connected(&mut self) {
+    pub(crate) fn connected(&mut self, config: &Config) {
+        if !config.policy.resends() {
+            let sent = |entry: &Entry| matches!(entry.state, State::InFlight(_));
+            let gone: Vec<u64> = self
+                .entries
+                .iter()
+                .filter(|(_, entry)| sent(entry))
+                .map(|(seq, _)| *seq)
+                .collect();
+            for seq in gone {
+                self.take(seq);
+            }
+        }
         for entry in self.entries.values_mut() {
             entry.state = State::Queued;
             entry.tries = 0;
@@ -171,7 +184,9 @@ impl Outbox {
         let mut waiting = 0;
         for entry in self.entries.values_mut() {
             match entry.state {
-                State::InFlight(due) if due <= now => entry.state = State::Queued,
+                State::InFlight(due) if due <= now && config.policy.repeats() => {
+                    entry.state = State::Queued;
+                }
                 // One that was repeated already does not take a place: a peer that never answers it cannot stop the rest.
                 State::InFlight(_) if entry.tries <= 1 => waiting += 1,
                 State::Later(at) if at <= now => entry.state = State::Queued,
@@ -206,6 +221,7 @@ impl Outbox {
             .values()
             .filter_map(|entry| match entry.state {
                 State::Queued => None,
+                State::InFlight(_) if !config.policy.repeats() => None,
                 State::InFlight(at) | State::Later(at) => Some(at),
             })
             .min()
@@ -261,13 +277,16 @@ impl Outbox {
             let Some((priority, seq)) = self.least() else {
                 break;
             };
-            self.count_lost(priority, out);
+            self.count_lost(config, priority, out);
             self.drop_entry(seq, Dropped::Full, out);
         }
         true
     }
 
-    fn count_lost<M>(&mut self, priority: Priority, out: &mut Outputs<M>) {
+    fn count_lost<M>(&mut self, config: &Config, priority: Priority, out: &mut Outputs<M>) {
+        if !config.policy.counts(Dropped::Full) {
+            return;
+        }
         self.dropped = self.dropped.saturating_add(1);
         self.lost.add(priority);
         out.push_back(Output::Persist(Record::Lost(self.lost)));

@@ -109,7 +109,7 @@ impl<M> Session<M> {
                     self.outbox.disconnected(out);
                 }
                 self.link.connected(now);
-                self.outbox.connected();
+                self.outbox.connected(config);
                 self.inbox.connection();
                 self.reporting = false;
             }
