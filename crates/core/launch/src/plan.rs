@@ -125,10 +125,10 @@ pub fn plan_by(
             }
             None => {}
             Some(next) if !policy.runs_on(known, next) => {
-                if policy.stops_replaced(known) {
-                    let why = replacement(&known.instance, next);
-                    plan.stop.push(stop(why, policy.stops_after(next)));
-                }
+                let why = replacement(&known.instance, next);
+                let stop = stop(why, policy.stops_after(next));
+                plan.stop
+                    .extend(policy.stops_replaced(known).then_some(stop));
             }
             Some(next) if policy.is_ordered(ident, ordered_stops) => {
                 plan.stop
