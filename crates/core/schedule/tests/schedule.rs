@@ -717,8 +717,11 @@ fn after(input: &Input, plan: &Plan) -> Input {
     }
 }
 
+/// Node, runtime and image.
+type Place<'a> = (&'a NodeId, &'a RuntimeId, Digest);
+
 /// What a plan says, without the words.
-fn places(plan: &Plan) -> Vec<(&InstanceIdent, Option<(&NodeId, &RuntimeId, Digest)>)> {
+fn places(plan: &Plan) -> Vec<(&InstanceIdent, Option<Place<'_>>)> {
     let placed = plan
         .placed
         .iter()
