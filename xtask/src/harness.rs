@@ -11,9 +11,11 @@ use crate::process::{cargo, found, line, status, target_dir};
 use crate::results::{Counts, read_junit, read_libtest};
 
 /// One built test program.
-struct Program {
-    name: String,
-    executable: PathBuf,
+pub struct Program {
+    /// As its tests are counted.
+    pub name: String,
+    /// Where it is.
+    pub executable: PathBuf,
     folder: PathBuf,
 }
 
@@ -23,11 +25,21 @@ pub fn build(root: &Path) -> Result<()> {
 }
 
 /// Asks cargo for the test programs, building what is not built.
-fn programs(root: &Path) -> Result<Vec<Program>> {
+pub fn programs(root: &Path) -> Result<Vec<Program>> {
+    programs_of(root, &[])
+}
+
+/// The same of some packages, or of all if none is named.
+pub fn programs_of(root: &Path, packages: &[&str]) -> Result<Vec<Program>> {
     let mut command = cargo(root);
-    command
-        .args(["test", "--workspace", "--no-run", "--locked"])
-        .args(["--message-format", "json-render-diagnostics"]);
+    command.args(["test", "--no-run", "--locked"]);
+    if packages.is_empty() {
+        command.arg("--workspace");
+    }
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    command.args(["--message-format", "json-render-diagnostics"]);
     let output = command
         .stderr(Stdio::inherit())
         .output()
@@ -126,6 +138,8 @@ fn one_by_one(root: &Path) -> Result<Counts> {
 fn run_program(program: &Program, mut command: Command, only: &[&str]) -> Result<Counts> {
     command
         .args(["--show-output", "--test-threads", "2"])
+        // Those for the guest run there.
+        .args(["--skip", "guest_"])
         .current_dir(&program.folder)
         .env("CARGO_MANIFEST_DIR", &program.folder);
     if !only.is_empty() {

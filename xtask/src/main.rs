@@ -22,6 +22,7 @@ mod bench;
 mod defects;
 mod demo;
 mod examples;
+mod guest;
 mod harness;
 mod layers;
 mod node;
@@ -55,7 +56,11 @@ enum Task {
     /// Install what is missing on this machine (Debian packages) and say what was installed.
     Setup,
     /// Run everything that CI runs; the last line counts what passed, failed and was skipped.
-    Test,
+    Test {
+        /// Only the tests in the virtual machine: what this machine's kernel may not have.
+        #[arg(long)]
+        guest: bool,
+    },
     /// Build everything and run `aos demo`.
     Demo(demo::Options),
     /// Measure the release build beside floors of the same run.
@@ -92,7 +97,8 @@ fn run(task: Task) -> Result<()> {
     let root = process::workspace_root()?;
     match task {
         Task::Setup => setup::run(setup::For::Testing),
-        Task::Test => test::run(&root),
+        Task::Test { guest: true } => guest::task(&root),
+        Task::Test { guest: false } => test::run(&root),
         Task::Demo(options) => demo::run(&root, &options),
         Task::Bench(options) => bench::run(&root, &options),
         Task::Torture(options) => torture::run(&root, &options),

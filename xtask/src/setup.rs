@@ -56,6 +56,18 @@ const NEEDS: &[Need] = &[
         tests: true,
     },
     Need {
+        probe: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        what_for: "runs tests on another kernel",
+        tests: true,
+    },
+    Need {
+        probe: "busybox",
+        package: "busybox-static",
+        what_for: "is that machine's userland",
+        tests: true,
+    },
+    Need {
         probe: "/usr/share/fonts/truetype/dejavu",
         package: "fonts-dejavu-core",
         what_for: "gives the browser a font",

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::privilege::{is_root, sudo_is_silent};
 use crate::process::{cargo, found, run as run_command, target_dir};
 use crate::steps::Run;
-use crate::{defects, demo, examples, harness, layers, openapi, setup, sim, ui};
+use crate::{defects, demo, examples, guest, harness, layers, openapi, setup, sim, ui};
 
 /// Runs all steps; an error if any failed. The last line printed is the count.
 pub fn run(root: &Path) -> Result<()> {
@@ -43,6 +43,14 @@ pub fn run(root: &Path) -> Result<()> {
     let examples_built = run.check("build of the examples", || examples::build(root));
     if built {
         run.counted("tests", || harness::run(root));
+        match guest::missing(root) {
+            Some(reason) => run.skip("tests in the guest", &reason),
+            None => {
+                run.counted("tests in the guest", || {
+                    guest::run(root, &harness::programs(root)?)
+                });
+            }
+        }
         run.check("simulator: not in the product", || {
             sim::not_in_the_product(root)
         });
@@ -72,7 +80,13 @@ pub fn run(root: &Path) -> Result<()> {
             }
         }
     } else {
-        for name in ["tests", "openapi document", "web UI in Chromium", "demo"] {
+        for name in [
+            "tests",
+            "tests in the guest",
+            "openapi document",
+            "web UI in Chromium",
+            "demo",
+        ] {
             run.skip(name, "the build failed");
         }
     }
