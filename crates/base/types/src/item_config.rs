@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use crate::{
-    AlertRules, HealthCheck, ItemId,
+    AlertRules, Capabilities, HealthCheck, ItemId, RootAccess, item_rules,
     tolerant::{FieldError, Fields, FromJson, word},
 };
 
@@ -393,6 +393,21 @@ pub struct ItemConfig {
     pub published_ports: Vec<PublishedPort>,
     /// Whether the Node's own folders lie under the item's layers (default), or only the layers count. Ours.
     pub base_layer_is_node_rootfs: bool,
+    /// How long it may take to end after it was asked to, before it is killed; the Node's own time if absent. Ours.
+    #[serde(
+        with = "crate::duration::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub stop_grace_period: Option<Duration>,
+    /// Whether it may write into its root. Ours.
+    #[serde(skip_serializing_if = "RootAccess::is_default")]
+    pub rootfs: RootAccess,
+    /// Rights besides or instead of the default ones. Ours.
+    #[serde(skip_serializing_if = "Capabilities::is_default")]
+    pub capabilities: Capabilities,
+    /// Whether it has a user namespace of its own; absent: if its image names a user. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_namespace: Option<bool>,
 }
 
 impl Default for ItemConfig {
@@ -417,6 +432,10 @@ impl Default for ItemConfig {
             alert_rules: None,
             published_ports: Vec::new(),
             base_layer_is_node_rootfs: true,
+            stop_grace_period: None,
+            rootfs: RootAccess::default(),
+            capabilities: Capabilities::default(),
+            user_namespace: None,
         }
     }
 }
@@ -575,7 +594,7 @@ fn connections(value: &Value) -> Result<Vec<AllowedConnection>, FieldError> {
 impl FromJson for ItemConfig {
     fn from_json(value: &Value) -> Result<Self, FieldError> {
         let fields = Fields::of(value)?;
-        Ok(Self {
+        let config = Self {
             created: fields.opt("created")?,
             author: fields.or_default("author")?,
             skip_resource_limits: fields.or_default("skipResourceLimits")?,
@@ -616,7 +635,17 @@ impl FromJson for ItemConfig {
             alert_rules: fields.opt("alertRules")?,
             published_ports: fields.or_default("publishedPorts")?,
             base_layer_is_node_rootfs: fields.opt("baseLayerIsNodeRootfs")?.unwrap_or(true),
-        })
+            stop_grace_period: fields.opt("stopGracePeriod")?,
+            rootfs: fields
+                .get("rootfs")
+                .map(|value| word(value).map_err(|error: FieldError| error.at("rootfs")))
+                .transpose()?
+                .unwrap_or_default(),
+            capabilities: fields.or_default("capabilities")?,
+            user_namespace: fields.opt("userNamespace")?,
+        };
+        item_rules::check(&config)?;
+        Ok(config)
     }
 }
 
@@ -640,7 +669,9 @@ mod tests {
             "alertRules": {"cpu": {"minTimeout": "PT5S", "minThreshold": 10, "maxThreshold": 90.5},
                            "partitions": [{"name": "states", "minTimeout": 1, "maxThreshold": 80}]},
             "publishedPorts": [{"hostPort": 8080, "port": 80}],
-            "baseLayerIsNodeRootfs": false
+            "baseLayerIsNodeRootfs": false,
+            "stopGracePeriod": "1m", "rootfs": "readOnly", "userNamespace": true,
+            "capabilities": {"add": ["setuid"], "drop": ["CAP_NET_BIND_SERVICE"]}
         })
     }
 
@@ -666,6 +697,13 @@ mod tests {
         );
         assert_eq!(config.resources[1].mode, "r");
         assert_eq!(config.published_ports[0].host_port, 8080);
+        assert_eq!(config.stop_grace_period, Some(Duration::from_secs(60)));
+        assert_eq!(config.rootfs, RootAccess::ReadOnly);
+        assert_eq!(config.user_namespace, Some(true));
+        assert_eq!(
+            config.capabilities.granted(),
+            [crate::Capability::Setuid].into()
+        );
         let rules = config.alert_rules.as_ref().unwrap();
         assert_eq!(rules.cpu.unwrap().max_threshold, 90.5);
         assert_eq!(rules.partitions[0].rule.min_timeout, Duration::from_secs(1));

@@ -20,8 +20,11 @@ pub mod duration;
 mod error_info;
 mod health_check;
 mod id;
+mod image_user;
 mod instance;
+mod isolation;
 mod item_config;
+mod item_rules;
 mod node;
 mod schedule;
 mod state;
@@ -34,11 +37,14 @@ pub use digest::{Digest, ParseDigestError};
 pub use error_info::{AosCode, ErrorInfo};
 pub use health_check::{HealthCheck, Probe};
 pub use id::{InvalidId, ItemId, NodeId, OwnerId, RuntimeId, SubjectId, SystemId};
+pub use image_user::{Account, ImageUser, NoSignal, NoUser, StopSignal};
 pub use instance::{InstanceIdent, ItemType};
+pub use isolation::{Capabilities, Capability, RootAccess};
 pub use item_config::{
     AllowedConnection, BalancingPolicy, ConfigError, ItemConfig, ItemResource, MAX_CONFIG_BYTES,
     Protocol, PublishedPort, Quotas, RequestedResources, RunParameters, StoragePolicy,
 };
+pub use item_rules::{MAX_STOP_GRACE, is_own_sysctl};
 pub use node::{ArchInfo, CpuInfo, NodeInfo, NodeResource, OsInfo, PartitionInfo, RuntimeInfo};
 pub use schedule::{
     MAX_SLOTS, Schedule, ScheduleRule, TimeOfDay, TimeSlot, Timetable, TimetableEntry,

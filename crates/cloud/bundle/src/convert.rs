@@ -218,6 +218,8 @@ fn image_config(author: &str, item: &Item, image: &Image) -> ImageConfig {
             .as_ref()
             .unwrap_or(&item.working_dir)
             .clone(),
+        user: item.user.clone().unwrap_or_default(),
+        stop_signal: item.stop_signal.clone().unwrap_or_default(),
         diff_ids: Vec::new(),
     }
 }

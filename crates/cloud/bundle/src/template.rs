@@ -88,6 +88,12 @@ items:
       # allowedConnections: ["other-item/5432/tcp"]
       # runtimes: [crun]
       # runParameters: {startInterval: PT5S, startBurst: 3, restartInterval: PT1S}
+      # user: "1000:1000"         # as seen from inside, in a user namespace of its own
+      # userNamespace: true       # also without a user; then it is root inside, and nobody outside
+      # rootfs: readonly          # nothing but storage, state and /tmp can be written
+      # capabilities: {add: [CHOWN], drop: [NET_BIND_SERVICE]}
+      # stopSignal: SIGTERM       # what asks it to end, and how long it may take
+      # stopGracePeriod: PT10S
       # offlineTTL: P1D           # stop it after a day without the cloud
       # balancingPolicy: enabled
       # resources: [{name: camera, mode: rw}]

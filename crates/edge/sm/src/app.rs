@@ -155,7 +155,7 @@ async fn serve(
             places: places.clone(),
             host_base: options.host_base.clone(),
             stop_policy: StopPolicy {
-                grace: Duration::from_secs(options.stop_grace_secs),
+                grace: Duration::from_secs(options.stop_grace_secs).min(aos_types::MAX_STOP_GRACE),
                 ..StopPolicy::default()
             },
             parallel: options.parallel,
@@ -283,6 +283,7 @@ async fn containers(
         runtime_dir: options.runtime_dir.clone(),
         writable_dir: options.state_dir.join("instances"),
         cgroup_parent: options.cgroup_parent.clone(),
+        seccomp: options.runtime.seccomp,
         keeper: Starter {
             program,
             socket: options.keeper_socket(),

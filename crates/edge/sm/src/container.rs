@@ -2,8 +2,8 @@ use std::{net::IpAddr, path::PathBuf};
 
 use aos_image::ItemImage;
 use aos_launch::Instance;
-use aos_runtime::{CpuQuota, HostEntry, InstanceId, InstanceSpec, Limits, User};
-use aos_types::{ItemConfig, NodeInfo};
+use aos_runtime::{CpuQuota, HostEntry, InstanceId, InstanceSpec, Limits, StopPolicy, User};
+use aos_types::{ItemConfig, NodeInfo, RootAccess, StopSignal};
 
 use crate::{networks::Place, resources::Resources};
 
@@ -29,6 +29,13 @@ pub(crate) fn spec(
 ) -> Result<InstanceSpec, String> {
     let default = ItemConfig::default();
     let item = image.item_config.as_ref().unwrap_or(&default);
+    if !image.config.stop_signal.is_empty() {
+        image
+            .config
+            .stop_signal
+            .parse::<StopSignal>()
+            .map_err(|error| format!("its image config has a wrong `StopSignal`: {error}"))?;
+    }
     let mut env: Vec<(String, String)> = image
         .config
         .env
@@ -56,6 +63,8 @@ pub(crate) fn spec(
             gid: instance.gid,
             additional_gids: Vec::new(),
         },
+        capabilities: item.capabilities.granted(),
+        read_only: item.rootfs == RootAccess::ReadOnly,
         hostname,
         limits: limits(item, around.node),
         sysctl: item.sysctl.clone(),
@@ -75,6 +84,20 @@ pub(crate) fn spec(
     Ok(spec)
 }
 
+/// How an instance of the image is asked to end: its own signal and time, else the Node's.
+pub(crate) fn stop_policy(image: &ItemImage, node: StopPolicy) -> StopPolicy {
+    // A signal that cannot be read was refused when the instance was to start.
+    let signal = image.config.stop_signal.parse::<StopSignal>();
+    StopPolicy {
+        signal: signal.map_or(node.signal, |signal| signal.0),
+        grace: image
+            .item_config
+            .as_ref()
+            .and_then(|item| item.stop_grace_period)
+            .unwrap_or(node.grace),
+    }
+}
+
 fn limits(item: &ItemConfig, node: &NodeInfo) -> Limits {
     let quotas = &item.quotas;
     let cores: u64 = node.cpus.iter().map(|cpu| cpu.num_cores.max(1)).sum();
@@ -86,5 +109,38 @@ fn limits(item: &ItemConfig, node: &NodeInfo) -> Limits {
         pids: quotas.pids_limit,
         open_files: quotas.no_file_limit,
         tmp: quotas.tmp_limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_image_says_how_it_is_asked_to_end_and_its_item_how_long_it_may_take() {
+        let node = StopPolicy::default();
+        for (signal, grace, wanted) in [
+            ("", None, (15, 10)),
+            ("SIGQUIT", None, (3, 10)),
+            ("SIGRTMIN+3", Some(60), (37, 60)),
+            ("9", Some(0), (9, 0)),
+            ("nonsense", None, (15, 10)),
+        ] {
+            let mut image = ItemImage {
+                manifest: aos_types::Digest::from_bytes([0; 32]),
+                config: Default::default(),
+                item_config: Some(ItemConfig {
+                    stop_grace_period: grace.map(Duration::from_secs),
+                    ..ItemConfig::default()
+                }),
+                layers: Vec::new(),
+                platform: Default::default(),
+            };
+            image.config.stop_signal = signal.into();
+            let policy = stop_policy(&image, node);
+            assert_eq!((policy.signal, policy.grace.as_secs()), wanted, "{signal}");
+        }
     }
 }

@@ -88,6 +88,8 @@ pub struct RuntimeOptions {
     pub kind: String,
     /// The program.
     pub executable: PathBuf,
+    /// Whether the system calls of instances are filtered; only for a kernel that cannot.
+    pub seccomp: bool,
     /// Most instances; 0 is without limit.
     pub max_instances: u64,
     /// DMIPS the runtime may give away, if it is limited.
@@ -126,6 +128,7 @@ impl Default for RuntimeOptions {
         Self {
             kind: "crun".into(),
             executable: "crun".into(),
+            seccomp: true,
             max_instances: 0,
             allowed_dmips: None,
             allowed_ram: None,

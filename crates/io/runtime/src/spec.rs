@@ -1,6 +1,11 @@
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
-use aos_types::InstanceIdent;
+use aos_types::{Capability, InstanceIdent};
 
 use crate::{InstanceId, Limits};
 
@@ -23,6 +28,10 @@ pub struct InstanceSpec {
     pub cwd: PathBuf,
     /// Whom it runs as.
     pub user: User,
+    /// What it may do beyond an ordinary user.
+    pub capabilities: BTreeSet<Capability>,
+    /// It cannot write into its root.
+    pub read_only: bool,
     /// Its host name.
     pub hostname: Option<String>,
     /// What it may use.

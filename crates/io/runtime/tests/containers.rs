@@ -7,6 +7,7 @@
     reason = "tests may fail loudly"
 )]
 
+mod isolation;
 mod node;
 mod probes;
 
@@ -21,7 +22,7 @@ use aos_runtime::{
     CpuQuota, CrunOptions, CrunRuntime, Error, Exit, ExitCause, HostEntry, InstanceId,
     InstanceSpec, Limits, Runtime, Status, StopPolicy, User, keeper::LogPolicy,
 };
-use aos_types::InstanceIdent;
+use aos_types::{Capabilities, InstanceIdent};
 use node::{TestNode, alive, kill, skip, until};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,7 @@ impl Host {
             runtime_dir: self.node.path("run"),
             writable_dir: self.node.path("writable"),
             cgroup_parent: self.cgroup.clone(),
+            seccomp: true,
             keeper: self.node.starter.clone(),
             deadline: Duration::from_secs(20),
             max_instances: 0,
@@ -81,6 +83,8 @@ impl Host {
                 gid: 5_000,
                 additional_gids: Vec::new(),
             },
+            capabilities: Capabilities::default().granted(),
+            read_only: false,
             hostname: Some("box".into()),
             limits: Limits::default(),
             sysctl: Default::default(),
@@ -472,6 +476,23 @@ async fn a_start_that_fails_says_why_and_leaves_nothing() {
         Err(Error::Full { limit: 1 })
     ));
     runtime.stop(one.id, StopPolicy::KILL).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_words_of_a_short_life_are_kept() {
+    if skip("the_words_of_a_short_life_are_kept") {
+        return;
+    }
+    let host = Host::new();
+    let (runtime, mut exits) = host.open().await;
+    for index in 0..30 {
+        let spec = host.spec(index, "echo last words");
+        runtime.start(&spec).await.unwrap();
+        let exit = next(&mut exits).await;
+        // What was said before the end is written down before the end is told.
+        assert!(host.log(exit.id).contains("last words"), "of {index}");
+        runtime.stop(spec.id, StopPolicy::KILL).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aos_types::{ConfigError, ItemConfig, ItemType};
+use aos_types::{ConfigError, ImageUser, ItemConfig, ItemType, StopSignal};
 use serde_json::{Map, Value, json};
 
 use super::{Image, Instances, State, item::working_dir, section::Section};
@@ -15,12 +15,18 @@ pub(super) struct Configuration {
     pub instances: Instances,
     pub env: Vec<String>,
     pub working_dir: String,
+    pub user: Option<String>,
+    pub stop_signal: Option<String>,
     pub cmd: Vec<String>,
     pub exposed_ports: Vec<String>,
 }
 
 /// Fields that a Unit reads as they are.
-const AS_IS: [&str; 9] = [
+const AS_IS: [&str; 13] = [
+    "stopGracePeriod",
+    "rootfs",
+    "capabilities",
+    "userNamespace",
     "skipResourceLimits",
     "balancingPolicy",
     "baseLayerIsNodeRootfs",
@@ -32,7 +38,13 @@ const AS_IS: [&str; 9] = [
     "sysctl",
 ];
 
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 28] = [
+    "stopGracePeriod",
+    "rootfs",
+    "capabilities",
+    "userNamespace",
+    "user",
+    "stopSignal",
     "skipResourceLimits",
     "balancingPolicy",
     "baseLayerIsNodeRootfs",
@@ -89,12 +101,19 @@ pub(super) fn read(
     {
         check.only(&HEALTH_CHECK);
     }
+    if section.get("capabilities").is_some_and(Value::is_object)
+        && let Some(rights) = section.section("capabilities")
+    {
+        rights.only(&["add", "drop"]);
+    }
     let read = Configuration {
         item_config: item_config(section),
         state: state(section),
         instances: instances(section),
         env: section.env("env"),
         working_dir: working_dir(section).unwrap_or_default(),
+        user: user(section),
+        stop_signal: stop_signal(section),
         cmd: section.texts("cmd"),
         exposed_ports: exposed_ports(section),
     };
@@ -335,6 +354,29 @@ fn instances(section: &Section<'_>) -> Instances {
         priority,
         labels,
     }
+}
+
+/// A user in the image's own eyes: a number may stand in YAML without quotes.
+fn user(section: &Section<'_>) -> Option<String> {
+    let user = match section.get("user")? {
+        Value::Number(number) => number.to_string(),
+        _ => section.text("user")?,
+    };
+    if let Err(why) = user.parse::<ImageUser>() {
+        section.error("user", why.to_string());
+    }
+    Some(user)
+}
+
+fn stop_signal(section: &Section<'_>) -> Option<String> {
+    let text = match section.get("stopSignal")? {
+        Value::Number(number) => number.to_string(),
+        _ => section.text("stopSignal")?,
+    };
+    if let Err(why) = text.parse::<StopSignal>() {
+        section.error("stopSignal", why.to_string());
+    }
+    Some(text)
 }
 
 fn exposed_ports(section: &Section<'_>) -> Vec<String> {

@@ -81,6 +81,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<Item> {
         instances: configuration.instances,
         env: configuration.env,
         working_dir: configuration.working_dir,
+        user: configuration.user,
+        stop_signal: configuration.stop_signal,
         cmd: configuration.cmd,
         exposed_ports: configuration.exposed_ports,
         dependencies: dependencies(section),

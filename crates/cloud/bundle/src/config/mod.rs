@@ -76,6 +76,10 @@ pub struct Item {
     pub env: Vec<String>,
     /// For every image that has no own one.
     pub working_dir: String,
+    /// Whom it runs as in the image's own eyes; ours.
+    pub user: Option<String>,
+    /// What asks it to end; ours.
+    pub stop_signal: Option<String>,
     /// For every image that has no own one.
     pub cmd: Vec<String>,
     /// `port[/protocol]` that the item listens on.

@@ -256,9 +256,18 @@ impl Launcher {
 
     /// Ends an instance and takes it away.
     pub(super) async fn stop_one(&self, ident: &InstanceIdent) -> Result<(), ErrorInfo> {
+        let manifest = self.entries().get(ident).map(|e| e.instance.manifest);
+        let image = match manifest {
+            Some(manifest) => self.setup.images.get(manifest).await,
+            None => None,
+        };
+        // An image that is damaged by now has no wishes.
+        let policy = image.map_or(self.setup.stop_policy, |installed| {
+            container::stop_policy(&installed.image, self.setup.stop_policy)
+        });
         self.setup
             .runtime
-            .stop(InstanceId::of(ident), self.setup.stop_policy)
+            .stop(InstanceId::of(ident), policy)
             .await
             .map_err(|error| ErrorInfo::from_error(AosCode::Runtime, &error))
     }

@@ -4,6 +4,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use super::{Caps, Error, Object, object};
 
 const DOCUMENT: &str = "image config";
+/// Longest user or signal.
+const MAX_WORD: usize = 256;
 
 /// What an image needs of a runtime, in OCI's names.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -107,6 +109,11 @@ pub struct ImageConfig {
     pub cmd: Vec<String>,
     /// Where it starts; empty is `/`.
     pub working_dir: String,
+    /// Whom it runs as in the image's own eyes: a name or number, or two with a colon for user and group; empty if the
+    /// image does not care.
+    pub user: String,
+    /// What asks it to end, such as `SIGINT` or `2`; empty is `SIGTERM`.
+    pub stop_signal: String,
     /// One a layer, from the lowest: what the unpacked layer is called.
     pub diff_ids: Vec<Digest>,
 }
@@ -128,6 +135,13 @@ impl ImageConfig {
             config.entrypoint = process.texts("entrypoint")?;
             config.cmd = process.texts("cmd")?;
             config.working_dir = process.text("workingDir")?.unwrap_or_default();
+            config.user = process.text("user")?.unwrap_or_default();
+            config.stop_signal = process.text("stopSignal")?.unwrap_or_default();
+            for (key, text) in [("user", &config.user), ("stopSignal", &config.stop_signal)] {
+                if text.len() > MAX_WORD || text.contains(|c: char| c.is_control()) {
+                    return Err(process.bad_value(key, "is too long or not a word"));
+                }
+            }
             if let Some(bad) = config.env.iter().position(|entry| {
                 entry
                     .split_once('=')
@@ -177,6 +191,10 @@ impl Serialize for ImageConfig {
             cmd: &'a [String],
             #[serde(skip_serializing_if = "str::is_empty")]
             working_dir: &'a str,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            user: &'a str,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            stop_signal: &'a str,
         }
         #[derive(Serialize)]
         struct Rootfs<'a> {
@@ -211,6 +229,8 @@ impl Serialize for ImageConfig {
                 entrypoint: &self.entrypoint,
                 cmd: &self.cmd,
                 working_dir: &self.working_dir,
+                user: &self.user,
+                stop_signal: &self.stop_signal,
             },
             rootfs: Rootfs {
                 r#type: "layers",

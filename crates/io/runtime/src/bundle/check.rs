@@ -70,15 +70,7 @@ pub(crate) fn check(spec: &InstanceSpec) -> Result<(), Error> {
         }
     }
     for key in spec.sysctl.keys() {
-        // Only what belongs to the instance's own namespaces.
-        let own = [
-            "net.",
-            "kernel.shm",
-            "kernel.msg",
-            "kernel.sem",
-            "fs.mqueue.",
-        ];
-        if key.contains('/') || !own.iter().any(|prefix| key.starts_with(prefix)) {
+        if !aos_types::is_own_sysctl(key) {
             return Err(wrong(
                 spec,
                 "sysctl",

@@ -11,7 +11,7 @@ use oci_spec::{
     },
 };
 
-use super::{Place, devices::accesses};
+use super::{Place, devices::accesses, seccomp};
 use crate::InstanceSpec;
 
 pub(super) fn linux(
@@ -53,7 +53,7 @@ pub(super) fn linux(
         resources = resources.pids(LinuxPidsBuilder::default().limit(limit).build()?);
     }
     let cgroup = PathBuf::from(&place.cgroup_parent).join(spec.id.to_string());
-    LinuxBuilder::default()
+    let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(spec, place)?)
         .resources(resources.build()?)
         .cgroups_path(cgroup)
@@ -89,8 +89,11 @@ pub(super) fn linux(
                 "/proc/sysrq-trigger",
             ]
             .map(String::from),
-        )
-        .build()
+        );
+    if place.seccomp {
+        linux = linux.seccomp(seccomp::filter(spec)?);
+    }
+    linux.build()
 }
 
 fn namespaces(spec: &InstanceSpec, place: &Place) -> Result<Vec<LinuxNamespace>, OciSpecError> {

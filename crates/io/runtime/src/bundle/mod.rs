@@ -9,6 +9,7 @@ mod linux;
 mod mounts;
 mod names;
 mod process;
+mod seccomp;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,8 @@ pub(crate) struct Place {
     pub(crate) cgroup_parent: String,
     /// Whether the kernel has cgroup v2 only.
     pub(crate) unified: bool,
+    /// Whether system calls are filtered.
+    pub(crate) seccomp: bool,
 }
 
 /// Writes `config.json` and the files it mounts into the bundle folder, which is made.
@@ -150,7 +153,7 @@ fn config(
         .root(
             RootBuilder::default()
                 .path("rootfs")
-                .readonly(false)
+                .readonly(spec.read_only)
                 .build()?,
         )
         .mounts(mounts)

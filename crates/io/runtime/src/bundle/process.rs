@@ -19,8 +19,7 @@ use crate::InstanceSpec;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) fn process(spec: &InstanceSpec) -> Result<Process, OciSpecError> {
-    // Enough to listen on a low port; whatever else an item needs, it has to be granted.
-    let granted: HashSet<Capability> = [Capability::NetBindService].into();
+    let granted: HashSet<Capability> = spec.capabilities.iter().copied().map(right).collect();
     let mut capabilities = LinuxCapabilities::default();
     capabilities
         .set_bounding(Some(granted.clone()))
@@ -65,6 +64,27 @@ pub(super) fn process(spec: &InstanceSpec) -> Result<Process, OciSpecError> {
         .rlimits(rlimits)
         .no_new_privileges(true)
         .build()
+}
+
+/// The right in the words of the OCI runtime specification.
+const fn right(one: aos_types::Capability) -> Capability {
+    use aos_types::Capability as Ours;
+    match one {
+        Ours::AuditWrite => Capability::AuditWrite,
+        Ours::Chown => Capability::Chown,
+        Ours::DacOverride => Capability::DacOverride,
+        Ours::Fowner => Capability::Fowner,
+        Ours::Fsetid => Capability::Fsetid,
+        Ours::IpcLock => Capability::IpcLock,
+        Ours::Kill => Capability::Kill,
+        Ours::NetBindService => Capability::NetBindService,
+        Ours::Setfcap => Capability::Setfcap,
+        Ours::Setgid => Capability::Setgid,
+        Ours::Setpcap => Capability::Setpcap,
+        Ours::Setuid => Capability::Setuid,
+        Ours::SysChroot => Capability::SysChroot,
+        Ours::SysNice => Capability::SysNice,
+    }
 }
 
 /// The `AOS_…` variables, then the specification's; a later value of a name replaces the earlier one in its place.

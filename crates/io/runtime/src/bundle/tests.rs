@@ -23,6 +23,8 @@ fn spec() -> InstanceSpec {
             gid: 5_001,
             additional_gids: vec![44],
         },
+        capabilities: aos_types::Capabilities::default().granted(),
+        read_only: true,
         hostname: Some("box".into()),
         limits: Limits {
             cpu: CpuQuota::from_dmips(500, 1_000, 2),
@@ -54,6 +56,7 @@ fn written(spec: &InstanceSpec) -> (serde_json::Value, tempfile::TempDir) {
     let place = Place {
         cgroup_parent: "/aos-a".into(),
         unified: false,
+        seccomp: true,
     };
     write(spec, &place, folder.path()).unwrap();
     let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
@@ -71,6 +74,13 @@ fn limits_names_and_places_reach_the_oci_configuration() {
     assert_eq!(at("/linux/cgroupsPath"), format!("/aos-a/{}", spec.id));
     assert_eq!(at("/process/user/uid"), 5_000);
     assert_eq!(at("/process/noNewPrivileges"), true);
+    assert_eq!(at("/root/readonly"), true);
+    for set in ["bounding", "effective", "permitted", "ambient"] {
+        let rights = at(&format!("/process/capabilities/{set}"));
+        assert_eq!(rights, serde_json::json!(["CAP_NET_BIND_SERVICE"]));
+    }
+    assert_eq!(at("/linux/seccomp/defaultAction"), "SCMP_ACT_ERRNO");
+    assert_eq!(at("/linux/seccomp/defaultErrnoRet"), 1);
     assert_eq!(at("/process/cwd"), "/");
     assert_eq!(at("/linux/devices/0/path"), "/dev/mine");
     assert_eq!(at("/linux/resources/devices/0/allow"), false);

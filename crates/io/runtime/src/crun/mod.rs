@@ -49,6 +49,8 @@ pub struct CrunOptions {
     pub writable_dir: PathBuf,
     /// Cgroup under which instances have theirs, such as `/aos`.
     pub cgroup_parent: String,
+    /// Whether system calls of instances are filtered; the kernel must be able to.
+    pub seccomp: bool,
     /// How to reach the keeper.
     pub keeper: Starter,
     /// How long one run of the OCI runtime may take.
@@ -340,6 +342,7 @@ impl Shared {
             let place = Place {
                 cgroup_parent: shared.options.cgroup_parent.clone(),
                 unified: shared.layout.unified(),
+                seccomp: shared.options.seccomp,
             };
             bundle::write(&spec, &place, &bundle)?;
             rootfs::mount_root(

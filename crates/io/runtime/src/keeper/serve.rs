@@ -152,6 +152,9 @@ struct Instance {
 }
 
 struct Starting {
+    /// Held from before the container begins: a FIFO forgets what is in it when nobody has it open, and a short-lived
+    /// container may be gone before the OCI runtime returns.
+    _output: Vec<File>,
     child: Child,
     order: StartOrder,
     client: u64,
@@ -730,9 +733,14 @@ impl Keeper {
         {
             return Some(refused("it is being started"));
         }
+        let mut output = Vec::new();
         let child = STREAMS
             .iter()
-            .map(|name| output::container_end(&order.bundle, name))
+            .map(|name| {
+                let end = output::container_end(&order.bundle, name)?;
+                output.push(output::keeper_end(&order.bundle, name)?);
+                Ok(end)
+            })
             .collect::<io::Result<Vec<_>>>()
             .and_then(|ends| {
                 let _ = fs::remove_file(&order.pid_file);
@@ -758,6 +766,7 @@ impl Keeper {
                 self.starting.insert(
                     child.id(),
                     Starting {
+                        _output: output,
                         child,
                         order,
                         client,

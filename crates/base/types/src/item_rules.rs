@@ -1,0 +1,203 @@
+//! What an item configuration must not say: values with which nothing can run, and values that contradict each other.
+//!
+//! They are refused when the configuration is read, so that nothing is stopped for an item that cannot start.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::{AlertRule, ItemConfig, tolerant::FieldError};
+
+/// The longest an instance may ask to be waited for when it stops.
+pub const MAX_STOP_GRACE: Duration = Duration::from_secs(600);
+/// Kernel parameters of one item.
+const MAX_SYSCTL: usize = 64;
+/// Parameters that belong to an instance's own namespaces.
+const OWN_SYSCTL: [&str; 5] = [
+    "net.",
+    "kernel.shm",
+    "kernel.msg",
+    "kernel.sem",
+    "fs.mqueue.",
+];
+
+/// Whether a kernel parameter belongs to the namespaces of the instance alone.
+pub fn is_own_sysctl(key: &str) -> bool {
+    OWN_SYSCTL.iter().any(|own| key.starts_with(own))
+        && key
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+        && !key.contains("..")
+}
+
+pub(crate) fn check(config: &ItemConfig) -> Result<(), FieldError> {
+    quotas(config).map_err(|error| error.at("quotas"))?;
+    sysctl(config).map_err(|error| error.at("sysctl"))?;
+    if let Some(grace) = config.stop_grace_period
+        && grace > MAX_STOP_GRACE
+    {
+        let most = MAX_STOP_GRACE.as_secs();
+        return Err(FieldError::new(format!("is more than {most} s")).at("stopGracePeriod"));
+    }
+    if let Some(name) = &config.hostname
+        && (name.len() > 64
+            || !name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.')))
+    {
+        return Err(
+            FieldError::new("must be at most 64 letters, digits, dots or dashes").at("hostname"),
+        );
+    }
+    let mut names = BTreeSet::new();
+    for (index, resource) in config.resources.iter().enumerate() {
+        let wrong = |why: String, key: &str| {
+            Err(FieldError::new(why).at(key).at_index(index).at("resources"))
+        };
+        if resource.name.is_empty() {
+            return wrong("is empty".into(), "name");
+        }
+        if !names.insert(&resource.name) {
+            return wrong(format!("`{}` is asked for twice", resource.name), "name");
+        }
+    }
+    let mut ports = BTreeSet::new();
+    for (index, port) in config.published_ports.iter().enumerate() {
+        if !ports.insert((port.host_port, port.protocol)) {
+            return Err(
+                FieldError::new(format!("{} is published twice", port.host_port))
+                    .at("hostPort")
+                    .at_index(index)
+                    .at("publishedPorts"),
+            );
+        }
+    }
+    alert_rules(config).map_err(|error| error.at("alertRules"))
+}
+
+fn quotas(config: &ItemConfig) -> Result<(), FieldError> {
+    let quotas = &config.quotas;
+    // Without state or storage their limit may be 0; with any other limit of 0 nothing runs.
+    for (key, value, may_be_zero) in [
+        ("cpuDMIPSLimit", quotas.cpu_dmips_limit, false),
+        ("ramLimit", quotas.ram_limit, false),
+        ("pidsLimit", quotas.pids_limit, false),
+        ("noFileLimit", quotas.no_file_limit, false),
+        ("tmpLimit", quotas.tmp_limit, false),
+        ("stateLimit", quotas.state_limit, true),
+        ("storageLimit", quotas.storage_limit, true),
+    ] {
+        let Some(value) = value else { continue };
+        if value == 0 && !may_be_zero {
+            let why = "is 0, with which nothing can run: remove it for no limit";
+            return Err(FieldError::new(why).at(key));
+        }
+        if i64::try_from(value).is_err() {
+            return Err(FieldError::new("is more than any machine has").at(key));
+        }
+    }
+    Ok(())
+}
+
+fn sysctl(config: &ItemConfig) -> Result<(), FieldError> {
+    if config.sysctl.len() > MAX_SYSCTL {
+        return Err(FieldError::new(format!(
+            "has more than {MAX_SYSCTL} entries"
+        )));
+    }
+    for (key, value) in &config.sysctl {
+        if !is_own_sysctl(key) {
+            let shown: String = key.chars().take(80).collect();
+            return Err(FieldError::new(format!(
+                "`{shown}` is no parameter of the instance's own namespaces"
+            )));
+        }
+        if value.len() > 256 || value.contains(['\0', '\n']) {
+            return Err(FieldError::new("is no value of a kernel parameter").at(key));
+        }
+    }
+    Ok(())
+}
+
+fn alert_rules(config: &ItemConfig) -> Result<(), FieldError> {
+    let Some(rules) = &config.alert_rules else {
+        return Ok(());
+    };
+    let sane = |rule: &AlertRule| {
+        if rule.min_threshold > rule.max_threshold {
+            Err(FieldError::new("is above `maxThreshold`").at("minThreshold"))
+        } else {
+            Ok(())
+        }
+    };
+    for (key, rule) in [
+        ("cpu", rules.cpu),
+        ("ram", rules.ram),
+        ("download", rules.download),
+        ("upload", rules.upload),
+    ] {
+        rule.as_ref()
+            .map_or(Ok(()), sane)
+            .map_err(|error| error.at(key))?;
+    }
+    for (index, partition) in rules.partitions.iter().enumerate() {
+        sane(&partition.rule).map_err(|error| error.at_index(index).at("partitions"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn refused(value: Value) -> String {
+        match ItemConfig::from_slice(value.to_string().as_bytes()) {
+            Ok(_) => panic!("taken: {value}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_field() {
+        for (value, field) in [
+            (json!({"quotas": {"ramLimit": 0}}), "`quotas.ramLimit`"),
+            (json!({"quotas": {"pidsLimit": 0}}), "`quotas.pidsLimit`"),
+            (
+                json!({"quotas": {"storageLimit": u64::MAX}}),
+                "`quotas.storageLimit`",
+            ),
+            (json!({"sysctl": {"kernel.panic": "1"}}), "`sysctl`"),
+            (json!({"sysctl": {"net.../x": "1"}}), "`sysctl`"),
+            (
+                json!({"sysctl": {"net.core.somaxconn": "1\n2"}}),
+                "`sysctl.net.core.somaxconn`",
+            ),
+            (json!({"stopGracePeriod": "1h"}), "`stopGracePeriod`"),
+            (json!({"hostname": "a b"}), "`hostname`"),
+            (json!({"resources": ["gps", "gps"]}), "`resources[1].name`"),
+            (
+                json!({"publishedPorts": [{"hostPort": 1, "port": 2}, {"hostPort": 1, "port": 3}]}),
+                "`publishedPorts[1].hostPort`",
+            ),
+            (
+                json!({"alertRules": {"ram": {"minThreshold": 9, "maxThreshold": 8}}}),
+                "`alertRules.ram.minThreshold`",
+            ),
+            (
+                json!({"capabilities": {"add": ["SYS_ADMIN"]}}),
+                "`capabilities.add[0]`",
+            ),
+            (json!({"rootfs": "writable"}), "`rootfs`"),
+            (json!({"userNamespace": "yes"}), "`userNamespace`"),
+        ] {
+            let text = refused(value);
+            assert!(text.contains(field), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_state_and_no_storage_may_be_said() {
+        let text =
+            json!({"quotas": {"stateLimit": 0, "storageLimit": 0}, "stopGracePeriod": "PT10M"});
+        assert!(ItemConfig::from_slice(text.to_string().as_bytes()).is_ok());
+    }
+}
