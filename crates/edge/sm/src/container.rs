@@ -3,7 +3,7 @@ use std::{net::IpAddr, path::PathBuf};
 use aos_image::ItemImage;
 use aos_launch::Instance;
 use aos_runtime::{CpuQuota, HostEntry, InstanceId, InstanceSpec, Limits, StopPolicy, User};
-use aos_types::{ItemConfig, NodeInfo, RootAccess, StopSignal};
+use aos_types::{ImageUser, ItemConfig, NodeInfo, RootAccess, StopSignal};
 
 use crate::{networks::Place, resources::Resources};
 
@@ -63,6 +63,7 @@ pub(crate) fn spec(
             gid: instance.gid,
             additional_gids: Vec::new(),
         },
+        inside: inside(item, image)?,
         capabilities: item.capabilities.granted(),
         read_only: item.rootfs == RootAccess::ReadOnly,
         hostname,
@@ -82,6 +83,21 @@ pub(crate) fn spec(
     around.resources.grant(item, &mut spec)?;
     spec.env.extend(instance.env.iter().cloned());
     Ok(spec)
+}
+
+/// Whom the instance is in its own eyes, if it has a user namespace: one whose image names a user has, unless its item
+/// says no. Root, if the image names nobody.
+fn inside(item: &ItemConfig, image: &ItemImage) -> Result<Option<ImageUser>, String> {
+    let named = image.config.user.as_str();
+    let wanted = item.user_namespace.unwrap_or(!named.is_empty());
+    if !wanted {
+        return Ok(None);
+    }
+    let named = if named.is_empty() { "0:0" } else { named };
+    let user = named
+        .parse()
+        .map_err(|error| format!("its image config has a wrong `User`: {error}"))?;
+    Ok(Some(user))
 }
 
 /// How an instance of the image is asked to end: its own signal and time, else the Node's.

@@ -30,6 +30,7 @@ mod program;
 mod rootfs;
 mod runtime;
 mod spec;
+mod userns;
 
 pub use crun::{CrunOptions, CrunRuntime};
 pub use fake::FakeRuntime;

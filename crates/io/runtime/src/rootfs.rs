@@ -28,7 +28,7 @@ const PLACES: [(&str, u32); 9] = [
     ("var", 0o755),
 ];
 /// Most bytes of mount options: the kernel copies one page.
-const MAX_OPTIONS: usize = 4_000;
+pub(crate) const MAX_OPTIONS: usize = 4_000;
 
 /// Makes the lowest layer of all roots in `folder`: empty places, and for the host base the links (`/bin` → `usr/bin`) or
 /// empty folders that its own mounts will cover. Repeatable.
@@ -81,14 +81,25 @@ pub(crate) fn mount_root(
     // The root folder itself takes its mode from the upper one, whatever the umask was.
     fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))
         .map_err(|source| file("make", &upper, source))?;
+    overlay(spec, base, &upper, &work, root)
+}
+
+/// Mounts the layers and what is written over them.
+pub(crate) fn overlay(
+    spec: &InstanceSpec,
+    base: &Path,
+    upper: &Path,
+    work: &Path,
+    root: &Path,
+) -> Result<(), Error> {
     let lower = stack(spec.layers.iter().rev().map(PathBuf::as_path).chain([base]))
         .map_err(|why| bad(spec, "layers", why))?;
     let mut options = OsString::from("lowerdir=");
     options.push(lower);
     options.push(",upperdir=");
-    options.push(option(&upper).map_err(|why| bad(spec, "layers", why))?);
+    options.push(option(upper).map_err(|why| bad(spec, "layers", why))?);
     options.push(",workdir=");
-    options.push(option(&work).map_err(|why| bad(spec, "layers", why))?);
+    options.push(option(work).map_err(|why| bad(spec, "layers", why))?);
     // What an instance writes into its root is gone with it, so it need not be synced when it is unmounted.
     options.push(",volatile");
     if options.len() > MAX_OPTIONS {
@@ -102,7 +113,8 @@ pub(crate) fn mount_root(
         Some("overlay"),
         root,
         Some("overlay"),
-        MsFlags::empty(),
+        // Nobody gains rights by a file: not the instance, which could not anyway, and nobody who comes across its root.
+        MsFlags::MS_NOSUID,
         Some(options.as_os_str()),
     )
     .map_err(|error| Error::Mount {
@@ -223,7 +235,7 @@ fn top_name(path: &Path) -> Option<OsString> {
 }
 
 /// Joins folders for `lowerdir=`.
-fn stack<'a>(folders: impl Iterator<Item = &'a Path>) -> Result<OsString, String> {
+pub(crate) fn stack<'a>(folders: impl Iterator<Item = &'a Path>) -> Result<OsString, String> {
     let mut joined = OsString::new();
     for folder in folders {
         if !joined.is_empty() {
@@ -246,7 +258,7 @@ fn option(path: &Path) -> Result<&Path, String> {
     Ok(path)
 }
 
-fn bad(spec: &InstanceSpec, field: &'static str, why: String) -> Error {
+pub(crate) fn bad(spec: &InstanceSpec, field: &'static str, why: String) -> Error {
     Error::Spec {
         id: spec.id,
         field,

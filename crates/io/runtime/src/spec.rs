@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use aos_types::{Capability, InstanceIdent};
+use aos_types::{Capability, ImageUser, InstanceIdent};
 
 use crate::{InstanceId, Limits};
 
@@ -28,6 +28,9 @@ pub struct InstanceSpec {
     pub cwd: PathBuf,
     /// Whom it runs as.
     pub user: User,
+    /// Whom it runs as in its own eyes, in a user namespace where `user` is what that one is on the Node. Without it,
+    /// it is `user` in its own eyes too.
+    pub inside: Option<ImageUser>,
     /// What it may do beyond an ordinary user.
     pub capabilities: BTreeSet<Capability>,
     /// It cannot write into its root.

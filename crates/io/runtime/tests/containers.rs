@@ -83,6 +83,7 @@ impl Host {
                 gid: 5_000,
                 additional_gids: Vec::new(),
             },
+            inside: None,
             capabilities: Capabilities::default().granted(),
             read_only: false,
             hostname: Some("box".into()),

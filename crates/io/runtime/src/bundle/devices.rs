@@ -5,9 +5,12 @@ use std::{
     os::unix::fs::{FileTypeExt, MetadataExt},
 };
 
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
+use oci_spec::{
+    OciSpecError,
+    runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, Mount as OciMount},
+};
 
-use super::{odd, wrong};
+use super::{mounts::bind, odd, wrong};
 use crate::{Error, InstanceSpec, rootfs::file};
 
 /// Device nodes taken from one folder at most.
@@ -59,6 +62,20 @@ pub(super) fn devices(spec: &InstanceSpec) -> Result<Vec<LinuxDevice>, Error> {
         }
     }
     Ok(found)
+}
+
+/// Devices of an instance that may make none itself: its own are those of the Node, mounted.
+pub(super) fn binds(spec: &InstanceSpec) -> Result<Vec<OciMount>, OciSpecError> {
+    spec.devices
+        .iter()
+        .map(|device| {
+            bind(
+                &device.path.to_string_lossy(),
+                &device.host_path,
+                &["nosuid", "noexec"],
+            )
+        })
+        .collect()
 }
 
 /// The access of each device: that of the resource whose path it lies under, in letters the kernel knows.

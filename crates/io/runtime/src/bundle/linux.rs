@@ -6,17 +6,22 @@ use oci_spec::{
     OciSpecError,
     runtime::{
         Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDevice, LinuxDeviceCgroup,
-        LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-        LinuxNamespaceType, LinuxPidsBuilder, LinuxResourcesBuilder,
+        LinuxDeviceCgroupBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemoryBuilder,
+        LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder,
+        LinuxResourcesBuilder,
     },
 };
 
 use super::{Place, devices::accesses, seccomp};
-use crate::InstanceSpec;
+use crate::{
+    InstanceSpec,
+    userns::{IdMaps, Range},
+};
 
 pub(super) fn linux(
     spec: &InstanceSpec,
     place: &Place,
+    ids: Option<&IdMaps>,
     devices: Vec<LinuxDevice>,
 ) -> Result<Linux, OciSpecError> {
     let deny_all = LinuxDeviceCgroupBuilder::default()
@@ -54,16 +59,20 @@ pub(super) fn linux(
     }
     let cgroup = PathBuf::from(&place.cgroup_parent).join(spec.id.to_string());
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(spec, place)?)
+        .namespaces(namespaces(spec, place, ids.is_some())?)
         .resources(resources.build()?)
         .cgroups_path(cgroup)
         .sysctl(
             spec.sysctl
                 .iter()
+                // Those of a network namespace that is not the instance's own are set already.
+                .filter(|(key, _)| {
+                    ids.is_none() || spec.netns.is_none() || !key.starts_with("net.")
+                })
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect::<HashMap<_, _>>(),
         )
-        .devices(devices)
+        .devices(if ids.is_some() { Vec::new() } else { devices })
         .masked_paths(
             [
                 "/proc/acpi",
@@ -90,19 +99,44 @@ pub(super) fn linux(
             ]
             .map(String::from),
         );
+    if let Some(ids) = ids {
+        linux = linux
+            .uid_mappings(mappings(&ids.uids)?)
+            .gid_mappings(mappings(&ids.gids)?);
+    }
     if place.seccomp {
         linux = linux.seccomp(seccomp::filter(spec)?);
     }
     linux.build()
 }
 
-fn namespaces(spec: &InstanceSpec, place: &Place) -> Result<Vec<LinuxNamespace>, OciSpecError> {
+fn mappings(ranges: &[Range]) -> Result<Vec<LinuxIdMapping>, OciSpecError> {
+    ranges
+        .iter()
+        .map(|range| {
+            LinuxIdMappingBuilder::default()
+                .container_id(range.inside)
+                .host_id(range.outside)
+                .size(range.count)
+                .build()
+        })
+        .collect()
+}
+
+fn namespaces(
+    spec: &InstanceSpec,
+    place: &Place,
+    user: bool,
+) -> Result<Vec<LinuxNamespace>, OciSpecError> {
     let mut kinds = vec![
         LinuxNamespaceType::Pid,
         LinuxNamespaceType::Ipc,
         LinuxNamespaceType::Uts,
         LinuxNamespaceType::Mount,
     ];
+    if user {
+        kinds.push(LinuxNamespaceType::User);
+    }
     if place.unified {
         kinds.push(LinuxNamespaceType::Cgroup);
     }

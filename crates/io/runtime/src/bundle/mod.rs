@@ -14,8 +14,9 @@ mod seccomp;
 mod tests;
 
 use std::{
-    fs::{self, DirBuilder},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    fs::{self, DirBuilder, OpenOptions},
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -30,6 +31,7 @@ use self::mounts::{bind, default_mounts, kernel, oci};
 use crate::{
     Error, InstanceSpec,
     rootfs::{self, file},
+    userns::IdMaps,
 };
 
 /// The version of the OCI runtime specification that is written.
@@ -46,16 +48,38 @@ pub(crate) struct Place {
     pub(crate) seccomp: bool,
 }
 
-/// Writes `config.json` and the files it mounts into the bundle folder, which is made.
-pub(crate) fn write(spec: &InstanceSpec, place: &Place, bundle: &Path) -> Result<(), Error> {
+/// Makes the folder of the bundle. The first process of a user namespace goes through it as nobody in particular.
+pub(crate) fn make(bundle: &Path, user_namespace: bool) -> Result<(), Error> {
+    let mode = if user_namespace { 0o711 } else { 0o700 };
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(bundle)
-        .map_err(|source| file("make", bundle, source))?;
-    let hosts = write_file(bundle, "hosts", &names::hosts(spec))?;
-    let resolv = write_file(bundle, "resolv.conf", &names::resolv(&spec.nameservers))?;
-    let mut mounts = rootfs::host_mounts(spec)?
+        .and_then(|()| fs::set_permissions(bundle, fs::Permissions::from_mode(mode)))
+        .map_err(|source| file("make", bundle, source))
+}
+
+/// Writes `config.json` and the files it mounts into the bundle folder. `ids` are those of its user namespace, if it has
+/// one.
+pub(crate) fn write(
+    spec: &InstanceSpec,
+    place: &Place,
+    ids: Option<&IdMaps>,
+    bundle: &Path,
+) -> Result<(), Error> {
+    let hosts = write_file(bundle, "hosts", 0o644, &names::hosts(spec))?;
+    let resolv = write_file(
+        bundle,
+        "resolv.conf",
+        0o644,
+        &names::resolv(&spec.nameservers),
+    )?;
+    // With a user namespace the root brings them along.
+    let below = match ids {
+        None => rootfs::host_mounts(spec)?,
+        Some(_) => Vec::new(),
+    };
+    let mut mounts = below
         .iter()
         .map(oci)
         .collect::<Result<Vec<_>, _>>()
@@ -71,15 +95,16 @@ pub(crate) fn write(spec: &InstanceSpec, place: &Place, bundle: &Path) -> Result
         }
     }
     let devices = devices::devices(spec)?;
-    let config =
-        config(spec, place, &hosts, &resolv, mounts, devices).map_err(|error| odd(spec, &error))?;
+    let config = config(spec, place, ids, &hosts, &resolv, mounts, devices)
+        .map_err(|error| odd(spec, &error))?;
     let path = bundle.join("config.json");
     let text = serde_json::to_string(&config).map_err(|source| Error::File {
         what: "write",
         path: path.clone(),
         source: source.into(),
     })?;
-    write_file(bundle, "config.json", &text)?;
+    // It holds secrets of the environment.
+    write_file(bundle, "config.json", 0o600, &text)?;
     Ok(())
 }
 
@@ -99,23 +124,36 @@ fn wrong(spec: &InstanceSpec, field: &'static str, why: impl Into<String>) -> Er
     }
 }
 
-fn write_file(bundle: &Path, name: &str, text: &str) -> Result<PathBuf, Error> {
+fn write_file(bundle: &Path, name: &str, mode: u32, text: &str) -> Result<PathBuf, Error> {
     let path = bundle.join(name);
-    fs::write(&path, text)
-        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))
-        .map_err(|source| file("write", &path, source))?;
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(text.as_bytes())
+    };
+    write().map_err(|source| file("write", &path, source))?;
     Ok(path)
 }
 
 fn config(
     spec: &InstanceSpec,
     place: &Place,
+    ids: Option<&IdMaps>,
     hosts: &Path,
     resolv: &Path,
     host_mounts: Vec<OciMount>,
     devices: Vec<LinuxDevice>,
 ) -> Result<Spec, OciSpecError> {
     let mut mounts = default_mounts(place)?;
+    if ids.is_some() && spec.netns.is_some() {
+        // The root brings it along: it is that of a network namespace the instance has no say in.
+        mounts.retain(|mount| mount.destination() != Path::new("/sys"));
+    }
     mounts.extend(host_mounts);
     mounts.push(bind(
         "/etc/hosts",
@@ -148,6 +186,9 @@ fn config(
     for mount in &spec.mounts {
         mounts.push(oci(mount)?);
     }
+    if ids.is_some() {
+        mounts.extend(devices::binds(spec)?);
+    }
     let mut builder = SpecBuilder::default()
         .version(OCI_VERSION)
         .root(
@@ -157,8 +198,11 @@ fn config(
                 .build()?,
         )
         .mounts(mounts)
-        .process(process::process(spec)?)
-        .linux(linux::linux(spec, place, devices)?);
+        .process(process::process(
+            spec,
+            ids.map_or(&spec.user, |ids| &ids.user),
+        )?)
+        .linux(linux::linux(spec, place, ids, devices)?);
     if let Some(name) = &spec.hostname {
         builder = builder.hostname(name.clone());
     }

@@ -13,12 +13,12 @@ use oci_spec::{
     },
 };
 
-use crate::InstanceSpec;
+use crate::{InstanceSpec, User};
 
 /// Where programs are looked for when the image does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub(super) fn process(spec: &InstanceSpec) -> Result<Process, OciSpecError> {
+pub(super) fn process(spec: &InstanceSpec, user: &User) -> Result<Process, OciSpecError> {
     let granted: HashSet<Capability> = spec.capabilities.iter().copied().map(right).collect();
     let mut capabilities = LinuxCapabilities::default();
     capabilities
@@ -52,9 +52,9 @@ pub(super) fn process(spec: &InstanceSpec) -> Result<Process, OciSpecError> {
         .terminal(false)
         .user(
             UserBuilder::default()
-                .uid(spec.user.uid)
-                .gid(spec.user.gid)
-                .additional_gids(spec.user.additional_gids.clone())
+                .uid(user.uid)
+                .gid(user.gid)
+                .additional_gids(user.additional_gids.clone())
                 .build()?,
         )
         .args(spec.args.clone())

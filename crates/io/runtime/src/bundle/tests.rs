@@ -23,6 +23,7 @@ fn spec() -> InstanceSpec {
             gid: 5_001,
             additional_gids: vec![44],
         },
+        inside: None,
         capabilities: aos_types::Capabilities::default().granted(),
         read_only: true,
         hostname: Some("box".into()),
@@ -58,7 +59,7 @@ fn written(spec: &InstanceSpec) -> (serde_json::Value, tempfile::TempDir) {
         unified: false,
         seccomp: true,
     };
-    write(spec, &place, folder.path()).unwrap();
+    write(spec, &place, None, folder.path()).unwrap();
     let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
     (serde_json::from_str(&text).unwrap(), folder)
 }

@@ -139,7 +139,14 @@ impl Files {
         }
         // Moved into place whole: it would be taken for good otherwise.
         let new = self.process.with_extension("new");
-        fs::write(&new, serde_json::to_vec(&process)?)?;
+        use std::{io::Write as _, os::unix::fs::OpenOptionsExt};
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(&serde_json::to_vec(&process)?)?;
         fs::rename(&new, &self.process)
     }
 }

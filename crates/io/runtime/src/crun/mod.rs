@@ -26,7 +26,7 @@ use crate::{
     bundle::{self, Place},
     cgroup::Layout,
     keeper::{Answer, Kept, LogPolicy, Order, StartOrder, Starter, notices, start_time},
-    probe, program, rootfs,
+    probe, program, rootfs, userns,
 };
 use command::Runner;
 use link::Link;
@@ -309,6 +309,12 @@ impl Shared {
                 .create(folder)
                 .map_err(|source| rootfs::file("make", folder, source))?;
         }
+        // Instances with a user namespace come through here as nobody in particular.
+        for folder in [&self.options.runtime_dir, &self.bundles()] {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o711))
+                .map_err(|source| rootfs::file("let instances through", folder, source))?;
+        }
         rootfs::write_base(&self.base(false), &[])
     }
 
@@ -344,13 +350,21 @@ impl Shared {
                 unified: shared.layout.unified(),
                 seccomp: shared.options.seccomp,
             };
-            bundle::write(&spec, &place, &bundle)?;
-            rootfs::mount_root(
-                &spec,
-                &base,
-                &bundle.join("rootfs"),
-                &shared.writable(spec.id),
-            )?;
+            bundle::make(&bundle, spec.inside.is_some())?;
+            let (root, writable) = (bundle.join("rootfs"), shared.writable(spec.id));
+            let ids = if spec.inside.is_some() {
+                let parts = userns::Parts {
+                    base: &base,
+                    root: &root,
+                    writable: &writable,
+                    program: &shared.options.keeper.program,
+                };
+                Some(userns::mount_root(&spec, &parts)?)
+            } else {
+                rootfs::mount_root(&spec, &base, &root, &writable)?;
+                None
+            };
+            bundle::write(&spec, &place, ids.as_ref(), &bundle)?;
             program::check(&spec, &bundle.join("rootfs"))
         })
         .await?;

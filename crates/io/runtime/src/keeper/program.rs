@@ -18,6 +18,7 @@ use std::{
 use nix::unistd;
 
 use super::{ServeError, ServeOptions, serve};
+use crate::userns;
 
 /// What the second process says when it listens.
 const READY: &[u8] = b"ready\n";
@@ -30,7 +31,14 @@ const MAX_OWN_LOG: u64 = 256 << 10;
 /// Without `--foreground` it starts itself once more, detached: a session of its own, no descriptor of the caller's, and
 /// returns when that one listens. So the keeper is no child of who started it and outlives it. Call it before the process
 /// has a second thread. `args` are those after the word `keeper`.
+///
+/// `keeper --user-namespace` is another small thing that must be done before there are threads: it holds a user namespace
+/// for as long as its standard input is open.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args = args.into_iter().peekable();
+    if args.peek().is_some_and(|first| first == "--user-namespace") {
+        return userns::hold();
+    }
     let result = parse(args).and_then(|(options, foreground)| {
         if foreground {
             work(&options)

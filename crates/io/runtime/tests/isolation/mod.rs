@@ -1,5 +1,7 @@
 //! What instances may not do: system calls, rights, their root.
 
+mod users;
+
 use std::{fs, path::PathBuf, process::Command};
 
 use aos_runtime::{ExitCause, InstanceSpec, Runtime, StopPolicy};
@@ -56,7 +58,7 @@ int main(void) {
 "#;
 
 /// What an instance said, once it has said `END`: its output may come a little after its end is told.
-async fn said(host: &Host, spec: &InstanceSpec) -> String {
+pub async fn said(host: &Host, spec: &InstanceSpec) -> String {
     until("it said all", || host.log(spec.id).contains("END")).await;
     host.log(spec.id)
 }

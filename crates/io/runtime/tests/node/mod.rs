@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -28,6 +29,8 @@ impl TestNode {
             .prefix("aos-node-")
             .tempdir()
             .unwrap();
+        // As the folders of a Node are: instances with a user namespace come through.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let starter = Starter {
             program: keeper_program(),
             socket: folder.path().join("run/keeper.sock"),
