@@ -49,6 +49,8 @@ pub(crate) struct Images {
     pub(crate) installing: tokio::sync::RwLock<()>,
     /// What must stay when room is needed.
     pub(crate) wanted: Wanted,
+    /// Unpacked layers that were looked at since we began and were whole.
+    seen: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// An image that is ready to run.
@@ -106,12 +108,14 @@ impl Images {
             turns: Mutex::default(),
             installing: tokio::sync::RwLock::default(),
             wanted: Wanted::default(),
+            seen: Arc::default(),
         })
     }
 
     /// The image, if it is complete on this Node.
     pub(crate) async fn get(&self, manifest: Digest) -> Option<Installed> {
         let (blobs, layers, caps) = (self.blobs.clone(), self.layers.clone(), self.caps);
+        let seen = self.seen.clone();
         blocking(move || {
             // The documents are read anew each time, so a rotten one is noticed: reading compares nothing.
             blobs.verify(&manifest).ok()?;
@@ -119,7 +123,25 @@ impl Images {
             let paths = image
                 .layers
                 .iter()
-                .map(|layer| Some(layers.get(&layer.diff_id).ok()??.path))
+                .map(|layer| {
+                    let unpacked = layers.get(layer).ok()??;
+                    let name = unpacked.path.to_string_lossy().into_owned();
+                    // Once in the life of this process: what comes later is the Node's own doing.
+                    let known = seen
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .contains(&name);
+                    if !known {
+                        if !layers.looks_intact(layer).ok()? {
+                            tracing::warn!(layer = %layer.diff_id, "an unpacked layer is damaged");
+                            return None;
+                        }
+                        seen.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .insert(name);
+                    }
+                    Some(unpacked.path)
+                })
                 .collect::<Option<Vec<_>>>()?;
             Some(Installed {
                 image: Arc::new(image),
@@ -244,8 +266,19 @@ impl Images {
     async fn layers(&self, image: &ItemImage, stop: &CancellationToken) -> Result<(), ErrorInfo> {
         let mut missing: Vec<&Layer> = Vec::new();
         for layer in &image.layers {
-            let (layers, diff_id) = (self.layers.clone(), layer.diff_id);
-            if !matches!(blocking(move || layers.get(&diff_id)).await?, Ok(Some(_))) {
+            let (layers, wanted) = (self.layers.clone(), layer.clone());
+            let here = blocking(move || {
+                let here = layers.looks_intact(&wanted).unwrap_or(false);
+                if !here {
+                    // Whatever is left of it is in the way.
+                    layers.remove(&wanted)?;
+                }
+                Ok::<_, aos_image::unpack::Error>(here)
+            });
+            let here = here
+                .await?
+                .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
+            if !here {
                 missing.push(layer);
             }
         }
@@ -368,7 +401,7 @@ impl Images {
         let (blobs, layers, caps) = (self.blobs.clone(), self.layers.clone(), self.caps);
         let removed = blocking(move || {
             let mut digests = BTreeSet::new();
-            let mut diff_ids = BTreeSet::new();
+            let mut names = BTreeSet::new();
             for manifest in &keep {
                 digests.insert(*manifest);
                 let Ok(document) = graph::load_manifest(&blobs, manifest, &caps) else {
@@ -376,14 +409,14 @@ impl Images {
                 };
                 digests.extend(document.digests());
                 if let Ok(image) = ItemImage::load(&blobs, manifest, &caps) {
-                    diff_ids.extend(image.layers.iter().map(|layer| layer.diff_id));
+                    names.extend(image.layers.iter().flat_map(LayerStore::names));
                 }
             }
             let collected = blobs
                 .collect(&digests, grace)
                 .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
             let layers = layers
-                .collect(&diff_ids)
+                .collect(&names)
                 .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
             Ok::<_, ErrorInfo>((collected.blobs, layers))
         })

@@ -109,6 +109,10 @@ pub(super) fn read(
                 Error::refused(&raw_path, Refusal::HardLink(super::error::short(&target)))
             })?)
         }
+        // Every instance has a /dev of its own over this one.
+        EntryType::Char | EntryType::Block | EntryType::Fifo if path.starts_with("dev") => {
+            return Ok(None);
+        }
         EntryType::Char | EntryType::Block => {
             return Err(Error::refused(&raw_path, Refusal::Kind("device")));
         }
@@ -195,6 +199,9 @@ fn extended(records: &[u8], pending: &mut Pending) -> Result<(), Refusal> {
             }
             key => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    if is_label(name) {
+                        continue;
+                    }
                     attribute(name)?;
                     pending.xattrs.push((name.to_vec(), value.to_vec()));
                 }
@@ -202,6 +209,11 @@ fn extended(records: &[u8], pending: &mut Pending) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Labels and signatures of the security module of the machine where the image was made: they mean nothing here.
+fn is_label(name: &[u8]) -> bool {
+    name.starts_with(b"security.") && name != b"security.capability"
 }
 
 /// Only attributes that cannot forge a whiteout or a label of the host's security module are taken.

@@ -61,6 +61,19 @@ pub enum Error {
         /// Allowed.
         cap: u64,
     },
+    /// The disk is too small for it.
+    #[error(
+        "the layer finds no room: it has more than the {cap} {what} that this disk has left for it"
+    )]
+    NoRoom {
+        /// Of what.
+        what: &'static str,
+        /// What is left.
+        cap: u64,
+        /// For whoever looks for a full disk.
+        #[source]
+        source: io::Error,
+    },
     /// The archive is damaged, or not of the kind it should be.
     #[error("the archive cannot be read: it is damaged or not a {expected}")]
     Damaged {

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs::File,
     io::{self, BufReader, Read, Write},
@@ -16,7 +16,7 @@ use super::{
     Error, Extracted, Flavour, Limits, Refusal,
     entry::{self, Item, Kind, Pending},
     meter::{Meter, is_over, is_stopped},
-    rooted::Rooted,
+    rooted::{Hidden, Rooted},
 };
 use crate::{blob::CHUNK, graph::Compression, tree::TreeDigest};
 
@@ -80,6 +80,7 @@ fn run(
         flavour,
         tree: TreeDigest::default(),
         folders: BTreeMap::new(),
+        hidden: BTreeSet::new(),
         bytes: 0,
     };
     let mut pending = Pending::default();
@@ -121,6 +122,8 @@ struct Writer {
     tree: TreeDigest,
     /// Folders are dressed last: writing into them changes their time, and may need their write bit.
     folders: BTreeMap<PathBuf, Item>,
+    /// Whiteouts made so far.
+    hidden: BTreeSet<PathBuf>,
     bytes: u64,
 }
 
@@ -130,12 +133,15 @@ impl Writer {
     }
 
     fn count(&self) -> u64 {
-        (self.tree.len() + self.folders.len()) as u64
+        (self.tree.len() + self.folders.len()) as u64 + self.rooted.made
     }
 
     fn write(&mut self, item: Item, content: &mut impl Read, limits: &Limits) -> Result<(), Error> {
-        if self.owners() && self.whiteout(&item)? {
-            return Ok(());
+        if self.owners() {
+            if self.whiteout(&item)? {
+                return Ok(());
+            }
+            self.show_again(&item)?;
         }
         match &item.kind {
             Kind::Folder => {
@@ -179,6 +185,24 @@ impl Writer {
         }
     }
 
+    /// Takes back whiteouts of what comes in this layer after all.
+    fn show_again(&mut self, item: &Item) -> Result<(), Error> {
+        let hidden: Vec<PathBuf> = item
+            .path
+            .ancestors()
+            .filter(|path| self.hidden.contains(*path))
+            .map(Path::to_owned)
+            .collect();
+        for path in hidden {
+            self.rooted.remove_whiteout(&path)?;
+            self.hidden.remove(&path);
+            if path != item.path || item.kind == Kind::Folder {
+                self.rooted.opaque(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Translates a whiteout; whether the entry was one.
     fn whiteout(&mut self, item: &Item) -> Result<bool, Error> {
         let name = item
@@ -198,8 +222,15 @@ impl Writer {
             let bytes = item.path.as_os_str().as_bytes();
             return Err(Error::refused(bytes, Refusal::Name("hides nothing")));
         } else {
-            self.rooted
-                .whiteout(&folder.join(OsStr::from_bytes(hidden)))?;
+            let path = folder.join(OsStr::from_bytes(hidden));
+            // It speaks of the layers below: what this one has of that name stays, a folder without what it lies over.
+            match self.rooted.whiteout(&path)? {
+                Hidden::Made => {
+                    self.hidden.insert(path);
+                }
+                Hidden::Folder => self.rooted.opaque(&path)?,
+                Hidden::Other => {}
+            }
         }
         self.tree.note();
         Ok(true)

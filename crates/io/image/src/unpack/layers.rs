@@ -9,7 +9,7 @@ use std::{
 use aos_types::Digest;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Flavour, Limits, extract, meter::Meter};
+use super::{Error, Flavour, Limits, extract, meter::Meter, room::Room, seal};
 use crate::{
     blob::{BlobStore, sync_folder},
     graph::{Layer, LayerKind},
@@ -19,13 +19,17 @@ use crate::{
 const NEW: &str = ".new-";
 const OLD: &str = ".old-";
 
-/// Unpacked layers by diff id, each complete or absent.
+/// Unpacked layers, each complete or absent.
 ///
 /// ```text
-/// <root>/layers/sha256/<diff id>/layer/    the files
-///                               /digest    the tree digest
-///                               /size      bytes of all files
+/// <root>/layers/sha256/<name>/layer/    the files
+///                            /digest    the tree digest
+///                            /seal      a digest of all but the content of files
+///                            /size      bytes of all files
 /// ```
+///
+/// The name is the diff id, if that is OCI's: the digest of the tar says all there is to say. A tree digest does not tell
+/// layers apart that differ in links, modes or owners, so the digest of the packed layer stands behind it.
 ///
 /// A layer is unpacked beside its place, flushed, and renamed there; the names are AosCore's. All calls block.
 #[derive(Debug, Clone)]
@@ -64,21 +68,35 @@ impl LayerStore {
         Ok(Self { layers, limits })
     }
 
-    fn place(&self, diff_id: &Digest) -> PathBuf {
-        self.layers.join(diff_id.hex())
+    /// The names under which a layer may lie here.
+    pub fn names(layer: &Layer) -> [String; 2] {
+        let diff_id = layer.diff_id.hex();
+        let with_blob = format!("{diff_id}-{}", layer.descriptor.digest.hex());
+        [diff_id, with_blob]
+    }
+
+    fn place(&self, layer: &Layer) -> Result<Option<PathBuf>, Error> {
+        for name in Self::names(layer) {
+            let place = self.layers.join(name);
+            match fs::symlink_metadata(place.join("size")) {
+                Ok(_) => return Ok(Some(place)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::io("look at", place, e)),
+            }
+        }
+        Ok(None)
     }
 
     /// The layer, if it is unpacked.
-    pub fn get(&self, diff_id: &Digest) -> Result<Option<UnpackedLayer>, Error> {
-        let place = self.place(diff_id);
-        let size = match fs::read_to_string(place.join("size")) {
-            Ok(text) => text.trim().parse().unwrap_or_default(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("read", place.join("size"), e)),
+    pub fn get(&self, layer: &Layer) -> Result<Option<UnpackedLayer>, Error> {
+        let Some(place) = self.place(layer)? else {
+            return Ok(None);
         };
+        let size = place.join("size");
+        let text = fs::read_to_string(&size).map_err(|e| Error::io("read", &size, e))?;
         Ok(Some(UnpackedLayer {
             path: place.join("layer"),
-            size,
+            size: text.trim().parse().unwrap_or_default(),
         }))
     }
 
@@ -90,7 +108,7 @@ impl LayerStore {
         layer: &Layer,
         stop: &CancellationToken,
     ) -> Result<UnpackedLayer, Error> {
-        if let Some(there) = self.get(&layer.diff_id)? {
+        if let Some(there) = self.get(layer)? {
             return Ok(there);
         }
         let LayerKind::Tar(compression) = layer.kind() else {
@@ -105,15 +123,22 @@ impl LayerStore {
             .mode(0o755)
             .create(&files)
             .map_err(|e| Error::io("make the folder", &files, e))?;
-        let mut blob = Meter::new(blobs.open_blob(&layer.descriptor.digest)?, u64::MAX, stop);
+        let packed = blobs.open_blob(&layer.descriptor.digest)?;
+        let bytes = packed
+            .metadata()
+            .map_err(|e| Error::io("look at the packed layer of", &files, e))?
+            .len();
+        let room = Room::find(&self.limits, &files, bytes);
+        let mut blob = Meter::new(packed, u64::MAX, stop);
         let extracted = extract(
             blob.by_ref(),
             compression,
             &files,
             Flavour::Layer,
-            &self.limits,
+            &room.limits,
             stop,
-        )?;
+        )
+        .map_err(|error| room.explain(error))?;
         let found = blob.finish().map_err(super::extract::damaged)?;
         if found != layer.descriptor.digest {
             return Err(Error::WrongBlob {
@@ -136,23 +161,30 @@ impl LayerStore {
                 .unwrap_or_default(),
         )?;
         write_small(&fresh.path().join("size"), &extracted.bytes.to_string())?;
-        self.publish(fresh, &layer.diff_id)?;
-        self.get(&layer.diff_id)?.ok_or_else(|| {
+        write_small(&fresh.path().join("seal"), &seal::seal(&files)?.to_string())?;
+        let [plain, with_blob] = Self::names(layer);
+        let name = if layer.diff_id == extracted.tar {
+            plain
+        } else {
+            with_blob
+        };
+        let place = self.layers.join(name);
+        self.publish(fresh, &place)?;
+        self.get(layer)?.ok_or_else(|| {
             Error::io(
                 "find the unpacked layer",
-                self.place(&layer.diff_id),
+                place,
                 io::ErrorKind::NotFound.into(),
             )
         })
     }
 
     /// Flushes the whole folder and gives it its name.
-    fn publish(&self, fresh: tempfile::TempDir, diff_id: &Digest) -> Result<(), Error> {
-        let place = self.place(diff_id);
+    fn publish(&self, fresh: tempfile::TempDir, place: &Path) -> Result<(), Error> {
         File::open(fresh.path())
             .and_then(|dir| rustix::fs::syncfs(&dir).map_err(io::Error::from))
             .map_err(|e| Error::io("flush", fresh.path(), e))?;
-        match fs::rename(fresh.path(), &place) {
+        match fs::rename(fresh.path(), place) {
             Ok(()) => {
                 // It has moved: there is nothing left to remove.
                 let _moved = fresh.keep();
@@ -167,14 +199,32 @@ impl LayerStore {
             {
                 Ok(())
             }
-            Err(e) => Err(Error::io("rename into place", &place, e)),
+            Err(e) => Err(Error::io("rename into place", place, e)),
         }
     }
 
-    /// Reads a layer's files again and compares them with the digest of when they were unpacked. Whether they are equal;
-    /// a layer without a tree digest counts as equal.
-    pub fn is_intact(&self, diff_id: &Digest) -> Result<bool, Error> {
-        let place = self.place(diff_id);
+    /// Whether links, modes, owners, sizes, times and attributes of a layer are as they were when it was unpacked. Quick:
+    /// no file is read. One that is not here is not intact; one that was unpacked by an older version counts as intact.
+    pub fn looks_intact(&self, layer: &Layer) -> Result<bool, Error> {
+        let Some(place) = self.place(layer)? else {
+            return Ok(false);
+        };
+        match fs::read_to_string(place.join("seal")) {
+            Ok(text) => Ok(text.trim() == seal::seal(&place.join("layer"))?.to_string()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(e) => Err(Error::io("read", place.join("seal"), e)),
+        }
+    }
+
+    /// [`looks_intact`](Self::looks_intact), and all files are read again and compared with the digest of when they were
+    /// unpacked; a layer without a tree digest counts as equal.
+    pub fn is_intact(&self, layer: &Layer) -> Result<bool, Error> {
+        let Some(place) = self.place(layer)? else {
+            return Ok(false);
+        };
+        if !self.looks_intact(layer)? {
+            return Ok(false);
+        }
         let recorded = fs::read_to_string(place.join("digest"))
             .map_err(|e| Error::io("read", place.join("digest"), e))?;
         let Ok(recorded) = recorded.trim().parse::<Digest>() else {
@@ -188,9 +238,17 @@ impl LayerStore {
     }
 
     /// Removes a layer. Whether it was there. A half-finished removal is ended when the store is next opened.
-    pub fn remove(&self, diff_id: &Digest) -> Result<bool, Error> {
-        let place = self.place(diff_id);
-        let aside = self.layers.join(format!("{OLD}{}", diff_id.hex()));
+    pub fn remove(&self, layer: &Layer) -> Result<bool, Error> {
+        let mut gone = false;
+        for name in Self::names(layer) {
+            gone |= self.remove_named(&name)?;
+        }
+        Ok(gone)
+    }
+
+    fn remove_named(&self, name: &str) -> Result<bool, Error> {
+        let place = self.layers.join(name);
+        let aside = self.layers.join(format!("{OLD}{name}"));
         match fs::rename(&place, &aside) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -200,25 +258,22 @@ impl LayerStore {
         Ok(true)
     }
 
-    /// The diff ids of all unpacked layers.
-    pub fn list(&self) -> Result<Vec<Digest>, Error> {
-        let mut found: Vec<Digest> = fs::read_dir(&self.layers)
+    /// The names of all unpacked layers.
+    pub fn list(&self) -> Result<Vec<String>, Error> {
+        let mut found: Vec<String> = fs::read_dir(&self.layers)
             .map_err(|e| Error::io("list", &self.layers, e))?
-            .filter_map(|entry| {
-                format!("sha256:{}", entry.ok()?.file_name().to_str()?)
-                    .parse()
-                    .ok()
-            })
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| !name.starts_with('.'))
             .collect();
         found.sort();
         Ok(found)
     }
 
-    /// Removes every layer that is not in `keep`; how many went.
-    pub fn collect(&self, keep: &BTreeSet<Digest>) -> Result<usize, Error> {
+    /// Removes every layer whose name is not in `keep`; how many went.
+    pub fn collect(&self, keep: &BTreeSet<String>) -> Result<usize, Error> {
         let mut gone = 0;
-        for diff_id in self.list()? {
-            if !keep.contains(&diff_id) && self.remove(&diff_id)? {
+        for name in self.list()? {
+            if !keep.contains(&name) && self.remove_named(&name)? {
                 gone += 1;
             }
         }

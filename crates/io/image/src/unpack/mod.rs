@@ -2,8 +2,9 @@
 //!
 //! [`extract`] writes one tar into one folder; [`LayerStore`] keeps unpacked layers by diff id, each complete or absent.
 //! An archive is hostile until proven otherwise: every path is opened beneath the folder without following links, so a
-//! link in the archive cannot redirect a later entry; sizes, counts and names have caps; devices, pipes and sparse files
-//! are refused. Links may point anywhere in the *image*: they are data until a container resolves them in its own root.
+//! link in the archive cannot redirect a later entry; sizes, counts and names have caps, and so has what a layer may take of
+//! the disk; devices, pipes and sparse files are refused, except in `dev/`, which an instance has its own of: there they
+//! are left out. Links may point anywhere in the *image*: they are data until a container resolves them in its own root.
 //!
 //! OCI whiteouts (`.wh.<name>`, `.wh..wh..opq`) become overlay whiteouts (character device 0:0, `trusted.overlay.opaque`).
 
@@ -12,7 +13,9 @@ mod error;
 mod extract;
 mod layers;
 mod meter;
+mod room;
 mod rooted;
+mod seal;
 
 use aos_types::Digest;
 

@@ -22,6 +22,18 @@ pub(super) struct Rooted {
     root: OwnedFd,
     /// The folder used last: archives list neighbours one after the other.
     last: Option<(PathBuf, OwnedFd)>,
+    /// Folders made because an entry lies in them; the archive may name them later.
+    pub(super) made: u64,
+}
+
+/// What a whiteout found in its place.
+pub(super) enum Hidden {
+    /// Nothing.
+    Made,
+    /// A folder of this layer.
+    Folder,
+    /// Something else of this layer.
+    Other,
 }
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
@@ -35,7 +47,11 @@ impl Rooted {
     pub(super) fn open(folder: &Path) -> Result<Self, Error> {
         let root = rustix::fs::open(folder, FOLDER, Mode::empty())
             .map_err(|e| Error::io("open", folder, e.into()))?;
-        Ok(Self { root, last: None })
+        Ok(Self {
+            root,
+            last: None,
+            made: 0,
+        })
     }
 
     /// Opens a folder that an entry lies in, making it (0755) if the archive did not name it.
@@ -67,13 +83,14 @@ impl Rooted {
         rustix::fs::openat2(&self.root, path, FOLDER, Mode::empty(), BENEATH)
     }
 
-    fn make_all(&self, folder: &Path) -> Result<(), Error> {
+    fn make_all(&mut self, folder: &Path) -> Result<(), Error> {
         let mut at = self
             .folder(Path::new(""))
             .map_err(|e| refuse_link(folder, "open", e))?;
         for part in folder.components() {
             match rustix::fs::mkdirat(&at, part.as_os_str(), Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => self.made += 1,
+                Err(Errno::EXIST) => {}
                 Err(e) => return Err(refuse_link(folder, "make the folder", e)),
             }
             at = rustix::fs::openat2(&at, part.as_os_str(), FOLDER, Mode::empty(), BENEATH)
@@ -129,17 +146,35 @@ impl Rooted {
             .map_err(|e| refuse_link(path, "make the hard link", e))
     }
 
-    /// Hides `path` of the layers below.
-    pub(super) fn whiteout(&mut self, path: &Path) -> Result<(), Error> {
+    /// Hides `path` of the layers below, unless this one has it.
+    pub(super) fn whiteout(&mut self, path: &Path) -> Result<Hidden, Error> {
         let (parent, name) = self.parent(path)?;
-        rustix::fs::mknodat(
+        let made = rustix::fs::mknodat(
             &parent,
             name,
             FileType::CharacterDevice,
             Mode::empty(),
             rustix::fs::makedev(0, 0),
-        )
-        .map_err(|e| refuse_link(path, "make the whiteout", e))
+        );
+        match made {
+            Ok(()) => Ok(Hidden::Made),
+            Err(Errno::EXIST) => {
+                let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|e| Error::io("look at", path, e.into()))?;
+                Ok(match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => Hidden::Folder,
+                    _ => Hidden::Other,
+                })
+            }
+            Err(e) => Err(refuse_link(path, "make the whiteout", e)),
+        }
+    }
+
+    /// Takes a whiteout away that was made here.
+    pub(super) fn remove_whiteout(&mut self, path: &Path) -> Result<(), Error> {
+        let (parent, name) = self.parent(path)?;
+        rustix::fs::unlinkat(&parent, name, AtFlags::empty())
+            .map_err(|e| Error::io("take back the whiteout of", path, e.into()))
     }
 
     /// Hides everything of the layers below `folder`.

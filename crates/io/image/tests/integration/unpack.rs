@@ -323,15 +323,15 @@ fn a_layer_keeps_owners_modes_links_and_deletions() {
     let length = rustix::fs::fgetxattr(&file, "user.note", &mut value[..]).unwrap();
     assert_eq!(&value[..length], b"hi");
     assert_eq!(unpacked.size, 4);
-    assert_eq!(store.get(&layer.diff_id).unwrap(), Some(unpacked.clone()));
+    assert_eq!(store.get(&layer).unwrap(), Some(unpacked.clone()));
 
-    assert!(store.is_intact(&layer.diff_id).unwrap());
+    assert!(store.is_intact(&layer).unwrap());
     fs::write(unpacked.path.join("tmp/tool"), b"evil").unwrap();
-    assert!(!store.is_intact(&layer.diff_id).unwrap());
+    assert!(!store.is_intact(&layer).unwrap());
 
-    assert_eq!(store.list().unwrap(), [layer.diff_id]);
+    assert_eq!(store.list().unwrap(), [layer.diff_id.hex()]);
     assert_eq!(store.collect(&Default::default()).unwrap(), 1);
-    assert_eq!(store.get(&layer.diff_id).unwrap(), None);
+    assert_eq!(store.get(&layer).unwrap(), None);
 }
 
 #[test]
@@ -381,6 +381,272 @@ fn a_layer_is_known_by_either_digest_and_no_other() {
         .unwrap()
         .count();
     assert_eq!(left, 2);
+}
+
+/// A header with a mode and an owner.
+fn header(kind: EntryType, mode: u32, id: u64, size: usize) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(id);
+    header.set_gid(id);
+    header.set_size(size as u64);
+    header
+}
+
+fn unpacked(
+    dir: &Path,
+    tar: &[u8],
+    limits: Limits,
+) -> (
+    LayerStore,
+    Layer,
+    Result<aos_image::unpack::UnpackedLayer, Error>,
+) {
+    let blobs = BlobStore::open(dir).unwrap();
+    let store = LayerStore::open(dir, limits).unwrap();
+    let layer = layer(&blobs, &gzip(tar), digest_of(tar));
+    let result = store.unpack(&blobs, &layer, &CancellationToken::new());
+    (store, layer, result)
+}
+
+#[test]
+fn changes_that_leave_the_content_alone_are_noticed() {
+    if !is_root("changes_that_leave_the_content_alone_are_noticed") {
+        return;
+    }
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 7] = [
+        ("mode", |at| {
+            fs::set_permissions(at.join("tmp/tool"), fs::Permissions::from_mode(0o755)).unwrap();
+        }),
+        ("owner", |at| {
+            std::os::unix::fs::chown(at.join("tmp/tool"), Some(0), None).unwrap();
+        }),
+        ("link", |at| {
+            fs::remove_file(at.join("abs")).unwrap();
+            std::os::unix::fs::symlink("/elsewhere", at.join("abs")).unwrap();
+        }),
+        ("whiteout", |at| {
+            fs::remove_file(at.join("etc/hosts")).unwrap()
+        }),
+        ("one more", |at| fs::create_dir(at.join("more")).unwrap()),
+        ("attribute", |at| {
+            let file = fs::File::open(at.join("tmp/tool")).unwrap();
+            rustix::fs::fremovexattr(&file, "user.note").unwrap();
+        }),
+        ("all", |at| fs::remove_dir_all(at).unwrap()),
+    ];
+    for (name, damage) in damages {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, layer, result) = unpacked(dir.path(), &layer_tar(), Limits::default());
+        let path = result.unwrap().path;
+        assert!(store.looks_intact(&layer).unwrap() && store.is_intact(&layer).unwrap());
+        damage(&path);
+        assert!(!store.looks_intact(&layer).unwrap_or(false), "{name}");
+        assert!(store.remove(&layer).unwrap());
+        assert_eq!(store.get(&layer).unwrap(), None);
+    }
+}
+
+#[test]
+fn layers_with_the_same_files_and_other_links_are_two() {
+    if !is_root("layers_with_the_same_files_and_other_links_are_two") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = BlobStore::open(dir.path()).unwrap();
+    let store = LayerStore::open(dir.path(), Limits::default()).unwrap();
+    let stop = CancellationToken::new();
+    let tree = digest_of(format!("{}  a\n", digest_of(b"A").hex()).as_bytes());
+    // A new version in which nothing but a link changed: its tree digest is that of the old one.
+    let mut paths = Vec::new();
+    for target in ["one", "two"] {
+        let tar = archive(&[
+            (EntryType::Regular, "a", "", b"A"),
+            (EntryType::Symlink, "l", target, b""),
+        ]);
+        let layer = layer(&blobs, &gzip(&tar), tree);
+        for _ in 0..2 {
+            let unpacked = store.unpack(&blobs, &layer, &stop).unwrap();
+            assert_eq!(
+                fs::read_link(unpacked.path.join("l")).unwrap(),
+                Path::new(target)
+            );
+            paths.push(unpacked.path);
+        }
+    }
+    assert_eq!(paths[0], paths[1], "one that is here is not unpacked again");
+    assert_eq!(store.list().unwrap().len(), 2);
+}
+
+#[test]
+fn capabilities_of_files_are_kept_and_labels_of_another_machine_are_not() {
+    if !is_root("capabilities_of_files_are_kept_and_labels_of_another_machine_are_not") {
+        return;
+    }
+    let mut tar = Builder::new(Vec::new());
+    // VFS_CAP_REVISION_2, effective, NET_BIND_SERVICE.
+    let right = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    tar.append_pax_extensions([
+        ("SCHILY.xattr.security.capability", &right[..]),
+        (
+            "SCHILY.xattr.security.selinux",
+            &b"system_u:object_r:bin_t:s0\0"[..],
+        ),
+    ])
+    .unwrap();
+    let mut head = header(EntryType::Regular, 0o755, 0, 1);
+    tar.append_data(&mut head, "ping", &b"x"[..]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (_, _, result) = unpacked(dir.path(), &tar.into_inner().unwrap(), Limits::default());
+    let file = fs::File::open(result.unwrap().path.join("ping")).unwrap();
+    let mut value = [0; 64];
+    let length = rustix::fs::fgetxattr(&file, "security.capability", &mut value[..]).unwrap();
+    assert_eq!(value[..length], right);
+    assert!(rustix::fs::fgetxattr(&file, "security.selinux", &mut value[..]).is_err());
+}
+
+#[test]
+fn a_whiteout_beside_what_it_hides_speaks_of_the_layers_below() {
+    if !is_root("a_whiteout_beside_what_it_hides_speaks_of_the_layers_below") {
+        return;
+    }
+    let file = EntryType::Regular;
+    for whiteouts_first in [true, false] {
+        let mut entries = vec![
+            (file, "a/.wh.file", "", &b""[..]),
+            (file, "a/.wh.folder", "", b""),
+            (file, "a/.wh.gone", "", b""),
+        ];
+        let own = [
+            (file, "a/file", "", &b"new"[..]),
+            (file, "a/folder/in", "", b"new"),
+        ];
+        let at = if whiteouts_first { entries.len() } else { 0 };
+        entries.splice(at..at, own);
+        let dir = tempfile::tempdir().unwrap();
+        let (_, _, result) = unpacked(dir.path(), &archive(&entries), Limits::default());
+        let at = result.unwrap().path.join("a");
+        assert_eq!(fs::read(at.join("file")).unwrap(), b"new");
+        assert_eq!(fs::read(at.join("folder/in")).unwrap(), b"new");
+        let folder = fs::File::open(at.join("folder")).unwrap();
+        let mut value = [0; 8];
+        let opaque = rustix::fs::fgetxattr(&folder, "trusted.overlay.opaque", &mut value[..]);
+        assert_eq!(opaque, Ok(1), "nothing of the layers below shows through");
+        assert!(
+            fs::symlink_metadata(at.join("gone"))
+                .unwrap()
+                .file_type()
+                .is_char_device()
+        );
+    }
+}
+
+#[test]
+fn devices_are_left_out_of_dev_and_refused_elsewhere() {
+    if !is_root("devices_are_left_out_of_dev_and_refused_elsewhere") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let tar = archive(&[
+        (EntryType::Directory, "dev", "", b""),
+        (EntryType::Char, "dev/null", "", b""),
+        (EntryType::Block, "dev/block/sda", "", b""),
+        (EntryType::Fifo, "dev/initctl", "", b""),
+        (EntryType::Regular, "etc/motd", "", b"hi"),
+    ]);
+    let (_, _, result) = unpacked(dir.path(), &tar, Limits::default());
+    let path = result.unwrap().path;
+    assert_eq!(fs::read_dir(path.join("dev")).unwrap().count(), 0);
+    for name in ["null", "developer/null", "etc/dev/null"] {
+        let refused = refusal(&[(EntryType::Char, name, "", b"")]);
+        assert_eq!(refused, Refusal::Kind("device"), "{name}");
+    }
+}
+
+#[test]
+fn a_million_files_and_a_hundred_gigabytes_end_soon_and_leave_nothing() {
+    if !is_root("a_million_files_and_a_hundred_gigabytes_end_soon_and_leave_nothing") {
+        return;
+    }
+    let left = |dir: &Path| fs::read_dir(dir.join("layers/sha256")).unwrap().count();
+    let limits = Limits {
+        entries: 2_000,
+        ..Limits::default()
+    };
+    // A million empty files, each a block of 512 bytes: half a gigabyte that packs to almost nothing. Folders that are
+    // only implied count too.
+    let mut many = Builder::new(flate2::write::GzEncoder::new(
+        Vec::new(),
+        flate2::Compression::fast(),
+    ));
+    for number in 0..1_000_000_u32 {
+        let mut head = header(EntryType::Regular, 0o644, 0, 0);
+        let name = format!("d{}/f{number}", number % 7);
+        head.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        head.set_cksum();
+        many.append(&head, &b""[..]).unwrap();
+    }
+    let packed = many.into_inner().unwrap().finish().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = BlobStore::open(dir.path()).unwrap();
+    let store = LayerStore::open(dir.path(), limits).unwrap();
+    let bomb = layer(&blobs, &packed, digest_of(b"whatever"));
+    let error = store
+        .unpack(&blobs, &bomb, &CancellationToken::new())
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("more than 2000 entries"),
+        "{error}"
+    );
+    assert_eq!(left(dir.path()), 0);
+
+    // One file that says it has 100 GB, and one that has them as a hole.
+    for sparse in [false, true] {
+        let mut head = header(EntryType::Regular, 0o644, 0, 0);
+        let tar = if sparse {
+            let mut tar = Builder::new(Vec::new());
+            tar.append_pax_extensions([
+                ("GNU.sparse.major", &b"1"[..]),
+                ("GNU.sparse.realsize", b"107374182400"),
+            ])
+            .unwrap();
+            tar.append_data(&mut head, "big", &b""[..]).unwrap();
+            tar.into_inner().unwrap()
+        } else {
+            head.set_size(100 << 30);
+            head.as_old_mut().name[..3].copy_from_slice(b"big");
+            head.set_cksum();
+            head.as_bytes().to_vec()
+        };
+        let (_, _, result) = unpacked(dir.path(), &tar, limits);
+        let error = result.unwrap_err().to_string();
+        let word = if sparse {
+            "sparse file"
+        } else {
+            "bytes when unpacked"
+        };
+        assert!(error.contains(word), "{error}");
+        assert_eq!(left(dir.path()), 0);
+    }
+
+    // Zeros that pack to a thousandth: refused for what they are packed, long before a disk is full.
+    let mut zeros = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let mut head = header(EntryType::Regular, 0o644, 0, 0);
+    head.set_size(300 << 20);
+    head.as_old_mut().name[..1].copy_from_slice(b"z");
+    head.set_cksum();
+    zeros.write_all(head.as_bytes()).unwrap();
+    for _ in 0..300 {
+        zeros.write_all(&vec![0; 1 << 20]).unwrap();
+    }
+    let bomb = layer(&blobs, &zeros.finish().unwrap(), digest_of(b"whatever"));
+    let error = store
+        .unpack(&blobs, &bomb, &CancellationToken::new())
+        .unwrap_err();
+    assert!(error.to_string().contains("bytes when unpacked"), "{error}");
+    assert_eq!(left(dir.path()), 0);
 }
 
 #[test]
