@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use crate::{
-    AlertRules, Capabilities, HealthCheck, ItemId, RootAccess, item_rules,
+    AlertRules, Capabilities, Dependency, HealthCheck, ItemId, RestartPolicy, RootAccess, item_rules,
     tolerant::{FieldError, Fields, FromJson, word},
 };
 
@@ -166,6 +166,9 @@ pub struct RunParameters {
     /// The pause before a start; 1 s by default.
     #[serde(with = "crate::duration")]
     pub restart_interval: Duration,
+    /// After which ends it is started again; always by default. Ours.
+    #[serde(skip_serializing_if = "RestartPolicy::is_always")]
+    pub restart_policy: RestartPolicy,
 }
 
 impl Default for RunParameters {
@@ -174,6 +177,7 @@ impl Default for RunParameters {
             start_interval: Duration::from_secs(5),
             start_burst: 3,
             restart_interval: Duration::from_secs(1),
+            restart_policy: RestartPolicy::Always,
         }
     }
 }
@@ -358,6 +362,9 @@ pub struct ItemConfig {
     /// How it is found out whether it is healthy; without it, it is as long as it runs. Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
+    /// What must be so with other items before it is started.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<Dependency>,
     /// Kernel parameters of its namespaces.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
@@ -422,6 +429,7 @@ impl Default for ItemConfig {
             runtimes: Vec::new(),
             run_parameters: RunParameters::default(),
             health_check: None,
+            dependencies: Vec::new(),
             sysctl: BTreeMap::new(),
             offline_ttl: None,
             quotas: Quotas::default(),
@@ -495,6 +503,11 @@ impl FromJson for RunParameters {
             restart_interval: fields
                 .opt("restartInterval")?
                 .unwrap_or(default.restart_interval),
+            restart_policy: fields
+                .get("restartPolicy")
+                .map(|value| word(value).map_err(|error: FieldError| error.at("restartPolicy")))
+                .transpose()?
+                .unwrap_or_default(),
         })
     }
 }
@@ -591,6 +604,18 @@ fn connections(value: &Value) -> Result<Vec<AllowedConnection>, FieldError> {
     }
 }
 
+/// Most dependencies of an item.
+const MAX_DEPENDENCIES: usize = 64;
+
+fn dependencies(fields: &Fields<'_>) -> Result<Vec<Dependency>, FieldError> {
+    let read: Vec<Dependency> = fields.or_default("dependencies")?;
+    if read.len() > MAX_DEPENDENCIES {
+        let why = format!("has more than {MAX_DEPENDENCIES} entries");
+        return Err(FieldError::new(why).at("dependencies"));
+    }
+    Ok(read)
+}
+
 impl FromJson for ItemConfig {
     fn from_json(value: &Value) -> Result<Self, FieldError> {
         let fields = Fields::of(value)?;
@@ -619,6 +644,7 @@ impl FromJson for ItemConfig {
                 .collect(),
             run_parameters: fields.or_default("runParameters")?,
             health_check: fields.opt("healthCheck")?,
+            dependencies: dependencies(&fields)?,
             sysctl: fields.or_default("sysctl")?,
             offline_ttl: fields
                 .opt("offlineTTL")?
@@ -658,7 +684,8 @@ mod tests {
         json!({
             "created": "2026-01-31T12:00:00Z", "author": "me", "SKIPRESOURCELIMITS": true, "hostname": "web",
             "balancingPolicy": "disabled", "runtimes": [{"codename": "crun"}, "runc"],
-            "runParameters": {"startInterval": "10s", "startBurst": 7, "restartInterval": 2},
+            "runParameters": {"startInterval": "10s", "startBurst": 7, "restartInterval": 2, "restartPolicy": "on-failure"},
+            "dependencies": [{"identifier": "db", "condition": "healthy", "versions": ">=2"}, {"identifier": "log"}],
             "healthcheck": {"http": {"port": 80, "path": "/health"}, "startPeriod": "30s", "retries": 2},
             "sysctl": {"net.core.somaxconn": "128"}, "offlineTtl": "P1D",
             "quotas": {"cpuDmipsLimit": 100, "ramLimit": 1e6, "uploadSpeed": 5, "unknown": {}},
@@ -682,6 +709,8 @@ mod tests {
         assert_eq!(config.balancing_policy, BalancingPolicy::Disabled);
         assert_eq!(config.runtime_types(), ["crun", "runc"]);
         assert_eq!(config.run_parameters.start_burst, 7);
+        assert!(config.run_parameters.restart_policy.ends());
+        assert_eq!(config.dependencies.len(), 2);
         assert_eq!(config.health_check.as_ref().unwrap().retries, 2);
         assert_eq!(config.offline_ttl, Some(Duration::from_secs(86_400)));
         assert_eq!(config.quotas.ram_limit, Some(1_000_000));
@@ -742,6 +771,18 @@ mod tests {
             (
                 json!({"runParameters": {"startInterval": "soon"}}),
                 "`runParameters.startInterval`",
+            ),
+            (
+                json!({"runParameters": {"restartPolicy": "sometimes"}}),
+                "`runParameters.restartPolicy`: must be `always`",
+            ),
+            (
+                json!({"dependencies": [{"identifier": "x", "condition": "up"}]}),
+                "`dependencies[0].condition`",
+            ),
+            (
+                json!({"dependencies": vec![json!({"identifier": "x"}); 65]}),
+                "`dependencies`: has more than 64",
             ),
             (json!([]), "expected an object"),
         ] {

@@ -15,6 +15,7 @@
 )]
 
 mod alert_rules;
+mod dependency;
 mod digest;
 pub mod duration;
 mod error_info;
@@ -33,6 +34,7 @@ pub mod tolerant;
 mod unit_config;
 
 pub use alert_rules::{AlertRule, AlertRules, PartitionAlertRule};
+pub use dependency::{Condition, Dependency, RestartPolicy};
 pub use digest::{Digest, ParseDigestError};
 pub use error_info::{AosCode, ErrorInfo};
 pub use health_check::{HealthCheck, Probe};

@@ -358,9 +358,13 @@ fn running(
         );
         return;
     }
-    let active = of_version()
-        .filter(|instance| instance.run_state == "active")
-        .count() as u64;
+    // Inactive without complaint: it was meant to end, and has.
+    let well = |instance: &UnitInstance| match &*instance.run_state {
+        "active" => true,
+        "inactive" => instance.error.is_none(),
+        _ => false,
+    };
+    let active = of_version().filter(|one| well(one)).count() as u64;
     let seconds = |event: &TimelineEvent| SystemClock.now().since(event.at).as_secs();
     let starting =
         |instance: &&UnitInstance| instance.run_state != "active" && instance.error.is_some();
@@ -389,7 +393,7 @@ fn running(
                 "{active} of {wanted} instances are active; instance {} on Node {} is {}: {error}",
                 instance.instance_id, instance.node_id, instance.run_state
             ),
-            Some("it is started again by itself; look at its log if it does not come up"),
+            Some("it is started by itself; look at what it waits for, and at its log if it does not come up"),
         );
     } else if active >= wanted {
         rules.add(

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
@@ -11,12 +11,12 @@ use aos_image::{
     graph::{Compression, Descriptor, LayerKind},
     unpack::{self, Flavour, Limits, extract},
 };
-use aos_types::{Digest, ItemConfig, ItemType};
+use aos_types::{Digest, ItemConfig, ItemId, ItemType};
 use sha3::{Digest as _, Sha3_256};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    DEFAULT_STATE, Dependency, Image, Instances, Item, Opened, State,
+    DEFAULT_STATE, Image, Instances, Item, Opened, State,
     layout::{image_place, item_folder},
 };
 
@@ -65,8 +65,6 @@ pub struct ConvertedItem {
     pub state: Option<State>,
     /// What the state is at first.
     pub default_state: Option<Vec<u8>>,
-    /// What it needs.
-    pub dependencies: Vec<Dependency>,
 }
 
 /// Why a bundle could not be converted. Blobs written before are without a reference and go with the next collection.
@@ -82,6 +80,16 @@ pub enum ConvertError {
         /// Why.
         #[source]
         source: build::Error,
+    },
+    /// Nobody knows an item that it depends on.
+    #[error(
+        "`{codename}` depends on `{on}`, which is not known here; publish that first, or in the same bundle"
+    )]
+    Dependency {
+        /// The item.
+        codename: String,
+        /// What it depends on.
+        on: String,
     },
     /// A layer that came packed is unusable.
     #[error("the layer of `{codename}` for {architecture} cannot be used")]
@@ -124,9 +132,11 @@ pub enum ConvertError {
     },
 }
 
-/// Turns every item of a verified bundle into blobs in `store`. The same bundle always gives the same digests.
+/// Turns every item of a verified bundle into blobs in `store`. The same bundle always gives the same digests. `ids` are
+/// those of all items that others of the bundle depend on, by codename.
 pub fn convert(
     bundle: &Opened,
+    ids: &BTreeMap<String, ItemId>,
     store: &BlobStore,
     stop: &CancellationToken,
 ) -> Result<Vec<ConvertedItem>, ConvertError> {
@@ -134,13 +144,14 @@ pub fn convert(
         .config
         .items
         .iter()
-        .map(|item| one(bundle, item, store, stop))
+        .map(|item| one(bundle, item, ids, store, stop))
         .collect()
 }
 
 fn one(
     bundle: &Opened,
     item: &Item,
+    ids: &BTreeMap<String, ItemId>,
     store: &BlobStore,
     stop: &CancellationToken,
 ) -> Result<ConvertedItem, ConvertError> {
@@ -149,6 +160,14 @@ fn one(
     item_config
         .author
         .clone_from(&bundle.config.publisher.author);
+    for dependency in &item.dependencies {
+        let unknown = || ConvertError::Dependency {
+            codename: item.codename.clone(),
+            on: dependency.codename.clone(),
+        };
+        let on = dependency.on(ids.get(&dependency.codename).cloned());
+        item_config.dependencies.push(on.ok_or_else(unknown)?);
+    }
     let mut images = Vec::new();
     for image in &item.images {
         let place = files.join(image_place(item, image));
@@ -194,7 +213,6 @@ fn one(
         instances: item.instances.clone(),
         state: item.state.clone(),
         default_state: default_state(&files, item)?,
-        dependencies: item.dependencies.clone(),
     })
 }
 

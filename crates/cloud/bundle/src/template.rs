@@ -87,7 +87,7 @@ items:
       #   - {hostPort: 8080, port: 80, protocol: tcp}
       # allowedConnections: ["other-item/5432/tcp"]
       # runtimes: [crun]
-      # runParameters: {startInterval: PT5S, startBurst: 3, restartInterval: PT1S}
+      # runParameters: {startInterval: PT5S, startBurst: 3, restartInterval: PT1S, restartPolicy: always}
       # user: "1000:1000"         # as seen from inside, in a user namespace of its own
       # userNamespace: true       # also without a user; then it is root inside, and nobody outside
       # rootfs: readonly          # nothing but storage, state and /tmp can be written
@@ -100,4 +100,11 @@ items:
       # permissions: {vis: {"Vehicle.Speed": r}}
       # alertRules:
       #   ram: {minTimeout: PT10S, minThreshold: 60, maxThreshold: 80}
+
+    # What must be so with other items before this one is started:
+    # started, healthy, completed (the default), before, after.
+    # dependencies:
+    #   - identity: {codename: database}
+    #     versions: ">=1.2"
+    #     condition: healthy
 "#;

@@ -1,3 +1,5 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use aos_api::{
     BundleItem, BundleStageReport, BundleState, ChangeAction, ChangeTopic, DeploymentBundle,
     ListQuery, Page, StageState,
@@ -18,6 +20,8 @@ use crate::{
 /// A version that a bundle brings. Its blobs are in the blob folder already.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewVersion {
+    /// The id its service has, if others of the bundle name it by that.
+    pub service: Option<Uuid>,
     /// Name of the service in bundles.
     pub codename: String,
     /// Name for people.
@@ -160,6 +164,28 @@ impl Db {
         Ok(())
     }
 
+    /// The ids of those services that are known, by codename.
+    pub async fn service_ids(
+        &self,
+        actor: &Actor,
+        codenames: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Uuid>, DbError> {
+        let mut ids = BTreeMap::new();
+        for codename in codenames {
+            let known =
+                sqlx::query("SELECT id FROM services WHERE tenant_id = $1 AND codename = $2")
+                    .bind(actor.tenant_text())
+                    .bind(codename.clone())
+                    .fetch_optional(self.readers())
+                    .await
+                    .doing("look up a service")?;
+            if let Some(row) = known {
+                ids.insert(codename.clone(), row.uuid("id")?);
+            }
+        }
+        Ok(ids)
+    }
+
     /// Whether these versions could be published: what [`Db::publish_bundle`] would refuse is refused here.
     pub async fn check_versions(
         &self,
@@ -294,6 +320,15 @@ impl Tx {
         let service = match known {
             Some(row) => {
                 let id = row.uuid("id")?;
+                if new.service.is_some_and(|expected| expected != id) {
+                    return Err(DbError::conflict(
+                        format!(
+                            "service `{}` was published by another bundle meanwhile",
+                            new.codename
+                        ),
+                        "upload the bundle again",
+                    ));
+                }
                 sqlx::query("UPDATE services SET title = $2, description = $3 WHERE id = $1")
                     .bind(id.to_string())
                     .bind(new.title.clone())
@@ -310,7 +345,7 @@ impl Tx {
                 id
             }
             None => {
-                let id = Uuid::now_v7();
+                let id = new.service.unwrap_or_else(Uuid::now_v7);
                 sqlx::query(
                     "INSERT INTO services (id, tenant_id, codename, title, description, created_at)
                      VALUES ($1, $2, $3, $4, $5, $6)",

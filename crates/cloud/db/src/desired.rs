@@ -273,7 +273,7 @@ impl Tx {
         }
         let mut instances = Vec::new();
         for row in sqlx::query(
-            "SELECT item_id, subject_id, version, state, preinstalled FROM unit_instances WHERE unit_id = $1",
+            "SELECT item_id, subject_id, version, state, preinstalled, error FROM unit_instances WHERE unit_id = $1",
         )
         .bind(unit.to_string())
         .fetch_all(self.on())
@@ -286,6 +286,7 @@ impl Tx {
                 version: row.text("version")?,
                 state: row.text("state")?.parse().unwrap_or(InstanceState::Failed),
                 preinstalled: row.truth("preinstalled")?,
+                has_error: row.text_or_null("error")?.is_some(),
             });
         }
         let nodes = sqlx::query(

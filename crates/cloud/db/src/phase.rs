@@ -49,6 +49,15 @@ pub(crate) struct SeenInstance {
     pub version: String,
     pub state: InstanceState,
     pub preinstalled: bool,
+    pub has_error: bool,
+}
+
+impl SeenInstance {
+    /// Active, or inactive without complaint: it was meant to end, and has.
+    fn is_well(&self) -> bool {
+        let completed = self.state == InstanceState::Inactive && !self.has_error;
+        self.state == InstanceState::Active || completed
+    }
 }
 
 /// Counts instances; Nodes and subjects are counted elsewhere.
@@ -56,7 +65,7 @@ pub(crate) fn count(desired: Option<&DesiredContent>, instances: &[SeenInstance]
     let of = |state| instances.iter().filter(|seen| seen.state == state).count() as u64;
     UnitCounts {
         instances: instances.len() as u64,
-        instances_active: of(InstanceState::Active),
+        instances_active: instances.iter().filter(|seen| seen.is_well()).count() as u64,
         instances_failed: of(InstanceState::Failed),
         instances_desired: desired.map_or(0, |desired| {
             desired
@@ -144,7 +153,7 @@ pub(crate) fn phase(
             .filter(|seen| {
                 seen.item_id == group.item_id
                     && seen.subject_id == group.subject_id
-                    && seen.state == InstanceState::Active
+                    && seen.is_well()
             })
             .count() as u64;
         active == group.num_instances
@@ -193,6 +202,7 @@ mod tests {
             version: version.into(),
             state,
             preinstalled: false,
+            has_error: state == InstanceState::Failed,
         }
     }
 
@@ -239,6 +249,21 @@ mod tests {
                 vec![item("2.0.0", I::Installed), item("1.0.0", I::Removed)],
                 vec![instance("2.0.0", N::Active)],
                 P::Installed,
+            ),
+            (
+                "it has completed",
+                vec![item("2.0.0", I::Installed)],
+                vec![instance("2.0.0", N::Inactive)],
+                P::Installed,
+            ),
+            (
+                "it rests while the Unit is offline",
+                vec![item("2.0.0", I::Installed)],
+                vec![SeenInstance {
+                    has_error: true,
+                    ..instance("2.0.0", N::Inactive)
+                }],
+                P::WaitingForActive,
             ),
             (
                 "one crashed",

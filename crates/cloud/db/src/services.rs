@@ -217,7 +217,8 @@ impl Db {
              (SELECT COUNT(*) FROM unit_instances WHERE unit_instances.unit_id = units.id
               AND unit_instances.item_id = $2) AS instances,
              (SELECT COUNT(*) FROM unit_instances WHERE unit_instances.unit_id = units.id
-              AND unit_instances.item_id = $2 AND unit_instances.state = 'active') AS active
+              AND unit_instances.item_id = $2 AND (unit_instances.state = 'active'
+              OR (unit_instances.state = 'inactive' AND unit_instances.error IS NULL))) AS active
              FROM units WHERE units.tenant_id = $1 AND (
              EXISTS (SELECT 1 FROM subject_services JOIN subjects_of_units ON subjects_of_units.subject_id = subject_services.subject_id
                      WHERE subject_services.service_id = $2 AND subjects_of_units.unit_id = units.id)

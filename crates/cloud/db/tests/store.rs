@@ -65,6 +65,7 @@ fn blob(byte: u8) -> BlobRow {
 
 fn version(codename: &str, version: &str, byte: u8) -> NewVersion {
     NewVersion {
+        service: None,
         codename: codename.into(),
         title: format!("{codename} service"),
         description: String::new(),

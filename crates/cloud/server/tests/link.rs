@@ -306,6 +306,7 @@ async fn publish_damaged(
         stages: vec![],
     };
     let new = NewVersion {
+        service: None,
         codename: "http".into(),
         title: "HTTP".into(),
         description: String::new(),

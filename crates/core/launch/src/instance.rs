@@ -61,7 +61,8 @@ impl Instance {
 /// How an instance that the Node knows is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Run {
-    /// Its process is there, or the runtime is restarting it by its own rule.
+    /// Its process is there, or it has completed, or it is started by a rule of its own: when what it waits for has come,
+    /// or after a pause.
     Running,
     /// It is not there, and nobody is about to start it.
     Down,

@@ -7,8 +7,8 @@
 //!
 //! | module | decides or does |
 //! |---|---|
-//! | `launcher` | carries out plans of `aos-launch`: install, networks, stop, start; adopts; reacts to exits |
-//! | `restart` | when an instance that ended is started again, and when it counts as failed |
+//! | `launcher` | carries out plans of `aos-launch`: install, networks, stop, start, in the order items ask for; adopts; reacts to exits |
+//! | `restart` | whether and when an instance that ended is started again, and when it counts as failed |
 //! | `health` | what follows from probes |
 //! | `cm` | the two streams to CM, reconnecting; what is told, what is ordered |
 //! | `images` | fetches blobs from CM, verifies, unpacks, collects |

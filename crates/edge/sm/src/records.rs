@@ -35,6 +35,16 @@ pub(crate) struct Kept {
     pub(crate) offline: Records<Timestamp>,
     /// The process of each instance whose health check has succeeded.
     pub(crate) healthy: Records<u32>,
+    /// Instances that have ended and are not started again by themselves.
+    pub(crate) finished: Records<Finished>,
+}
+
+/// How an instance that was meant to end did so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    pub(crate) at: Timestamp,
+    /// Nothing if it has completed.
+    pub(crate) failed: Option<ErrorInfo>,
 }
 
 /// An instance's place in the network.
@@ -83,7 +93,19 @@ impl Kept {
             states: Records::new(store.clone(), "state"),
             offline: Records::new(store.clone(), "offline"),
             healthy: Records::new(store.clone(), "healthy"),
+            finished: Records::new(store.clone(), "finished"),
         }
+    }
+
+    /// These are gone, or shall run anew: what is known of their runs counts no more.
+    pub(crate) async fn begin_anew<'a>(
+        &self,
+        idents: impl Iterator<Item = &'a InstanceIdent> + Clone,
+    ) -> Result<(), Error> {
+        let healthy = idents.clone().map(|ident| (Self::key(ident), None));
+        self.healthy.apply(healthy.collect::<Vec<_>>()).await?;
+        let finished = idents.map(|ident| (Self::key(ident), None));
+        self.finished.apply(finished.collect::<Vec<_>>()).await
     }
 
     /// Stores an end and forgets the oldest if there are too many.

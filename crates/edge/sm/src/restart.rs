@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use aos_time::Timestamp;
-use aos_types::RunParameters;
+use aos_types::{RestartPolicy, RunParameters};
 
 /// Longest pause before a start.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -21,6 +21,17 @@ pub(crate) struct Restarts {
     /// In all.
     count: u32,
     healthy: Option<Timestamp>,
+}
+
+/// What the restart policy makes of an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is started again.
+    Again,
+    /// It has done what it was for.
+    Completed,
+    /// It has not, and is not started again.
+    Failed,
 }
 
 /// What follows from an end.
@@ -45,6 +56,20 @@ impl Restarts {
     /// Takes over what the image says, once it is known.
     pub(crate) fn set(&mut self, parameters: RunParameters) {
         self.parameters = parameters;
+    }
+
+    /// Whether it is meant to end by itself.
+    pub(crate) const fn ends(&self) -> bool {
+        self.parameters.restart_policy.ends()
+    }
+
+    /// What an end with this exit code means; `None` if a signal ended it, or nobody knows what did.
+    pub(crate) fn outcome(&self, code: Option<i32>) -> Outcome {
+        match (self.parameters.restart_policy, code) {
+            (RestartPolicy::OnFailure | RestartPolicy::Never, Some(0)) => Outcome::Completed,
+            (RestartPolicy::Never, _) => Outcome::Failed,
+            (RestartPolicy::Always | RestartPolicy::OnFailure, _) => Outcome::Again,
+        }
     }
 
     /// How often it ended, or could not start, and was to be started again.
@@ -141,6 +166,23 @@ mod tests {
             .map(|next| (next.pause.as_secs(), next.exhausted))
             .collect();
         assert_eq!(seen, [(1, true), (2, true), (4, true)]);
+    }
+
+    #[test]
+    fn the_policy_says_what_an_end_means() {
+        use Outcome::{Again, Completed, Failed};
+        for (restart_policy, wanted) in [
+            (RestartPolicy::Always, [Again, Again, Again]),
+            (RestartPolicy::OnFailure, [Completed, Again, Again]),
+            (RestartPolicy::Never, [Completed, Failed, Failed]),
+        ] {
+            let restarts = Restarts::new(RunParameters {
+                restart_policy,
+                ..RunParameters::default()
+            });
+            let seen = [Some(0), Some(1), None].map(|code| restarts.outcome(code));
+            assert_eq!(seen, wanted, "{restart_policy:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,9 @@
 
 mod health;
 mod kept;
+mod offline;
+mod order;
+mod outlive;
 mod unit;
 
 use std::{
@@ -23,7 +26,7 @@ use aos_ipc::proto::{
     servicemanager::v5::{self as pb, sm_incoming_messages::SmIncomingMessage},
 };
 use aos_types::{ItemConfig, Protocol, PublishedPort, Quotas};
-use unit::{Unit, alive, item, keeper_pid, run, run_with_plain_v5, signal, until};
+use unit::{Unit, alive, item, keeper_pid, reboot, run, run_with_plain_v5, signal, until};
 
 /// What a published port answers.
 fn ask(port: u16) -> Option<String> {
@@ -245,22 +248,7 @@ fn a_node_starts_its_set_without_cm() {
 
         // A reboot without network: containers, namespaces, the runtime folder and CM are gone.
         cm.down().await;
-        let keeper = keeper_pid(folder).unwrap();
-        signal(keeper, "-KILL");
-        until("no keeper", || !alive(keeper)).await;
-        for pid in pids(&unit) {
-            signal(pid, "-KILL");
-            until("dead", || !alive(pid)).await;
-        }
-        for entry in fs::read_dir(unit.path("run/instances")).unwrap().flatten() {
-            let root = entry.path().join("rootfs");
-            nix::mount::umount2(&root, nix::mount::MntFlags::MNT_DETACH).unwrap();
-        }
-        fs::remove_dir_all(unit.path("run")).unwrap();
-        for entry in fs::read_dir(unit.path("netns")).unwrap().flatten() {
-            nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
-        }
-        fs::remove_dir_all(unit.path("netns")).unwrap();
+        reboot(&unit, pids(&unit)).await;
 
         let sm = unit.start_sm();
         until("it runs by itself", || ask(8080).as_deref() == Some("web")).await;
@@ -275,9 +263,9 @@ fn a_node_starts_its_set_without_cm() {
 }
 
 #[test]
-fn a_newer_list_supersedes_the_one_in_hand() {
+fn gap_49_a_list_during_a_launch_takes_its_place() {
     run(
-        "a_newer_list_supersedes_the_one_in_hand",
+        "gap_49_a_list_during_a_launch_takes_its_place",
         async |unit: Unit| {
             let (store, folder) = (&unit.images, unit.folder.path());
             let one = item::publish(store, folder, &["one"], published(8080));
@@ -307,6 +295,73 @@ fn a_newer_list_supersedes_the_one_in_hand() {
             cm.until_state("web", "3.0.0", "active").await;
             until("it answers", || ask(8080).as_deref() == Some("three")).await;
 
+            cm.hold_blobs();
+            let four = item::publish(store, folder, &["four"], published(8080));
+            cm.send_list(vec![cm.instance("web", 0, "4.0.0", four)])
+                .await;
+            // The cloud changes its mind: back to what runs.
+            let running = pids(&unit);
+            let before = cm.seen.lock().unwrap().complete;
+            cm.send_list(vec![cm.instance("web", 0, "3.0.0", three)])
+                .await;
+            cm.release_blobs();
+            cm.until("carried out", |seen| seen.complete > before).await;
+            assert_eq!(cm.state("web"), ("active".into(), "3.0.0".into()));
+            assert_eq!(pids(&unit), running);
+            cm.list(vec![]).await;
+            sm.end().await;
+        },
+    );
+}
+
+#[test]
+fn gap_59_no_question_that_is_not_answered_holds_anything_up() {
+    run(
+        "gap_59_no_question_that_is_not_answered_holds_anything_up",
+        async |unit: Unit| {
+            let (store, folder) = (&unit.images, unit.folder.path());
+            let web = item::publish(store, folder, &["web"], published(8080));
+            let more = item::publish(store, folder, &["more"], published(8081));
+            let sm = unit.start_sm();
+            let cm = &unit.cm;
+            cm.until("introduced", |seen| seen.complete > 0).await;
+            let mut list = vec![cm.instance("web", 0, "1.0.0", web)];
+            cm.list(list.clone()).await;
+            let running = pids(&unit);
+            // CM hangs over the address of a new instance.
+            cm.seen.lock().unwrap().silent = true;
+            let before = cm.seen.lock().unwrap().complete;
+            list.push(cm.instance("more", 0, "1.0.0", more));
+            cm.send_list(list).await;
+            cm.until_state("more", "1.0.0", "activating").await;
+            // Meanwhile what runs is looked after.
+            signal(running[0], "-KILL");
+            until("it runs again", || {
+                ask(8080).as_deref() == Some("web") && pids(&unit) != running
+            })
+            .await;
+            assert_eq!(cm.seen.lock().unwrap().complete, before, "it still hangs");
+            // And it is given up in time.
+            cm.until("the list is answered", |seen| seen.complete > before)
+                .await;
+            assert_eq!(cm.state("more").0, "failed");
+            let why = cm.error("more").unwrap();
+            assert!(why.contains("CM"), "{why}");
+            cm.list(vec![]).await;
+            sm.end().await;
+        },
+    );
+}
+
+#[test]
+fn gap_60_a_node_configuration_that_cannot_be_read_is_answered_at_any_time() {
+    run(
+        "gap_60_a_node_configuration_that_cannot_be_read_is_answered_at_any_time",
+        async |unit: Unit| {
+            let (store, folder) = (&unit.images, unit.folder.path());
+            let sm = unit.start_sm();
+            let cm = &unit.cm;
+            cm.until("introduced", |seen| seen.complete > 0).await;
             // Questions about the configuration and logs are always answered, also while a list hangs.
             cm.hold_blobs();
             let four = item::publish(store, folder, &["four"], published(8080));
@@ -334,15 +389,9 @@ fn a_newer_list_supersedes_the_one_in_hand() {
                 assert_eq!(seen.config[0].version, "2.0.0");
                 assert_eq!(seen.logs[0].correlation_id, "log-1");
             }
-            // The cloud changes its mind: back to what runs.
-            let running = pids(&unit);
-            let before = cm.seen.lock().unwrap().complete;
-            cm.send_list(vec![cm.instance("web", 0, "3.0.0", three)])
-                .await;
+            let why = cm.seen.lock().unwrap().config[0].error.clone().unwrap();
+            assert!(!why.message.is_empty());
             cm.release_blobs();
-            cm.until("carried out", |seen| seen.complete > before).await;
-            assert_eq!(cm.state("web"), ("active".into(), "3.0.0".into()));
-            assert_eq!(pids(&unit), running);
             cm.list(vec![]).await;
             sm.end().await;
         },

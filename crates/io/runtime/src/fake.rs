@@ -29,6 +29,7 @@ struct State {
     unhealthy: BTreeMap<InstanceId, i32>,
     probes: u64,
     calls: Vec<String>,
+    ended: Vec<Exit>,
     acknowledged: Vec<u64>,
 }
 
@@ -74,6 +75,7 @@ impl FakeRuntime {
             })
         };
         if let Some(exit) = exit {
+            self.state().ended.push(exit.clone());
             let _ = self.exits.send(exit).await;
         }
     }
@@ -172,6 +174,12 @@ impl Runtime for FakeRuntime {
                 output: String::new(),
             }),
         }
+    }
+
+    async fn exits(&self) -> Result<Vec<Exit>, Error> {
+        let state = self.state();
+        let told = |exit: &&Exit| !state.acknowledged.contains(&exit.seq);
+        Ok(state.ended.iter().filter(told).cloned().collect())
     }
 
     async fn acknowledge(&self, exit: &Exit) -> Result<(), Error> {

@@ -42,6 +42,9 @@ pub trait Runtime: Send + Sync {
         timeout: Duration,
     ) -> Result<(), Unhealthy>;
 
+    /// The exits that were not acknowledged yet, as far as a keeper saw them, whether they were told or not.
+    async fn exits(&self) -> Result<Vec<Exit>, Error>;
+
     /// Says that an exit was stored or reported: it will not be told again.
     async fn acknowledge(&self, exit: &Exit) -> Result<(), Error>;
 }

@@ -6,15 +6,15 @@
 mod failure;
 mod receive;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aos_api::{
     BundleItem, BundleStage, BundleStageReport, BundleState, DeploymentBundle, StageState,
 };
-use aos_bundle::{ConvertedItem, OpenError, Opened, SignerCertificate};
+use aos_bundle::{ConvertError, ConvertedItem, OpenError, Opened, SignerCertificate};
 use aos_db::{Actor, BlobRow, NewVersion};
 use aos_image::BlobStore;
-use aos_types::ItemType;
+use aos_types::{ItemId, ItemType};
 use uuid::Uuid;
 
 pub(crate) use receive::{Received, receive};
@@ -63,6 +63,8 @@ struct Intake {
     state: ApiState,
     actor: Actor,
     bundle: DeploymentBundle,
+    /// The services that others of the bundle depend on, by codename.
+    needed: BTreeMap<String, Uuid>,
 }
 
 impl Intake {
@@ -108,6 +110,7 @@ impl Intake {
             state,
             actor,
             bundle,
+            needed: BTreeMap::new(),
         }
     }
 
@@ -133,6 +136,7 @@ impl Intake {
                 state,
                 actor,
                 bundle,
+                needed: BTreeMap::new(),
             };
             if let Err(error) = intake.fail(running, failure).await {
                 tracing::error!(error = error.body().message, "a bundle stays as it is");
@@ -296,20 +300,48 @@ impl Intake {
         Ok(Ok(opened))
     }
 
+    /// The services that items of the bundle depend on: those that are known, and those that the bundle brings.
+    async fn needed_by(&self, opened: &Opened) -> Result<BTreeMap<String, Uuid>, ApiError> {
+        let items = &opened.config.items;
+        let named: BTreeSet<String> = items
+            .iter()
+            .flat_map(|item| &item.dependencies)
+            .map(|dependency| dependency.codename.clone())
+            .collect();
+        let db = self.state.db();
+        let mut needed = db.service_ids(&self.actor, &named).await?;
+        for name in named {
+            if items.iter().any(|item| item.codename == name) {
+                needed.entry(name).or_insert_with(Uuid::now_v7);
+            }
+        }
+        Ok(needed)
+    }
+
     async fn convert(
         &mut self,
         opened: Opened,
     ) -> Result<Result<Vec<ConvertedItem>, Failure>, ApiError> {
         self.begin(BundleStage::Convert).await?;
+        self.needed = self.needed_by(&opened).await?;
+        let ids: BTreeMap<String, ItemId> = self
+            .needed
+            .iter()
+            .filter_map(|(name, id)| Some((name.clone(), ItemId::new(id.to_string()).ok()?)))
+            .collect();
         let is_check = self.bundle.is_check;
         let blobs = self.state.options().blobs.clone();
         let scratch = self.state.options().scratch.clone();
         let stop = self.state.stop().clone();
         let converted = tokio::task::spawn_blocking(move || {
             const HINT: &str = "the cloud's disk or the bundle's files are at fault";
+            let hint = |error: &ConvertError| match error {
+                ConvertError::Dependency { .. } => "look for the codename with `aos service list`",
+                _ => HINT,
+            };
             if !is_check {
-                return aos_bundle::convert(&opened, &blobs, &stop)
-                    .map_err(|error| Failure::of(&error, HINT));
+                return aos_bundle::convert(&opened, &ids, &blobs, &stop)
+                    .map_err(|error| Failure::of(&error, hint(&error)));
             }
             // A check leaves nothing behind, so it writes to a folder that goes.
             let folder = tempfile::Builder::new()
@@ -318,7 +350,8 @@ impl Intake {
                 .map_err(|error| Failure::of(&error, HINT))?;
             let blobs =
                 BlobStore::open(folder.path()).map_err(|error| Failure::of(&error, HINT))?;
-            aos_bundle::convert(&opened, &blobs, &stop).map_err(|error| Failure::of(&error, HINT))
+            aos_bundle::convert(&opened, &ids, &blobs, &stop)
+                .map_err(|error| Failure::of(&error, hint(&error)))
         })
         .await
         .map_err(|error| ApiError::internal(&error))?;
@@ -360,7 +393,8 @@ impl Intake {
         self.begin(BundleStage::Publish).await?;
         let mut versions = Vec::new();
         for item in converted {
-            versions.push(version(item)?);
+            let service = self.needed.get(&item.codename).copied();
+            versions.push(version(item, service)?);
         }
         // The end of the bundle is part of the transaction, so it is written down before.
         let before = self.bundle.clone();
@@ -465,8 +499,9 @@ fn platform(os: &str, architecture: &str, variant: &str) -> String {
     text
 }
 
-fn version(item: ConvertedItem) -> Result<NewVersion, ApiError> {
+fn version(item: ConvertedItem, service: Option<Uuid>) -> Result<NewVersion, ApiError> {
     Ok(NewVersion {
+        service,
         codename: item.codename,
         title: item.title,
         description: item.description,

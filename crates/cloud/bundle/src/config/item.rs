@@ -2,15 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use aos_types::ItemType;
+use aos_types::{Condition, ItemType, tolerant::FieldError};
 
 use super::{
-    Dependency, Image, Item, configuration,
+    Dependency, Image, Item, configuration, dependencies,
     section::{Notes, Section},
 };
-
-/// Conditions that a dependency may name.
-const CONDITIONS: [&str; 5] = ["started", "healthy", "completed", "before", "after"];
 
 pub(super) fn read(section: &Section<'_>) -> Option<Item> {
     section.only(&[
@@ -85,7 +82,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Item> {
         stop_signal: configuration.stop_signal,
         cmd: configuration.cmd,
         exposed_ports: configuration.exposed_ports,
-        dependencies: dependencies(section),
+        dependencies: needs(section),
     })
 }
 
@@ -226,14 +223,17 @@ pub(super) fn working_dir(section: &Section<'_>) -> Option<String> {
     Some(path)
 }
 
-fn dependencies(section: &Section<'_>) -> Vec<Dependency> {
+fn needs(section: &Section<'_>) -> Vec<Dependency> {
     section
         .sections("dependencies")
         .iter()
         .filter_map(|dependency| {
             dependency.only(&["identity", "versions", "includePreRelease", "condition"]);
-            let identity = dependency.section("identity")?;
-            let codename = identity.required_text("codename")?;
+            let identity = dependency.section("identity");
+            if identity.is_none() && dependency.get("identity").is_none() {
+                dependency.error("identity", "is missing: write the other item's `codename`");
+            }
+            let codename = identity?.required_text("codename")?;
             let versions = dependency.text("versions").unwrap_or_else(|| "*".into());
             let versions = semver::VersionReq::parse(&versions)
                 .map_err(|error| {
@@ -243,15 +243,13 @@ fn dependencies(section: &Section<'_>) -> Vec<Dependency> {
                     );
                 })
                 .ok()?;
-            let condition = dependency
-                .text("condition")
-                .unwrap_or_else(|| "completed".into());
-            if !CONDITIONS.contains(&condition.as_str()) {
-                dependency.error(
-                    "condition",
-                    format!("must be one of {}", CONDITIONS.join(", ")),
-                );
-            }
+            let condition = match dependency.text("condition") {
+                None => Condition::DEFAULT,
+                Some(word) => word
+                    .parse()
+                    .map_err(|error: FieldError| dependency.error("condition", error.to_string()))
+                    .ok()?,
+            };
             Some(Dependency {
                 codename,
                 versions,
@@ -283,4 +281,5 @@ pub(super) fn together(notes: &Notes, items: &[Item]) {
             "services cannot share a bundle with components or layers: make two bundles",
         );
     }
+    dependencies::check(notes, items);
 }

@@ -1,6 +1,7 @@
 //! `config.yaml`, schema version 2: what a publisher says about the items of a bundle.
 
 mod configuration;
+mod dependencies;
 mod item;
 mod problem;
 mod section;
@@ -154,8 +155,20 @@ pub struct Dependency {
     pub versions: semver::VersionReq,
     /// Whether pre-releases will do.
     pub include_pre_release: bool,
-    /// What must have happened to it.
-    pub condition: String,
+    /// What must be so with it.
+    pub condition: aos_types::Condition,
+}
+
+impl Dependency {
+    /// As a Unit reads it, which knows the other item by its id.
+    pub(crate) fn on(&self, item: Option<aos_types::ItemId>) -> Option<aos_types::Dependency> {
+        Some(aos_types::Dependency {
+            versions: self.versions.clone(),
+            include_pre_release: self.include_pre_release,
+            name: Some(self.codename.clone()),
+            ..aos_types::Dependency::on(item?, self.condition)
+        })
+    }
 }
 
 impl Config {

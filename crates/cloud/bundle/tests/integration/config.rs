@@ -79,6 +79,92 @@ fn a_health_check_is_taken_over_and_its_errors_are_named() {
     );
 }
 
+/// A bundle of two services.
+fn two(of_db: &str, needs: &str) -> Result<Config, String> {
+    let text = format!(
+        r#"schemaVersion: 2
+items:
+  - identity: {{codename: db}}
+    version: "1.2.0"
+    images: [{{archInfo: {{architecture: amd64}}}}]
+    configuration: {{cmd: ["/db"]{of_db}}}
+  - identity: {{codename: web}}
+    version: "1.0.0"
+    images: [{{archInfo: {{architecture: amd64}}}}]
+    configuration: {{cmd: ["/web"]}}
+    dependencies:
+{needs}
+"#
+    );
+    Config::parse(&text)
+        .map(|(config, _)| config)
+        .map_err(|problems| problems.to_string())
+}
+
+#[test]
+fn dependencies_are_read_and_wrong_ones_explained() {
+    let job = ", runParameters: {restartPolicy: on-failure}";
+    let needs = "      - {identity: {codename: db}, versions: \">=1\"}\n      - {identity: {codename: log}, condition: after}";
+    let config = two(job, needs).unwrap();
+    let [db, log] = &config.items[1].dependencies[..] else {
+        panic!("two are read")
+    };
+    assert_eq!(db.condition, aos_types::Condition::Completed);
+    assert_eq!(log.condition, aos_types::Condition::After);
+    assert!(
+        config.items[0]
+            .item_config
+            .run_parameters
+            .restart_policy
+            .ends()
+    );
+    for (of_db, needs, expected) in [
+        (
+            "",
+            "      - identity: {codename: db}",
+            "line 12, `items[1].dependencies[0].condition`: waits until `db` has completed (that is meant when nothing is said), which it never does: write `condition: started`",
+        ),
+        (
+            "",
+            "      - {identity: {codename: db}, condition: ready}",
+            "`items[1].dependencies[0].condition`: must be one of started, healthy, completed, before, after",
+        ),
+        (
+            "",
+            "      - {identity: {codename: db}, condition: started, versions: \">=2\"}",
+            "`items[1].dependencies[0].versions`: `>=2` does not take in version 1.2.0 of `db` in this bundle",
+        ),
+        (
+            "",
+            "      - {identity: {codename: web}, condition: started}",
+            "`items[1].dependencies[0].identity.codename`: is the item itself",
+        ),
+        (
+            "",
+            "      - {condition: started}",
+            "`items[1].dependencies[0].identity`: is missing",
+        ),
+        (
+            "",
+            "      - {identity: {codename: x}, condition: after}\n      - {identity: {codename: x}, condition: after}",
+            "`items[1].dependencies[1]`: says the same of `x` twice",
+        ),
+        (
+            "}\n    dependencies: [{identity: {codename: web}, condition: after}]\n    x: {y: 1",
+            "      - {identity: {codename: db}, condition: started}",
+            "`items[0].dependencies`: lead back to the item itself: db \u{2192} web \u{2192} db",
+        ),
+        (
+            ", runParameters: {restartPolicy: sometimes}",
+            "      - {identity: {codename: db}, condition: started}",
+            "`items[0].configuration.runParameters.restartPolicy`: must be `always`, `on-failure` or `never`",
+        ),
+    ] {
+        let problems = two(of_db, needs).unwrap_err();
+        assert!(problems.contains(expected), "{problems}");
+    }
+}
+
 #[test]
 fn errors_name_line_and_field() {
     for (from, to, expected) in [

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use aos_bundle::{Caps, SignerCertificate, convert, open};
 use aos_image::{BlobStore, ItemImage, graph::Caps as GraphCaps};
 use aos_pki::KeyAlgorithm;
@@ -18,7 +20,7 @@ fn a_bundle_goes_from_folder_to_blobs() {
     let blobs = tempfile::tempdir().unwrap();
     let store = BlobStore::open(blobs.path()).unwrap();
     let stop = CancellationToken::new();
-    let items = convert(&opened, &store, &stop).unwrap();
+    let items = convert(&opened, &BTreeMap::new(), &store, &stop).unwrap();
     let item = &items[0];
     assert_eq!(
         (item.item_type, item.codename.as_str()),
@@ -52,7 +54,7 @@ fn a_bundle_goes_from_folder_to_blobs() {
     let store = BlobStore::open(other.path()).unwrap();
     let again = open_bytes(&signed(folder().path(), signer()), &Caps::default()).unwrap();
     assert_eq!(
-        convert(&again, &store, &stop).unwrap(),
+        convert(&again, &BTreeMap::new(), &store, &stop).unwrap(),
         items,
         "the same files give the same digests"
     );
@@ -110,7 +112,9 @@ items:
     let blobs = tempfile::tempdir().unwrap();
     let store = BlobStore::open(blobs.path()).unwrap();
     let stop = CancellationToken::new();
-    let item = convert(&opened, &store, &stop).unwrap().remove(0);
+    let item = convert(&opened, &BTreeMap::new(), &store, &stop)
+        .unwrap()
+        .remove(0);
     let images = ItemImage::load_all(&store, &item.index, &GraphCaps::default()).unwrap();
     let image = images.into_iter().next().unwrap().unwrap();
     assert_eq!(

@@ -277,8 +277,14 @@ impl Facts {
         let Some((sm, report)) = report else {
             return reason("instance", false, "its Node has not reported it");
         };
-        let holds = report.state == InstanceState::Active && report.version == wanted.version;
-        let mut text = format!("version {} is {}", report.version, report.state);
+        // Inactive and nothing to complain of: it was meant to end, and has.
+        let completed = report.state == InstanceState::Inactive && report.error.is_none();
+        let up = report.state == InstanceState::Active || completed;
+        let holds = up && report.version == wanted.version;
+        let mut text = match completed {
+            true => format!("version {} has completed", report.version),
+            false => format!("version {} is {}", report.version, report.state),
+        };
         if let Some(error) = &report.error {
             text.push_str(&format!(": {error}"));
         }

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError},
 };
 
@@ -168,9 +168,12 @@ fn runs_as_wanted(
     reported: &BTreeMap<InstanceIdent, InstanceReport>,
     list: &[InstanceOrder],
 ) -> bool {
+    // One that is inactive counts if it is wanted: it rests by a rule of its item, or has completed.
+    let wanted: BTreeSet<&InstanceIdent> = list.iter().map(|order| &order.ident).collect();
     let own = reported
         .values()
-        .filter(|one| !one.ident.preinstalled && one.state != InstanceState::Inactive)
+        .filter(|one| !one.ident.preinstalled)
+        .filter(|one| one.state != InstanceState::Inactive || wanted.contains(&one.ident))
         .count();
     own == list.len()
         && list.iter().all(|order| {

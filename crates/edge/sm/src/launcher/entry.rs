@@ -1,11 +1,21 @@
 use std::time::Duration;
 
-use aos_launch::{Found, Instance};
-use aos_types::{Digest, ErrorInfo, HealthCheck, InstanceState, ItemConfig, Quotas};
+use aos_launch::{Found, Instance, Member, Progress, Standstill};
+use aos_types::{
+    AosCode, Dependency, Digest, ErrorInfo, HealthCheck, InstanceState, ItemConfig, Quotas,
+};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Report, Run};
-use crate::{records::End, restart::Restarts};
+use crate::{
+    records::{End, Finished},
+    restart::Restarts,
+};
+
+/// How long an instance waits to be told of items on other Nodes. Then it is started without, because a Node that is cut
+/// off shall run what it has.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One instance of this Node.
 pub(super) struct Entry {
@@ -36,6 +46,12 @@ pub(super) struct Entry {
     pub(super) instead: Option<(Instance, ErrorInfo)>,
     /// Stopped because the Unit was offline too long.
     pub(super) resting: bool,
+    /// What its item says of others.
+    pub(super) dependencies: Vec<Dependency>,
+    /// Since when its start is due, as far as others allow it; nothing once it was tried.
+    pub(super) held: Option<Instant>,
+    /// It was meant to end, and has.
+    pub(super) finished: Option<Finished>,
 }
 
 impl Entry {
@@ -57,6 +73,9 @@ impl Entry {
             retry: None,
             instead: None,
             resting: false,
+            dependencies: Vec::new(),
+            held: None,
+            finished: None,
         };
         if let Some(item) = item {
             entry.heed(item);
@@ -64,11 +83,20 @@ impl Entry {
         entry
     }
 
+    /// An instance whose image is here and which shall start as soon as others allow it.
+    pub(super) fn due(instance: Instance, item: Option<&ItemConfig>) -> Self {
+        Self {
+            held: Some(Instant::now()),
+            ..Self::new(instance, item)
+        }
+    }
+
     /// Takes over what the item says, once its image is here.
     pub(super) fn heed(&mut self, item: &ItemConfig) {
         self.restarts.set(item.run_parameters);
         self.health_check.clone_from(&item.health_check);
         self.quotas = item.quotas;
+        self.dependencies.clone_from(&item.dependencies);
         self.offline_ttl = item.offline_ttl.filter(|ttl| !ttl.is_zero());
     }
 
@@ -79,7 +107,11 @@ impl Entry {
     }
 
     pub(super) fn found(&self) -> Found {
-        let running = self.pid.is_some() || self.retry.is_some() || self.resting;
+        let running = self.pid.is_some()
+            || self.retry.is_some()
+            || self.resting
+            || self.held.is_some()
+            || self.finished.is_some();
         Found {
             instance: self.instance.clone(),
             run: if running {
@@ -113,6 +145,79 @@ impl Entry {
                 last_end: self.last_end.clone(),
             },
         }
+    }
+
+    /// As others see it that depend on its item.
+    pub(super) fn member(&self) -> Member {
+        Member {
+            ident: self.instance.ident.clone(),
+            version: self.instance.version.clone(),
+            priority: self.instance.priority,
+            dependencies: self.dependencies.clone(),
+            ends: self.restarts.ends(),
+            progress: self.progress(),
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let why = || {
+            self.error
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string)
+        };
+        if let Some(finished) = &self.finished {
+            return match &finished.failed {
+                None => Progress::Completed,
+                Some(error) => Progress::Failed(error.to_string()),
+            };
+        }
+        if self.resting {
+            return Progress::Resting;
+        }
+        if let Some(since) = self.held {
+            let patient = since.elapsed() < PATIENCE;
+            return Progress::Held { patient };
+        }
+        match self.pid {
+            Some(_) if self.state == InstanceState::Active => Progress::Healthy,
+            // A failing health check has used its starts up.
+            Some(_) if self.unrecoverable => Progress::Failed(why()),
+            Some(_) => Progress::Started,
+            None if self.unrecoverable => Progress::Failed(why()),
+            None => Progress::Starting,
+        }
+    }
+
+    /// When its patience with other Nodes ends.
+    pub(super) fn impatient(&self) -> Option<Instant> {
+        let needs = self.dependencies.iter().any(|one| one.condition.requires());
+        let end = self.held.filter(|_| needs && !self.resting)? + PATIENCE;
+        (end > Instant::now()).then_some(end)
+    }
+
+    /// It is not started because of others.
+    pub(super) fn stands_still(&mut self, why: Standstill) {
+        let (state, code, text) = match why {
+            Standstill::Waits(why) => (InstanceState::Activating, AosCode::WrongState, why),
+            Standstill::InVain(why) => (InstanceState::Failed, AosCode::Failed, why),
+        };
+        self.state = state;
+        self.unrecoverable = state == InstanceState::Failed;
+        self.error = Some(ErrorInfo::new(code, text));
+    }
+
+    /// It has ended, as it was meant to, and is not started again.
+    pub(super) fn finish(&mut self, finished: Finished) {
+        self.give_up_retry();
+        self.stopped();
+        self.held = None;
+        self.state = match &finished.failed {
+            None => InstanceState::Inactive,
+            Some(_) => InstanceState::Failed,
+        };
+        self.unrecoverable = finished.failed.is_some();
+        self.error.clone_from(&finished.failed);
+        self.finished = Some(finished);
     }
 
     /// The images it needs.

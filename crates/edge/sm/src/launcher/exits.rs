@@ -1,11 +1,16 @@
 use std::sync::Arc;
 
 use aos_runtime::{Exit, ExitCause, InstanceId};
+use aos_time::{Clock, SystemClock};
 use aos_types::{AosCode, ErrorInfo, InstanceIdent};
+
 use tokio::sync::mpsc;
 
 use super::Launcher;
-use crate::records::End;
+use crate::{
+    records::{End, Finished, Kept},
+    restart::Outcome,
+};
 
 impl Launcher {
     /// Takes in the ends of instances until the stop.
@@ -36,24 +41,9 @@ impl Launcher {
             return;
         };
         tracing::warn!(%ident, version, cause = %exit.cause, oom = exit.oom, "an instance ended");
-        let (code, signal) = match exit.cause {
-            ExitCause::Code(code) => (Some(code), None),
-            ExitCause::Signal(signal) => (None, Some(signal)),
-            ExitCause::Unknown => (None, None),
-        };
-        let end = End {
-            ident: ident.clone(),
-            version,
-            code,
-            signal,
-            oom: exit.oom,
-            at: exit.at,
-        };
+        let end = end_of(&ident, version, &exit);
         // Told by the keeper until it is stored here, told by us until CM has heard it.
-        match self.setup.kept.add_end(&end).await {
-            Ok(()) => self.acknowledge(&exit).await,
-            Err(error) => tracing::error!(%error, "the end of an instance cannot be stored"),
-        }
+        let stored = self.setup.kept.add_end(&end).await;
         self.ends.notify_one();
         let current = self.change(|entries| {
             let Some(entry) = entries.get_mut(&ident) else {
@@ -61,15 +51,78 @@ impl Launcher {
             };
             let current = entry.pid == Some(exit.pid);
             if current {
-                entry.last_end = Some(end);
+                entry.last_end = Some(end.clone());
             } else {
                 // Perhaps it ended before its start came back to us: whoever notes the start looks here.
-                entry.early = Some((exit.pid, end, told(&exit)));
+                entry.early = Some((exit.pid, end.clone(), told(&exit)));
             }
             current
         });
         if current {
-            self.down(&ident, told(&exit).into());
+            self.over(&ident, exit.pid, end.code, told(&exit)).await;
+        }
+        match stored {
+            Ok(()) => self.acknowledge(&exit).await,
+            Err(error) => tracing::error!(%error, "the end of an instance cannot be stored"),
+        }
+    }
+
+    /// A run is over, in this way: the item says whether another one follows.
+    pub(super) async fn over(
+        self: &Arc<Self>,
+        ident: &InstanceIdent,
+        pid: u32,
+        code: Option<i32>,
+        error: ErrorInfo,
+    ) {
+        let outcome = self
+            .entries()
+            .get(ident)
+            .filter(|entry| entry.pid == Some(pid))
+            .map(|entry| entry.restarts.outcome(code));
+        let failed = match outcome {
+            None => return,
+            Some(Outcome::Again) => return self.down(ident, error.into()),
+            Some(Outcome::Completed) => None,
+            Some(Outcome::Failed) => Some(error),
+        };
+        let finished = Finished {
+            at: SystemClock.now(),
+            failed,
+        };
+        tracing::info!(%ident, completed = finished.failed.is_none(), "an instance is over");
+        self.note_finished(ident, &finished).await;
+        self.change(|entries| {
+            if let Some(entry) = entries.get_mut(ident).filter(|one| one.pid == Some(pid)) {
+                entry.finish(finished);
+            }
+        });
+        let (launcher, ident) = (self.clone(), ident.clone());
+        self.tasks.spawn(async move { launcher.tidy(ident).await });
+    }
+
+    /// Takes away what is left of an instance that is over.
+    pub(super) async fn tidy(self: Arc<Self>, ident: InstanceIdent) {
+        let _turn = tokio::select! {
+            turn = self.switching.read() => turn,
+            // The next SM does it.
+            () = self.stop.cancelled() => return,
+        };
+        // From here on no launch starts it anew.
+        let over = self
+            .entries()
+            .get(&ident)
+            .is_some_and(|one| one.finished.is_some());
+        if over && let Err(error) = self.stop_one(&ident).await {
+            tracing::warn!(%ident, %error, "something is left of an instance that is over");
+        }
+    }
+
+    /// Keeps it over restarts: it shall not run once more.
+    pub(super) async fn note_finished(&self, ident: &InstanceIdent, finished: &Finished) {
+        let kept = &self.setup.kept.finished;
+        if let Err(error) = kept.put(&Kept::key(ident), finished).await {
+            tracing::error!(%ident, %error, "an instance that is over may run once more");
         }
     }
 
@@ -94,14 +147,25 @@ impl Launcher {
             tracing::warn!(%error, "ends of instances will be told again");
         }
     }
+}
 
-    /// Whether it is one of ours.
-    pub(super) fn knows(&self, ident: &InstanceIdent) -> bool {
-        self.entries().contains_key(ident)
+pub(super) fn end_of(ident: &InstanceIdent, version: String, exit: &Exit) -> End {
+    let (code, signal) = match exit.cause {
+        ExitCause::Code(code) => (Some(code), None),
+        ExitCause::Signal(signal) => (None, Some(signal)),
+        ExitCause::Unknown => (None, None),
+    };
+    End {
+        ident: ident.clone(),
+        version,
+        code,
+        signal,
+        oom: exit.oom,
+        at: exit.at,
     }
 }
 
-fn told(exit: &Exit) -> ErrorInfo {
+pub(super) fn told(exit: &Exit) -> ErrorInfo {
     let why = match (exit.oom, exit.cause) {
         (true, _) => "it was killed because it wanted more memory than its limit".to_owned(),
         (false, ExitCause::Code(code)) => format!("it ended by itself with exit code {code}"),

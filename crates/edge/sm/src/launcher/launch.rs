@@ -220,47 +220,70 @@ impl Launcher {
                 let item = installed
                     .get(&instance.manifest)
                     .and_then(|image| image.image.item_config.as_ref());
-                let entry = Entry::new(instance.clone(), item);
+                let entry = Entry::due(instance.clone(), item);
                 entries.insert(instance.ident.clone(), entry);
             }
         });
         self.hold(wanted, held);
         let present: BTreeSet<InstanceIdent> = self.entries().keys().cloned().collect();
         let mut homeless = self.setup.networks.apply(present).await;
-        let work: Vec<_> = start
+        let mut due: BTreeSet<InstanceIdent> = start
             .into_iter()
-            .map(|Start { instance, .. }| {
-                let refused = homeless.remove(&instance.ident);
-                let image = installed.get(&instance.manifest).cloned();
-                async move {
-                    let result = match (refused, image) {
-                        (Some(error), _) => Err(error.into()),
-                        (None, Some(image)) => self.start_one(&instance, &image).await,
-                        (None, None) => Err(Failed::hopeless(ErrorInfo::new(
-                            AosCode::NotFound,
-                            "its image was not installed",
-                        ))),
-                    };
-                    self.started(&instance.ident, result);
-                }
-            })
+            .map(|start| start.instance.ident)
             .collect();
-        // In the order of priority, several at a time.
-        stream::iter(work)
-            .buffered(self.parallel())
-            .collect::<Vec<()>>()
-            .await;
+        self.start_due(&mut due, &mut homeless, |instance| {
+            installed.get(&instance.manifest).cloned().ok_or_else(|| {
+                let why = "its image was not installed";
+                Failed::hopeless(ErrorInfo::new(AosCode::NotFound, why))
+            })
+        })
+        .await;
         self.let_go(gone).await;
+    }
+
+    /// Starts those of `due` that may start, and what may start then, in order and several at a time. What waits for more
+    /// than a start stays, and is told why.
+    pub(super) async fn start_due(
+        self: &Arc<Self>,
+        due: &mut BTreeSet<InstanceIdent>,
+        homeless: &mut BTreeMap<InstanceIdent, ErrorInfo>,
+        image: impl Fn(&Instance) -> Result<Installed, Failed>,
+    ) {
+        loop {
+            let ready = self.ready();
+            let ready: Vec<Instance> = ready
+                .into_iter()
+                .filter(|instance| due.remove(&instance.ident))
+                .collect();
+            if ready.is_empty() {
+                return;
+            }
+            let work: Vec<_> = ready
+                .into_iter()
+                .map(|instance| {
+                    let refused = homeless.remove(&instance.ident);
+                    let image = image(&instance);
+                    async move {
+                        let result = match (refused, image) {
+                            (Some(error), _) => Err(error.into()),
+                            (None, Ok(image)) => self.start_one(&instance, &image).await,
+                            (None, Err(failed)) => Err(failed),
+                        };
+                        self.started(&instance.ident, result).await;
+                    }
+                })
+                .collect();
+            stream::iter(work)
+                .buffered(self.parallel())
+                .collect::<Vec<()>>()
+                .await;
+        }
     }
 
     /// The set that shall run, as it is after this exchange.
     async fn store(&self, gone: &[InstanceIdent], start: &[Start]) -> Result<(), aos_store::Error> {
-        let healthy = gone.iter().map(|ident| (Kept::key(ident), None));
-        self.setup
-            .kept
-            .healthy
-            .apply(healthy.collect::<Vec<_>>())
-            .await?;
+        let begun = start.iter().map(|start| &start.instance.ident);
+        self.setup.kept.begin_anew(gone.iter().chain(begun)).await?;
         let removed = gone.iter().map(|ident| (Kept::key(ident), None));
         let put = start.iter().map(|start| {
             (
@@ -272,20 +295,26 @@ impl Launcher {
         self.setup.kept.instances.apply(changes).await
     }
 
+    /// Dependents before what they depend on.
     async fn stop_all(&self, stop: &[Stop]) -> Vec<(InstanceIdent, ErrorInfo)> {
-        let work: Vec<_> = stop
-            .iter()
-            .map(|stop| async move {
-                tracing::info!(ident = %stop.ident, reason = %stop.reason, "an instance is stopped");
-                let result = self.stop_one(&stop.ident).await;
-                result.err().map(|error| (stop.ident.clone(), error))
-            })
-            .collect();
-        stream::iter(work)
-            .buffer_unordered(self.parallel())
-            .filter_map(|failed| async { failed })
-            .collect()
-            .await
+        let mut failed = Vec::new();
+        for wave in self.waves(stop) {
+            let work: Vec<_> = wave
+                .into_iter()
+                .map(|stop| async move {
+                    tracing::info!(ident = %stop.ident, reason = %stop.reason, "an instance is stopped");
+                    let result = self.stop_one(&stop.ident).await;
+                    result.err().map(|error| (stop.ident.clone(), error))
+                })
+                .collect();
+            let ended: Vec<_> = stream::iter(work)
+                .buffer_unordered(self.parallel())
+                .filter_map(|failed| async { failed })
+                .collect()
+                .await;
+            failed.extend(ended);
+        }
+        failed
     }
 
     /// Notes what could not be had: beside what runs in its place, or as failed.
@@ -315,6 +344,8 @@ impl Launcher {
                     entry.instead = Some((instance.clone(), error));
                 } else {
                     entry.instance = instance.clone();
+                    entry.held = None;
+                    entry.finished = None;
                     entry.state = InstanceState::Failed;
                     entry.error = Some(error);
                     // Only another list brings another attempt.

@@ -13,6 +13,7 @@ mod entry;
 mod exits;
 mod launch;
 mod offline;
+mod order;
 mod probing;
 mod restore;
 mod start;
@@ -111,6 +112,8 @@ pub(crate) struct Launcher {
     switching: RwLock<()>,
     /// There are ends that CM was not told of.
     ends: Notify,
+    /// Something got on without looking different from outside: others may wait for it.
+    moved: Notify,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -125,6 +128,7 @@ impl Launcher {
             in_hand: Mutex::default(),
             switching: RwLock::new(()),
             ends: Notify::new(),
+            moved: Notify::new(),
             tasks: TaskTracker::new(),
             stop,
         })
@@ -140,6 +144,7 @@ impl Launcher {
         if restored.is_ok() {
             tokio::join!(
                 self.carry_out_lists(),
+                self.follow_order(),
                 self.take_exits(exits),
                 self.watch_offline(online),
                 self.collect_images(),

@@ -125,13 +125,7 @@ impl Launcher {
             // The next start cleans up what is left.
             tracing::error!(%ident, %error, "an instance cannot be stopped");
         }
-        let still = self
-            .entries()
-            .get(ident)
-            .is_some_and(|e| e.pid == Some(pid));
-        // It may have ended by itself meanwhile.
-        if still {
-            self.down(ident, error.into());
-        }
+        // Nothing, if it has ended by itself meanwhile.
+        self.over(ident, pid, None, error).await;
     }
 }

@@ -4,13 +4,21 @@ use std::{
 };
 
 use aos_launch::Instance;
-use aos_runtime::InstanceId;
+use aos_runtime::{Exit, InstanceId};
 use aos_time::{Clock, SystemClock};
 use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState};
-use futures::{StreamExt, stream};
 
-use super::{Launcher, entry::Entry, start::Failed};
-use crate::{images::Installed, records::Kept};
+use super::{
+    Launcher,
+    entry::Entry,
+    exits::{end_of, told},
+    start::Failed,
+};
+use crate::{
+    images::Installed,
+    records::{Finished, Kept},
+    restart::Outcome,
+};
 
 impl Launcher {
     /// Adopts what runs of the stored set and starts the rest, without CM if it is away.
@@ -30,7 +38,14 @@ impl Launcher {
                 .then_with(|| a.ident.cmp(&b.ident))
         });
         self.setup.networks.restore(&stored).await?;
-        let ids: Vec<InstanceId> = stored.iter().map(|i| InstanceId::of(&i.ident)).collect();
+        let finished: BTreeMap<String, Finished> =
+            self.setup.kept.finished.all().await?.into_iter().collect();
+        // What is left of one that is over goes.
+        let ids: Vec<InstanceId> = stored
+            .iter()
+            .filter(|instance| !finished.contains_key(&Kept::key(&instance.ident)))
+            .map(|instance| InstanceId::of(&instance.ident))
+            .collect();
         let running: BTreeMap<InstanceId, u32> = match self.setup.runtime.adopt(&ids).await {
             Ok(running) => running.into_iter().map(|one| (one.id, one.pid)).collect(),
             Err(error) => {
@@ -52,21 +67,27 @@ impl Launcher {
         }
         let healthy: BTreeMap<String, u32> =
             self.setup.kept.healthy.all().await?.into_iter().collect();
+        let offline = self.offline_since().await;
         let mut probed = Vec::new();
         self.change(|entries| {
             for instance in &stored {
                 let item = images
                     .get(&instance.ident)
                     .and_then(|image| image.image.item_config.as_ref());
-                let mut entry = Entry::new(instance.clone(), item);
+                let mut entry = Entry::due(instance.clone(), item);
                 if let Some(&pid) = running.get(&InstanceId::of(&instance.ident)) {
                     entry.pid = Some(pid);
+                    entry.held = None;
                     let passed = healthy.get(&Kept::key(&instance.ident)) == Some(&pid);
                     if entry.health_check.is_none() || passed {
                         entry.state = InstanceState::Active;
                         entry.restarts.healthy(now);
                     }
                     probed.push((instance.ident.clone(), pid, passed));
+                } else if let Some(finished) = finished.get(&Kept::key(&instance.ident)) {
+                    entry.finish(finished.clone());
+                } else if offline.is_some_and(|since| entry.is_over_time(now.since(since))) {
+                    entry.rest();
                 }
                 entries.insert(instance.ident.clone(), entry);
             }
@@ -74,42 +95,75 @@ impl Launcher {
         for (ident, pid, passed) in probed {
             self.probe(&ident, pid, passed);
         }
+        self.note_unseen_ends().await;
         let present: BTreeSet<InstanceIdent> = stored.iter().map(|i| i.ident.clone()).collect();
         let mut homeless = self.setup.networks.apply(present).await;
-        let missing: Vec<Instance> = stored
-            .into_iter()
-            .filter(|instance| !running.contains_key(&InstanceId::of(&instance.ident)))
+        let mut due: BTreeSet<InstanceIdent> = self
+            .entries()
+            .iter()
+            .filter(|(_, entry)| entry.held.is_some())
+            .map(|(ident, _)| ident.clone())
             .collect();
         tracing::info!(
             adopted = running.len(),
-            started = missing.len(),
+            started = due.len(),
             "the stored set of instances"
         );
         let _turn = self.switching.write().await;
-        let work: Vec<_> = missing
-            .into_iter()
-            .map(|instance| {
-                let refused = homeless.remove(&instance.ident);
-                let image = images.remove(&instance.ident);
-                async move {
-                    let result = match (refused, image) {
-                        (Some(error), _) => Err(error.into()),
-                        (None, Some(image)) => self.start_one(&instance, &image).await,
-                        // Fetched again once CM is there, by the next attempt to start it.
-                        (None, None) => Err(Failed::from(ErrorInfo::new(
-                            AosCode::NotFound,
-                            "its image is damaged or gone; it is fetched again from CM",
-                        ))),
-                    };
-                    self.started(&instance.ident, result);
-                }
+        self.start_due(&mut due, &mut homeless, |instance| {
+            // Fetched again once CM is there, by the next attempt to start it.
+            images.get(&instance.ident).cloned().ok_or_else(|| {
+                let why = "its image is damaged or gone; it is fetched again from CM";
+                Failed::from(ErrorInfo::new(AosCode::NotFound, why))
             })
-            .collect();
-        stream::iter(work)
-            .buffered(self.parallel())
-            .collect::<Vec<()>>()
-            .await;
+        })
+        .await;
         self.launched();
         Ok(())
+    }
+
+    /// What was meant to end, and did while nobody was here, is not started again. The keeper knows how it ended.
+    async fn note_unseen_ends(self: &Arc<Self>) {
+        let may = |entry: &Entry| entry.held.is_some() && entry.restarts.ends();
+        if !self.entries().values().any(may) {
+            return;
+        }
+        let exits: Vec<Exit> = match self.setup.runtime.exits().await {
+            Ok(exits) => exits,
+            Err(error) => {
+                let error = ErrorInfo::from_error(AosCode::Runtime, &error);
+                tracing::error!(%error, "instances that are over may run once more");
+                return;
+            }
+        };
+        let mut over = Vec::new();
+        self.change(|entries| {
+            for (ident, entry) in entries.iter_mut().filter(|(_, entry)| may(entry)) {
+                let id = InstanceId::of(ident);
+                let last = exits
+                    .iter()
+                    .filter(|exit| exit.id == id)
+                    .max_by_key(|exit| exit.seq);
+                let Some(exit) = last else { continue };
+                let end = end_of(ident, entry.instance.version.clone(), exit);
+                let failed = match entry.restarts.outcome(end.code) {
+                    Outcome::Again => continue,
+                    Outcome::Completed => None,
+                    Outcome::Failed => Some(told(exit)),
+                };
+                let finished = Finished {
+                    at: exit.at,
+                    failed,
+                };
+                entry.last_end = Some(end);
+                entry.finish(finished.clone());
+                over.push((ident.clone(), finished));
+            }
+        });
+        for (ident, finished) in over {
+            self.note_finished(&ident, &finished).await;
+            let launcher = self.clone();
+            self.tasks.spawn(async move { launcher.tidy(ident).await });
+        }
     }
 }

@@ -88,7 +88,7 @@ impl Launcher {
     }
 
     /// Notes how a start came out, and plans another one if it failed.
-    pub(super) fn started(
+    pub(super) async fn started(
         self: &Arc<Self>,
         ident: &InstanceIdent,
         result: Result<Started, Failed>,
@@ -98,12 +98,14 @@ impl Launcher {
             Ok(started) => {
                 let early = self.change(|entries| {
                     if let Some(entry) = entries.get_mut(ident) {
+                        entry.held = None;
                         entry.pid = Some(started.pid);
                         if let Some((pid, end, error)) = entry.early.take()
                             && pid == started.pid
                         {
+                            let code = end.code;
                             entry.last_end = Some(end);
-                            return Some(error);
+                            return Some((code, error));
                         }
                         entry.retry = None;
                         // With a health check it is what it was until that succeeds.
@@ -116,11 +118,12 @@ impl Launcher {
                     }
                     None
                 });
-                if let Some(error) = early {
-                    self.down(ident, error.into());
+                if let Some((code, error)) = early {
+                    self.over(ident, started.pid, code, error).await;
                     return;
                 }
                 self.probe(ident, started.pid, false);
+                self.moved.notify_one();
             }
             Err(failed) => {
                 tracing::warn!(%ident, error = %failed.error, "an instance cannot be started");
@@ -137,6 +140,7 @@ impl Launcher {
             let entry: &mut Entry = entries.get_mut(ident)?;
             entry.give_up_retry();
             entry.stopped();
+            entry.held = None;
             let next = entry.restarts.ended(now, failed.hopeless);
             entry.state = if next.exhausted {
                 InstanceState::Failed
@@ -157,7 +161,7 @@ impl Launcher {
         }
     }
 
-    async fn start_again(
+    pub(super) async fn start_again(
         self: Arc<Self>,
         ident: InstanceIdent,
         pause: Duration,
@@ -208,7 +212,7 @@ impl Launcher {
             self.start_one(&instance, &installed).await
         }
         .await;
-        self.started(&ident, result);
+        self.started(&ident, result).await;
     }
 
     /// Does something about an instance that must not run meanwhile. If it ran it is started again afterwards.

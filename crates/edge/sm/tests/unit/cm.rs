@@ -59,6 +59,8 @@ pub struct Seen {
     node_orders: Option<NodeOrders>,
     /// Blobs that are not handed out before the gate is opened.
     pub held: bool,
+    /// Questions about the network are never answered.
+    pub silent: bool,
     pub served: Vec<String>,
 }
 
@@ -255,6 +257,36 @@ impl FakeCm {
             .get(&(item.to_owned(), 0))
             .map(|status| (status.state.clone(), status.version.clone()))
             .unwrap_or_default()
+    }
+
+    /// Why an instance is not as it should be.
+    pub fn error(&self, item: &str) -> Option<String> {
+        let seen = self.seen.lock().unwrap();
+        let status = seen.instances.get(&(item.to_owned(), 0))?;
+        let error = status.error.as_ref()?;
+        (!error.message.is_empty()).then(|| error.message.clone())
+    }
+
+    /// Waits until the error of an instance contains a text.
+    pub async fn until_error(&self, item: &str, text: &str) {
+        self.until(text, |seen| {
+            let status = seen.instances.get(&(item.to_owned(), 0));
+            let error = status.and_then(|status| status.error.as_ref());
+            error.is_some_and(|error| error.message.contains(text))
+        })
+        .await;
+    }
+
+    /// Tells SM whether the cloud is there.
+    pub async fn tell_cloud(&self, connected: bool) {
+        let status = match connected {
+            true => pb::ConnectionEnum::Connected,
+            false => pb::ConnectionEnum::Disconnected,
+        };
+        self.order(SmIncomingMessage::ConnectionStatus(pb::ConnectionStatus {
+            cloud_status: status.into(),
+        }))
+        .await;
     }
 
     /// Waits until an instance is in a state.
@@ -482,6 +514,9 @@ impl network::NetworkService for FakeCm {
         &self,
         request: Request<pb::AllocateInstanceNetworkRequest>,
     ) -> Result<Response<pb::AllocateInstanceNetworkResponse>, Status> {
+        if self.seen.lock().unwrap().silent {
+            std::future::pending::<()>().await;
+        }
         let ident = request.into_inner().instance.unwrap();
         let mut seen = self.seen.lock().unwrap();
         let next = format!("172.31.0.{}", seen.addresses.len() + 2);

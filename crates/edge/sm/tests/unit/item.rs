@@ -26,11 +26,13 @@ const PROGRAM: &str = r#"
 #include <unistd.h>
 static char block[65536];
 static void bye(int s) { (void)s; _exit(0); }
+static void seven(int s) { (void)s; _exit(7); }
 int main(int argc, char **argv) {
-    signal(SIGTERM, bye); signal(SIGPIPE, SIG_IGN);
+    signal(SIGTERM, bye); signal(SIGPIPE, SIG_IGN); signal(SIGUSR1, seven);
     printf("up %s\n", argv[1]); fflush(stdout);
     if (!strcmp(argv[1], "die")) return 4;
-    if (!strcmp(argv[1], "exit")) { usleep(100000); return atoi(argv[2]); }
+    if (!strcmp(argv[1], "exit")) { usleep(argc > 3 ? 1000 * atoi(argv[3]) : 100000); return atoi(argv[2]); }
+    if (!strcmp(argv[1], "stubborn")) signal(SIGTERM, SIG_IGN);
     if (!strcmp(argv[1], "check")) return access("/storage/bad", F_OK) ? 0 : 3;
     if (!strcmp(argv[1], "tick")) for (int n = 1;; n++) {
         FILE *f = fopen("/storage/tick.new", "w");

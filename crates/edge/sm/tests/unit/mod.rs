@@ -165,6 +165,7 @@ impl Unit {
             cm.address,
             keeper_program().display(),
         );
+        fs::write(folder.path().join("sm.toml"), &text).unwrap();
         let options = toml::from_str(&text).unwrap();
         Self {
             folder,
@@ -228,6 +229,13 @@ impl Unit {
         enforces
     }
 
+    /// SM as a process of its own.
+    pub fn start_sm_process(&self) -> SmProcess {
+        let program = example("sm-process");
+        let child = Command::new(program).arg(self.path("sm.toml")).spawn();
+        SmProcess(child.unwrap())
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -265,10 +273,53 @@ impl RunningSm {
     }
 }
 
-fn keeper_program() -> PathBuf {
+/// SM as a process, killed at the end if it was not before.
+pub struct SmProcess(std::process::Child);
+
+impl SmProcess {
+    /// `SIGKILL`.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for SmProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap();
-    folder.join("examples/sm-keeper")
+    folder.join("examples").join(name)
+}
+
+fn keeper_program() -> PathBuf {
+    example("sm-keeper")
+}
+
+/// What a reboot leaves: containers, namespaces, mounts and the runtime folder are gone, the disk stays.
+pub async fn reboot(unit: &Unit, running: Vec<u32>) {
+    if let Some(keeper) = keeper_pid(unit.folder.path()) {
+        signal(keeper, "-KILL");
+        until("no keeper", || !alive(keeper)).await;
+    }
+    for &pid in &running {
+        signal(pid, "-KILL");
+    }
+    until("all dead", || !running.iter().any(|&pid| alive(pid))).await;
+    for entry in fs::read_dir(unit.path("run/instances")).unwrap().flatten() {
+        let root = entry.path().join("rootfs");
+        nix::mount::umount2(&root, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+    fs::remove_dir_all(unit.path("run")).unwrap();
+    for entry in fs::read_dir(unit.path("netns")).unwrap().flatten() {
+        nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+    fs::remove_dir_all(unit.path("netns")).unwrap();
 }
 
 pub fn keeper_pid(folder: &Path) -> Option<u32> {

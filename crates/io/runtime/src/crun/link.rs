@@ -146,6 +146,14 @@ async fn passed_on(shared: &Shared, exit: ExitRecord) {
             return;
         }
     }
+    if let Some(exit) = read(shared, exit) {
+        shared.tell(exit).await;
+    }
+}
+
+/// An exit as the keeper recorded it, with what the kernel says of it.
+pub(super) fn read(shared: &Shared, exit: ExitRecord) -> Option<Exit> {
+    let id = exit.id.parse::<InstanceId>().ok()?;
     let killed = matches!(exit.cause, ExitCause::Signal(9) | ExitCause::Code(137))
         || exit.cause == ExitCause::Unknown;
     let oom = killed && shared.layout.oom_kills(&shared.cgroup(id)) > 0;
@@ -154,14 +162,12 @@ async fn passed_on(shared: &Shared, exit: ExitRecord) {
     } else {
         exit.at
     };
-    shared
-        .tell(Exit {
-            id,
-            seq: exit.seq,
-            pid: exit.pid,
-            cause: exit.cause,
-            oom,
-            at,
-        })
-        .await;
+    Some(Exit {
+        id,
+        seq: exit.seq,
+        pid: exit.pid,
+        cause: exit.cause,
+        oom,
+        at,
+    })
 }

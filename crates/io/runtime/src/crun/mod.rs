@@ -251,6 +251,15 @@ impl Runtime for CrunRuntime {
         }
     }
 
+    async fn exits(&self) -> Result<Vec<Exit>, Error> {
+        let client = self.shared.link.client().await?;
+        let Answer::Exits { exits } = client.tell(Order::Exits { since: 0 }).await? else {
+            return Err(unexpected("exits"));
+        };
+        let read = |exit| link::read(&self.shared, exit);
+        Ok(exits.into_iter().filter_map(read).collect())
+    }
+
     async fn acknowledge(&self, exit: &Exit) -> Result<(), Error> {
         if exit.seq == 0 {
             return Ok(());

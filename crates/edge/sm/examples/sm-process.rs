@@ -1,0 +1,27 @@
+//! SM alone, for this crate's tests: `sm-process SM.TOML`.
+#![allow(
+    clippy::print_stderr,
+    reason = "a program for tests tells them what is wrong"
+)]
+
+use std::process::ExitCode;
+
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    let run = || -> Result<(), Box<dyn std::error::Error>> {
+        let path = std::env::args_os()
+            .nth(1)
+            .ok_or("name the file of options")?;
+        let options: aos_sm::Options = toml::from_str(&std::fs::read_to_string(path)?)?;
+        let runtime = tokio::runtime::Runtime::new()?;
+        Ok(runtime.block_on(aos_sm::run(options, CancellationToken::new()))?)
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
