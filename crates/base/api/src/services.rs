@@ -80,6 +80,6 @@ pub struct ServiceUnit {
     pub versions: Vec<String>,
     /// Instances the Unit reports.
     pub instances: u64,
-    /// Of them, active, or ended as they were meant to.
+    /// Of them, active.
     pub instances_active: u64,
 }

@@ -100,7 +100,7 @@ pub struct UnitCounts {
     pub nodes_connected: u64,
     /// Instances it reported.
     pub instances: u64,
-    /// Of them, active, or ended as they were meant to.
+    /// Of them, active.
     pub instances_active: u64,
     /// Of them, failed.
     pub instances_failed: u64,

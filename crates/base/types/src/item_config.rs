@@ -5,7 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use crate::{
-    AlertRules, Capabilities, Dependency, HealthCheck, ItemId, RestartPolicy, RootAccess, item_rules,
+    AlertRules, Capabilities, Dependency, HealthCheck, ItemId, RestartPolicy, RootAccess,
+    item_rules,
     tolerant::{FieldError, Fields, FromJson, word},
 };
 

@@ -160,13 +160,7 @@ impl Images {
         manifest: Digest,
         stop: &CancellationToken,
     ) -> Result<Installed, ErrorInfo> {
-        let turn = self
-            .turns
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(manifest)
-            .or_default()
-            .clone();
+        let turn = self.turn(manifest);
         let _turn = turn.lock().await;
         self.wanted.ask(manifest);
         loop {
@@ -180,6 +174,12 @@ impl Images {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// One at a time works on the same image or layer.
+    fn turn(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(digest).or_default().clone()
     }
 
     async fn try_install(
@@ -267,18 +267,7 @@ impl Images {
         let mut missing: Vec<&Layer> = Vec::new();
         for layer in &image.layers {
             let (layers, wanted) = (self.layers.clone(), layer.clone());
-            let here = blocking(move || {
-                let here = layers.looks_intact(&wanted).unwrap_or(false);
-                if !here {
-                    // Whatever is left of it is in the way.
-                    layers.remove(&wanted)?;
-                }
-                Ok::<_, aos_image::unpack::Error>(here)
-            });
-            let here = here
-                .await?
-                .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
-            if !here {
+            if !blocking(move || layers.looks_intact(&wanted).unwrap_or(false)).await? {
                 missing.push(layer);
             }
         }
@@ -304,6 +293,24 @@ impl Images {
         stop: &CancellationToken,
     ) -> Result<(), ErrorInfo> {
         let Descriptor { digest, size, .. } = layer.descriptor.clone();
+        let turn = self.turn(layer.diff_id);
+        let _turn = turn.lock().await;
+        let (layers, wanted) = (self.layers.clone(), layer.clone());
+        let here = blocking(move || {
+            let here = layers.looks_intact(&wanted).unwrap_or(false);
+            if !here {
+                // Whatever is left of it is in the way.
+                layers.remove(&wanted)?;
+            }
+            Ok::<_, aos_image::unpack::Error>(here)
+        });
+        let here = here
+            .await?
+            .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
+        if here {
+            // Another image that shares it has brought it meanwhile.
+            return Ok(());
+        }
         let source = Source {
             urls: url.into_iter().collect(),
             size,

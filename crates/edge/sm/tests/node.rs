@@ -315,6 +315,36 @@ fn gap_49_a_list_during_a_launch_takes_its_place() {
 }
 
 #[test]
+fn images_that_share_a_layer_are_installed_side_by_side() {
+    run(
+        "images_that_share_a_layer_are_installed_side_by_side",
+        async |unit: Unit| {
+            let (store, folder) = (&unit.images, unit.folder.path());
+            let sm = unit.start_sm();
+            let cm = &unit.cm;
+            cm.until("introduced", |seen| seen.complete > 0).await;
+            let ballast = noise(3_000_000, 1);
+            let images: Vec<_> = (0..8)
+                .map(|index| {
+                    let index = index.to_string();
+                    let image = item::publish_with(store, folder, &[&index], &ballast, |_| {});
+                    cm.instance(&index, 0, "1.0.0", image)
+                })
+                .collect();
+            cm.install("all", images).await;
+            cm.until("installed", |seen| seen.installs.contains_key("all"))
+                .await;
+            let installed = cm.seen.lock().unwrap().installs["all"].clone();
+            assert_eq!(installed.len(), 8);
+            for one in installed {
+                assert_eq!(one.error, None);
+            }
+            sm.end().await;
+        },
+    );
+}
+
+#[test]
 fn gap_59_no_question_that_is_not_answered_holds_anything_up() {
     run(
         "gap_59_no_question_that_is_not_answered_holds_anything_up",
