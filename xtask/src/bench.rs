@@ -14,8 +14,8 @@ use crate::{examples, setup, ui};
 /// What is measured.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum What {
-    /// A deployment from `desiredStatus` sent to all instances active, and the memory of an idle Unit.
-    Deploy,
+    /// The service runtime: instances until they are active and until they are gone, after a crash, exchanged, and idle.
+    Runtime,
     /// The update engine, the scheduler and the image store by themselves.
     Engine,
 }
@@ -33,7 +33,7 @@ pub struct Options {
 /// Builds, measures, prints.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     let figures = match options.what {
-        What::Deploy => deploy(root, options)?,
+        What::Runtime => runtime(root, options)?,
         What::Engine => engine(root)?,
     };
     if figures.is_empty() {
@@ -47,7 +47,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn deploy(root: &Path, options: &Options) -> Result<Vec<Value>> {
+fn runtime(root: &Path, options: &Options) -> Result<Vec<Value>> {
     if !options.json {
         setup::run(setup::For::Running)?;
     }

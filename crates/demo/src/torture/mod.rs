@@ -7,7 +7,7 @@
 //! processes; nothing counted was lost; nothing is left behind.
 
 mod dice;
-mod promises;
+pub(crate) mod promises;
 mod wish;
 
 use std::time::Duration;
