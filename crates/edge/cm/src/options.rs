@@ -112,8 +112,9 @@ pub struct NetworkOptions {
 impl Default for NetworkOptions {
     fn default() -> Self {
         Self {
-            pool: "172.31.0.0/16".into(),
-            prefix: 24,
+            // 64 owners with 4,094 addresses each.
+            pool: "172.28.0.0/14".into(),
+            prefix: 20,
             dns: Vec::new(),
         }
     }

@@ -705,7 +705,7 @@ async fn nodes_learn_blob_addresses_and_networks() {
         .into_inner();
     assert_eq!(
         (place.subnet.as_str(), place.ip.as_str(), place.error),
-        ("172.31.0.0/24", "172.31.0.1", None)
+        ("172.28.0.0/20", "172.28.0.1", None)
     );
     let again = networks
         .allocate_instance_network(request("n1", "80/tcp"))

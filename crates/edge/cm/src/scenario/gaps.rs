@@ -134,6 +134,21 @@ async fn gap_18_a_steady_stream_of_changes_does_not_hold_deltas_back() {
 }
 
 #[tokio::test]
+async fn that_the_last_instance_is_up_is_told_without_delay() {
+    let mut stage = Stage::new(&["main"]).await;
+    // Far longer than anybody here waits.
+    stage.options.status_delay_secs = 3_600;
+    stage.start().await;
+    stage.cloud.desire(desired(&[("web", "1", 2)])).await;
+    let told = stage
+        .cloud
+        .status(|status| states(status, "web") == [InstanceState::Active; 2])
+        .await;
+    assert!(told.is_delta, "it was not part of a full status: {told:?}");
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn gap_19_what_cannot_be_told_of_one_node_silences_no_other() {
     let mut stage = Stage::new(&["main"]).await;
     // One that IAM does not know, and one that IAM knows and that never says anything.

@@ -66,6 +66,21 @@ pub(crate) fn compose(parts: &Parts<'_>) -> UnitStatus {
     }
 }
 
+/// Whether an instance is still on its way up, as far as its Node can say.
+pub(crate) fn anything_comes_up(world: &BTreeMap<NodeId, KnownNode>, lists: &Lists) -> bool {
+    lists.placed().any(|(node, order)| {
+        let reported = world
+            .get(node)
+            .and_then(|node| node.sm.as_ref())
+            .and_then(|sm| sm.instances.as_ref());
+        reported.is_some_and(|reported| {
+            reported.get(&order.ident).is_none_or(|report| {
+                report.version != order.version || report.state == InstanceState::Activating
+            })
+        })
+    })
+}
+
 fn configs(parts: &Parts<'_>) -> Vec<UnitConfigStatus> {
     let current = match parts.config {
         Some(config) => UnitConfigStatus {

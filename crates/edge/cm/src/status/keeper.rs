@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    compose::{EngineStatus, Parts, compose},
+    compose::{EngineStatus, Parts, anything_comes_up, compose},
     delta::{delta, is_empty},
 };
 use crate::{
@@ -45,6 +45,10 @@ pub(crate) struct Keeper {
     /// When the changes gathered so far are sent.
     due: Option<Instant>,
     want_full: bool,
+    /// An instance was on its way up when it was last looked.
+    coming_up: bool,
+    /// When it was last told at once that all are up.
+    hurried: Option<Instant>,
 }
 
 impl Keeper {
@@ -57,6 +61,8 @@ impl Keeper {
             on_the_way: None,
             due: None,
             want_full: false,
+            coming_up: false,
+            hurried: None,
         }
     }
 
@@ -103,8 +109,20 @@ impl Keeper {
     }
 
     fn changed(&mut self) {
-        if self.link.is_connected() && self.due.is_none() {
-            self.due = Some(Instant::now() + self.delay);
+        let coming_up =
+            anything_comes_up(&self.sources.world.nodes(), &self.sources.lists.borrow());
+        let all_up = std::mem::replace(&mut self.coming_up, coming_up) && !coming_up;
+        if !self.link.is_connected() {
+            return;
+        }
+        let now = Instant::now();
+        // People wait for the last instance to come up. One that goes up and down all the time is in no hurry.
+        let hurry = all_up && self.hurried.is_none_or(|last| now - last >= self.delay);
+        if hurry {
+            self.hurried = Some(now);
+            self.due = Some(now);
+        } else if self.due.is_none() {
+            self.due = Some(now + self.delay);
         }
     }
 
