@@ -4,10 +4,10 @@ use std::{io, path::Path};
 
 use super::{Error, Limits};
 
-/// What is left for others, whatever arrives: a part of the file system, and at least this much.
+/// What is left for others, whatever arrives: this part of the file system, and no more than that.
 const LEAVE_PARTS: u64 = 20;
-const LEAVE_BYTES: u64 = 64 << 20;
-const LEAVE_ENTRIES: u64 = 1_000;
+const LEAVE_BYTES: u64 = 1 << 30;
+const LEAVE_ENTRIES: u64 = 10_000;
 /// How much longer than packed a layer may be. Even text rarely shrinks to a twentieth; a bomb shrinks to a thousandth.
 const RATIO: u64 = 200;
 /// So much may always come out, however little went in.
@@ -31,7 +31,7 @@ impl Room {
                 let bytes = facts.f_bavail.saturating_mul(facts.f_frsize);
                 let whole = facts.f_blocks.saturating_mul(facts.f_frsize);
                 // Some file systems make entries as they need them and say 0.
-                let entries = (facts.f_files > 0).then_some(facts.f_favail);
+                let entries = (facts.f_files > 0).then_some((facts.f_favail, facts.f_files));
                 (bytes, whole, entries)
             })
             .unwrap_or((u64::MAX, 0, None));
@@ -40,11 +40,13 @@ impl Room {
 
     fn within(
         limits: &Limits,
-        (bytes, whole, entries): (u64, u64, Option<u64>),
+        (bytes, whole, entries): (u64, u64, Option<(u64, u64)>),
         packed: u64,
     ) -> Self {
-        let left = bytes.saturating_sub(LEAVE_BYTES.max(whole / LEAVE_PARTS));
-        let entries = entries.map_or(u64::MAX, |free| free.saturating_sub(LEAVE_ENTRIES));
+        let left = bytes.saturating_sub(LEAVE_BYTES.min(whole / LEAVE_PARTS));
+        let entries = entries.map_or(u64::MAX, |(free, all)| {
+            free.saturating_sub(LEAVE_ENTRIES.min(all / LEAVE_PARTS))
+        });
         let most = limits.bytes.min(packed.saturating_mul(RATIO).max(SMALL));
         Self {
             limits: Limits {
@@ -93,21 +95,21 @@ mod tests {
                 (most.bytes, most.entries),
                 (false, false),
             ),
-            // 5 % of a terabyte stay.
+            // A gigabyte of a large disk stays, a twentieth of a small one.
             (
                 100 << 30,
                 big,
-                Some(5_000),
+                Some((5_000, 20_000)),
                 big,
                 (most.bytes, 4_000),
                 (false, true),
             ),
             (
-                60 << 30,
+                5 << 30,
                 big,
-                Some(500),
+                Some((500, 1 << 20)),
                 big,
-                ((60 << 30) - big / 20, 0),
+                (4 << 30, 0),
                 (true, true),
             ),
             (
@@ -115,7 +117,7 @@ mod tests {
                 1 << 30,
                 None,
                 big,
-                (36 << 20, most.entries),
+                ((100 << 20) - (1 << 30) / 20, most.entries),
                 (true, false),
             ),
             (
@@ -150,7 +152,7 @@ mod tests {
             what: "entries",
             cap: 5,
         };
-        let short = Room::within(&most, (1 << 40, 1 << 40, Some(1_005)), 1 << 40);
+        let short = Room::within(&most, (1 << 40, 1 << 40, Some((1_005, 20_000))), 1 << 40);
         assert!(matches!(
             short.explain(error()),
             Error::NoRoom { cap: 5, .. }
