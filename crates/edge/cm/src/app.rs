@@ -400,7 +400,8 @@ async fn forward(
                 node,
                 ident,
                 content,
-            }) => states.told(node, ident, content).await?,
+                first,
+            }) => states.told(node, ident, content, first).await?,
             Some(NodeEvent::Alert { at, event }) => {
                 if let AlertEvent::SystemQuota {
                     node,

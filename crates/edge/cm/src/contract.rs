@@ -182,6 +182,8 @@ pub enum NodeEvent {
         ident: InstanceIdent,
         /// The whole state.
         content: Vec<u8>,
+        /// The Node knows of no state of it that anybody has.
+        first: bool,
     },
     /// How an instance ended (`aos.node.v1`).
     Exit {

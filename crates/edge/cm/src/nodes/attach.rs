@@ -158,6 +158,7 @@ async fn take(shared: &Shared, node: &NodeId, report: pb::node_report::Report) {
                         node: node.clone(),
                         ident,
                         content: report.content,
+                        first: report.first,
                     })
                     .await;
             }

@@ -15,10 +15,15 @@ fn ident() -> InstanceIdent {
 }
 
 async fn writes(stage: &Stage, node: &str, state: &str) {
+    tells(stage, node, state, false).await;
+}
+
+async fn tells(stage: &Stage, node: &str, state: &str, first: bool) {
     let event = NodeEvent::State {
         node: NodeId::new(node).unwrap(),
         ident: ident(),
         content: state.as_bytes().to_vec(),
+        first,
     };
     stage.node_tells(event).await;
 }
@@ -158,6 +163,76 @@ async fn a_state_is_there_before_its_instance_starts_on_another_node() {
         .nodes
         .until(|nodes| nodes.calls().contains(&kept))
         .await;
+    stage
+        .cloud
+        .message(|message| match &message.body {
+            Body::NewState(new) => panic!("{} was taken over", new.state),
+            Body::Alerts(_) => true,
+            _ => false,
+        })
+        .await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn gap_86_a_state_of_a_megabyte_reaches_the_cloud_and_is_asked_for_whenever_it_is_missing() {
+    let mut stage = Stage::new(&["main"]).await;
+    stage.start().await;
+    stage.settle(desired(&[("stateful", "1", 1)])).await;
+    let asked = |body: &Body| matches!(body, Body::StateRequest(asked) if !asked.default);
+    // Asked at the first start; and again, because nobody answered, when the link and CM are back.
+    stage.cloud.drop_connection().await;
+    stage.cloud.message(|message| asked(&message.body)).await;
+    stage.kill().await;
+    stage.start().await;
+    stage.cloud.message(|message| asked(&message.body)).await;
+
+    // Every character of it is longer in JSON.
+    let large = "\"\n".repeat(1 << 19);
+    writes(&stage, "main", &large).await;
+    hears(&mut stage, &large).await;
+    stage
+        .cloud
+        .tell(answer(&large, StateResult::Accepted))
+        .await;
+    let back = "\u{1}\\".repeat(1 << 19);
+    stage.cloud.tell(order(&back)).await;
+    let given = format!("state on main stateful:s:0: {back}");
+    stage
+        .nodes
+        .until(|nodes| nodes.calls().contains(&given))
+        .await;
+    // One byte more is refused, and people are told.
+    writes(&stage, "main", &"x".repeat((1 << 20) + 1)).await;
+    stage
+        .cloud
+        .message(|message| match &message.body {
+            Body::NewState(_) => panic!("it was told"),
+            Body::Alerts(_) => true,
+            _ => false,
+        })
+        .await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_has_lost_a_state_is_given_it_again() {
+    let mut stage = Stage::new(&["main"]).await;
+    stage.start().await;
+    stage.settle(desired(&[("stateful", "1", 1)])).await;
+    // New everywhere: it is no state yet, and then the first one.
+    tells(&stage, "main", "", true).await;
+    tells(&stage, "main", "one", true).await;
+    hears(&mut stage, "one").await;
+    stage.cloud.tell(answer("one", StateResult::Accepted)).await;
+    // The disk of the Node is another one; what the instance wrote since began from nothing.
+    let given = "state on main stateful:s:0: one";
+    for (lost, times) in [("", 1), ("begun anew", 2)] {
+        tells(&stage, "main", lost, true).await;
+        let enough =
+            |calls: Vec<String>| calls.iter().filter(|call| *call == given).count() >= times;
+        stage.nodes.until(|nodes| enough(nodes.calls())).await;
+    }
     stage
         .cloud
         .message(|message| match &message.body {

@@ -76,12 +76,13 @@ impl States {
         })
     }
 
-    /// A Node tells the state of an instance.
+    /// A Node tells the state of an instance; `first`: it knows of no state of it that anybody has.
     pub(crate) async fn told(
         &self,
         node: NodeId,
         ident: InstanceIdent,
         content: Vec<u8>,
+        first: bool,
     ) -> Result<(), aos_store::Error> {
         let checksum = state_checksum(&content);
         let state = match String::from_utf8(content) {
@@ -95,6 +96,34 @@ impl States {
             }
         };
         let mut master = self.master(&ident);
+        if first {
+            match master {
+                // It had the master copy and has lost it: whatever it has instead began from nothing.
+                Some(master)
+                    if !master.state.is_empty()
+                        && master.node.as_ref().is_none_or(|has| *has == node)
+                        && master.checksum != checksum =>
+                {
+                    self.complain(format!(
+                        "Node {node} has lost the state of {ident} and is given it again"
+                    ));
+                    self.store(Master {
+                        node: None,
+                        ..master
+                    })
+                    .await?;
+                    self.kept(&node, &ident, checksum).await;
+                    self.news.send_replace(());
+                    return Ok(());
+                }
+                // Nothing was written yet. Whether there is one elsewhere is asked when the instance is placed.
+                _ if state.is_empty() => {
+                    self.kept(&node, &ident, checksum).await;
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
         let mut verdict = judge(master.as_ref(), &node, &checksum);
         if verdict == Verdict::Stale {
             // It may have been given the master copy this very moment, and have gone on from it.

@@ -191,6 +191,7 @@ impl Link {
                         instance: Some(ident_to_proto(&changed.ident)),
                         checksum: changed.checksum,
                         content: changed.content,
+                        first: changed.first,
                     }),
                 )
             })

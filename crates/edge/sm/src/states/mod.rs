@@ -32,12 +32,17 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// The longest state that is told or taken, in bytes.
 const MOST: u64 = 1 << 20;
 
+/// Stands for the checksum that CM has when it was told of a first state and has not answered.
+const BEGUN: &str = "";
+
 /// A state that CM does not have yet.
 #[derive(Debug)]
 pub(crate) struct Changed {
     pub(crate) ident: InstanceIdent,
     pub(crate) checksum: String,
     pub(crate) content: Vec<u8>,
+    /// Nobody is known to have any state of it.
+    pub(crate) first: bool,
 }
 
 /// The states of this Node.
@@ -94,8 +99,14 @@ impl States {
                     continue;
                 }
                 told.insert(changed.ident.clone(), changed.checksum.clone());
+                let begun =
+                    (changed.first && !changed.content.is_empty()).then(|| changed.ident.clone());
                 if tell(changed).await.is_err() {
                     return;
+                }
+                if let Some(ident) = begun {
+                    // The next one follows from this one, also if CM's answer to it gets lost.
+                    self.kept(&ident, BEGUN).await;
                 }
             }
             let next = Instant::now() + self.interval;
@@ -214,13 +225,11 @@ impl States {
                 }
             };
             let checksum = state_checksum(&content);
-            // An instance that never wrote has an empty file: nothing to tell.
-            let news = match known.get(&Kept::key(&ident)) {
-                Some(before) => *before != checksum,
-                None => !content.is_empty(),
-            };
-            if news {
+            // One that never wrote is told too: the Node may have lost what it had.
+            let before = known.get(&Kept::key(&ident));
+            if before != Some(&checksum) {
                 changed.push(Changed {
+                    first: before.is_none(),
                     ident,
                     checksum,
                     content,

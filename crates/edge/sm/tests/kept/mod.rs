@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use aos_ipc::proto::{
-    aos::node::v1::{RemoveData, SetState, node_order::Order},
+    aos::node::v1::{RemoveData, SetState, StateKept, node_order::Order},
     servicemanager::v5 as pb,
 };
 use aos_quota::Choice;
@@ -181,8 +181,9 @@ fn a_state_longer_than_its_limit_is_reported_and_refused() {
             .await;
         fs::write(&state, "it fits").unwrap();
         cm.until_told("it fits").await;
+        let other = cm.seen.lock().unwrap().states.clone();
         assert!(
-            cm.seen.lock().unwrap().states.is_empty(),
+            other.iter().all(|one| one.content.is_empty()),
             "only what fits was told"
         );
 
@@ -213,6 +214,115 @@ fn a_state_longer_than_its_limit_is_reported_and_refused() {
         )
         .await
         .unwrap();
+        cm.list(vec![]).await;
+        sm.end().await;
+    });
+}
+
+#[test]
+fn gap_86_a_large_state_travels_whole_and_one_that_was_lost_is_asked_for() {
+    let test = "gap_86_a_large_state_travels_whole_and_one_that_was_lost_is_asked_for";
+    run(test, async |mut unit: Unit| {
+        unit.options.state_report_secs = 1;
+        let image = item::publish(&unit.images, unit.folder.path(), &["web"], |item| {
+            item.quotas.state_limit = Some(MIB);
+        });
+        let sm = unit.start_sm();
+        let cm = &unit.cm;
+        cm.until("introduced", |seen| seen.complete > 0).await;
+        let mut wanted = cm.instance("web", 0, "1.0.0", image);
+        wanted.state_path = "web/subject/0/state.dat".into();
+        cm.list(vec![wanted.clone()]).await;
+        // The most that travels, there and back.
+        let large = "x".repeat(MIB as usize);
+        fs::write(unit.state("web/subject/0"), &large).unwrap();
+        let told = cm.until_told(&large).await;
+        let kept = |checksum: String| {
+            Order::StateKept(StateKept {
+                instance: wanted.instance.clone(),
+                checksum,
+            })
+        };
+        cm.node_order(kept(told.checksum)).await;
+        let next = "y".repeat(MIB as usize);
+        cm.node_order(Order::SetState(SetState {
+            request_id: "s1".into(),
+            instance: wanted.instance.clone(),
+            state_path: "web/subject/0/state.dat".into(),
+            uid: 5_000,
+            gid: 5_000,
+            content: next.clone().into_bytes(),
+        }))
+        .await;
+        cm.until("taken", |seen| seen.sets.get("s1") == Some(&None))
+            .await;
+        assert_eq!(
+            fs::read_to_string(unit.state("web/subject/0")).unwrap(),
+            next
+        );
+
+        // The Node loses everything, and says so: CM can give the state again.
+        cm.list(vec![]).await;
+        sm.end().await;
+        cm.until("left", |seen| seen.orders_gone()).await;
+        unit.lose_everything();
+        cm.seen.lock().unwrap().states.clear();
+        let sm = unit.start_sm();
+        cm.until("introduced again", |seen| seen.complete > 0).await;
+        cm.list(vec![wanted]).await;
+        cm.until(
+            "told that there is nothing",
+            |seen| matches!(&seen.states[..], [one] if one.first && one.content.is_empty()),
+        )
+        .await;
+        cm.list(vec![]).await;
+        sm.end().await;
+    });
+}
+
+#[test]
+fn gap_87_a_state_is_exchanged_while_its_instance_is_stopped() {
+    let test = "gap_87_a_state_is_exchanged_while_its_instance_is_stopped";
+    run(test, async |unit: Unit| {
+        let image = item::publish(&unit.images, unit.folder.path(), &["last"], |item| {
+            item.quotas.state_limit = Some(100);
+            item.quotas.tmp_limit = Some(MIB);
+        });
+        let sm = unit.start_sm();
+        let cm = &unit.cm;
+        cm.until("introduced", |seen| seen.complete > 0).await;
+        let mut wanted = cm.instance("web", 0, "1.0.0", image);
+        wanted.state_path = "web/subject/0/state.dat".into();
+        cm.list(vec![wanted.clone()]).await;
+        let before = pids(&unit);
+        cm.node_order(Order::SetState(SetState {
+            request_id: "s1".into(),
+            instance: wanted.instance.clone(),
+            state_path: "web/subject/0/state.dat".into(),
+            uid: 5_000,
+            gid: 5_000,
+            content: b"from the cloud".to_vec(),
+        }))
+        .await;
+        cm.until("set", |seen| seen.sets.get("s1") == Some(&None))
+            .await;
+        // It was told to end and wrote its last word, which is not mixed with what came; then it read that.
+        until("it read what came", || {
+            pids(&unit).into_iter().any(|pid| {
+                fs::read_to_string(format!("/proc/{pid}/root/tmp/read"))
+                    .is_ok_and(|text| text == "from the cloud")
+            })
+        })
+        .await;
+        assert!(
+            before.iter().all(|&pid| !alive(pid)),
+            "it is another process"
+        );
+        assert_eq!(
+            fs::read(unit.state("web/subject/0")).unwrap(),
+            b"from the cloud"
+        );
+        cm.until_state("web", "1.0.0", "active").await;
         cm.list(vec![]).await;
         sm.end().await;
     });

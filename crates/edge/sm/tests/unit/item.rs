@@ -25,6 +25,10 @@ const PROGRAM: &str = r#"
 #include <sys/socket.h>
 #include <unistd.h>
 static char block[65536];
+static void last(int s) {
+    (void)s; int f = open("/state.dat", O_WRONLY | O_TRUNC);
+    _exit(write(f, "a last word, longer than what comes", 35) != 35);
+}
 static void bye(int s) { (void)s; _exit(0); }
 static void seven(int s) { (void)s; _exit(7); }
 int main(int argc, char **argv) {
@@ -34,6 +38,13 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "exit")) { usleep(argc > 3 ? 1000 * atoi(argv[3]) : 100000); return atoi(argv[2]); }
     if (!strcmp(argv[1], "stubborn")) signal(SIGTERM, SIG_IGN);
     if (!strcmp(argv[1], "check")) return access("/storage/bad", F_OK) ? 0 : 3;
+    if (!strcmp(argv[1], "last")) {
+        char text[100]; FILE *state = fopen("/state.dat", "r"), *copy = fopen("/tmp/read", "w");
+        if (!state || !copy) return 7;
+        fwrite(text, 1, fread(text, 1, sizeof text, state), copy); fclose(copy);
+        signal(SIGTERM, last);
+        for (;;) pause();
+    }
     if (!strcmp(argv[1], "tick")) for (int n = 1;; n++) {
         FILE *f = fopen("/storage/tick.new", "w");
         if (!f || fprintf(f, "%d\n", n) < 0 || fclose(f)) return 5;

@@ -200,6 +200,30 @@ impl Unit {
         }
     }
 
+    /// The disk of the Node is another one. SM does not run.
+    pub fn lose_everything(&self) {
+        let _ = nix::mount::umount2(
+            &self.path("sm/kept/mount"),
+            nix::mount::MntFlags::MNT_DETACH,
+        );
+        for name in [
+            "kept",
+            "kept.made",
+            "states",
+            "storages",
+            "sm.db",
+            "sm.db-wal",
+            "sm.db-shm",
+        ] {
+            let path = self.path("sm").join(name);
+            let _ = if path.is_dir() {
+                fs::remove_dir_all(path)
+            } else {
+                fs::remove_file(path)
+            };
+        }
+    }
+
     /// What is free for storages, in bytes.
     pub fn free(&self) -> u64 {
         let image = self.path("sm/kept/mount");
