@@ -15,6 +15,7 @@ use crate::{
     dice::Dice,
     draw::{Fate, SEC},
     event::Event,
+    mutation::{Mutation, planted_link},
     wire::encode,
     words::Blob,
     world::{Message, Status, World},
@@ -40,7 +41,7 @@ pub(crate) struct Cloud {
     sent: BTreeMap<String, usize>,
 }
 
-pub(crate) fn config(calling: bool, outbox: usize) -> Config {
+pub(crate) fn config(calling: bool, outbox: usize, mutation: Option<Mutation>) -> Config {
     // Long silences: a ping is an event like another, and a month has many.
     let base = if calling {
         Config::calling()
@@ -51,6 +52,7 @@ pub(crate) fn config(calling: bool, outbox: usize) -> Config {
         ping_after: Duration::from_secs(1200),
         dead_after: Duration::from_secs(3600),
         max_messages: outbox,
+        policy: planted_link(mutation),
         // Enough for all that can still come again, and few enough that some are forgotten.
         max_seen: 200,
         ..base
@@ -58,11 +60,16 @@ pub(crate) fn config(calling: bool, outbox: usize) -> Config {
 }
 
 impl Cloud {
-    pub(crate) fn new(now: Timestamp, dice: Dice) -> Self {
+    pub(crate) fn new(now: Timestamp, dice: Dice, mutation: Option<Mutation>) -> Self {
         Self {
             up: false,
             life: 0,
-            session: Session::restore(config(false, 4096), Box::new(dice.clone()), [], now),
+            session: Session::restore(
+                config(false, 4096, mutation),
+                Box::new(dice.clone()),
+                [],
+                now,
+            ),
             dice,
             disk: BTreeMap::new(),
             serial: 0,
@@ -85,7 +92,8 @@ impl World {
         self.cloud.up = true;
         let records: Vec<Record> = self.cloud.disk.values().cloned().collect();
         let chance = Box::new(self.cloud.dice.split());
-        self.cloud.session = Session::restore(config(false, 4096), chance, records, self.now);
+        let config = config(false, 4096, self.mutation);
+        self.cloud.session = Session::restore(config, chance, records, self.now);
         self.cloud_carries_out();
     }
 
@@ -207,7 +215,7 @@ impl World {
         self.cloud_sends(message, Keep::Durable, None);
     }
 
-    fn cloud_sends(&mut self, message: u32, keep: Keep, topic: Option<&str>) -> String {
+    pub(crate) fn cloud_sends(&mut self, message: u32, keep: Keep, topic: Option<&str>) -> String {
         self.cloud.txns += 1;
         let txn = format!("c{}", self.cloud.txns);
         let input = Input::Send(Outgoing {

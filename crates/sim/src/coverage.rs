@@ -76,6 +76,14 @@ counted! {
         NoAnswer = "question for readiness not answered",
         Refused = "user refuses an update",
         Waits = "update waits at its gate",
+        NoRoom = "instance without room on a Node",
+        PushedOut = "less important instances pushed out",
+        Moved = "instance moved to another Node",
+        HeldByStorage = "instance held by its storage elsewhere",
+        Overridden = "variables set by the cloud",
+        OverrideEnds = "time of a variable over",
+        OverrideEndsAway = "time of a variable over while CM was down",
+        LeftBehind = "storage left behind",
     }
 }
 

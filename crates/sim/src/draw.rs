@@ -40,6 +40,34 @@ pub(crate) struct Drawn {
     pub(crate) fates: Vec<Fate>,
     /// It needs a Node with this label.
     pub(crate) label: Option<u8>,
+    /// What each instance asks for.
+    pub(crate) takes: Amounts,
+    /// What each instance keeps on the disk of its Node.
+    pub(crate) storage: Storage,
+}
+
+/// Power and memory, in units of this small world, and places for instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Amounts {
+    pub(crate) cpu: u64,
+    pub(crate) ram: u64,
+    pub(crate) instances: u64,
+}
+
+impl Amounts {
+    pub(crate) fn each(self) -> [u64; 3] {
+        [self.cpu, self.ram, self.instances]
+    }
+}
+
+/// What an instance keeps on the disk of its Node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    Nothing,
+    /// It holds the instance on that Node.
+    Pinned,
+    /// It may be lost.
+    Expendable,
 }
 
 /// What the cloud wants of the Unit. The oracle judges by this, never by what a core made of it.
@@ -95,6 +123,8 @@ pub(crate) struct Scene {
     pub(crate) nodes: usize,
     /// Labels of each Node, as bits.
     pub(crate) labels: Vec<u8>,
+    /// What each Node has for instances; 0 is no limit.
+    pub(crate) has: Vec<Amounts>,
     pub(crate) items: Vec<Drawn>,
     pub(crate) subjects: usize,
     pub(crate) max_instances: u64,
@@ -115,6 +145,8 @@ impl Scene {
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let nodes = dice.span(1, 6) as usize;
         let labels: Vec<u8> = (0..nodes).map(|_| dice.to(4) as u8).collect();
+        let has = capacities(dice, nodes);
+        let stores = dice.of(&[0, 0, 20, 50]);
         let items = dice.span(2, 9) as usize;
         let rotten = dice.of(&[0, 5, 15, 30]);
         let items = (0..items)
@@ -125,11 +157,21 @@ impl Scene {
                     .percent(20)
                     .then(|| dice.to(2) as u8)
                     .filter(|label| labels.iter().any(|bits| bits & (1 << label) != 0)),
+                takes: Amounts {
+                    cpu: dice.span(1, 4),
+                    ram: dice.span(1, 6),
+                    instances: 1,
+                },
+                storage: match dice.percent(stores) {
+                    false => Storage::Nothing,
+                    true => dice.of(&[Storage::Pinned, Storage::Pinned, Storage::Expendable]),
+                },
             })
             .collect();
         Self {
             nodes,
             labels,
+            has,
             items,
             subjects: dice.span(1, 3) as usize,
             max_instances: dice.of(&[4, 10, 20, 20, 60]),
@@ -199,7 +241,8 @@ impl Scene {
                     wish.config = Some((version.max(number as u32 * 4), good || dice.percent(80)));
                 }
                 _ => {
-                    if let Some(entry) = wish.instances.values_mut().next() {
+                    let at = dice.index(wish.instances.len());
+                    if let Some(entry) = wish.instances.values_mut().nth(at) {
                         entry.1 = dice.to(5) as u8;
                     }
                 }
@@ -285,6 +328,22 @@ fn fate(dice: &mut Dice, rotten: u64) -> Fate {
         Fate::Crashes,
         Fate::Hangs,
     ])
+}
+
+/// Most Units have room for everything; on some not every set fits, and the more important ones win.
+fn capacities(dice: &mut Dice, nodes: usize) -> Vec<Amounts> {
+    let tight = dice.percent(40);
+    let amounts = |dice: &mut Dice| Amounts {
+        cpu: dice.of(&[0, 12, 24, 48]),
+        ram: dice.of(&[0, 16, 32, 64]),
+        instances: dice.of(&[0, 0, 5, 12]),
+    };
+    (0..nodes)
+        .map(|_| match tight {
+            true => amounts(dice),
+            false => Amounts::default(),
+        })
+        .collect()
 }
 
 fn rates(dice: &mut Dice) -> Rates {

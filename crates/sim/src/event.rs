@@ -21,6 +21,12 @@ pub(crate) enum Event {
     /// Trouble pauses; when it is over the Unit must be as it shall.
     CalmBegins(u32),
     CalmEnds(u32),
+    /// The cloud sets variables.
+    Override,
+    /// The time of a variable may be over.
+    CmEnds {
+        life: u32,
+    },
     /// An application on the Unit has something to tell the cloud.
     Alert,
 

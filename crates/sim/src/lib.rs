@@ -28,6 +28,7 @@ mod event;
 mod mutation;
 mod node;
 mod oracle;
+mod overrides;
 mod queue;
 mod wire;
 mod words;

@@ -1,6 +1,11 @@
 //! Deliberate bugs. A simulator that does not find them would not find others.
 
-use aos_types::InstanceState;
+use std::collections::BTreeSet;
+
+use aos_launch::{Found, Instance, policy as lists};
+use aos_schedule::{Availability, KnownInstance, Rule, policy as places};
+use aos_session::{Dropped, policy as link};
+use aos_types::{Digest, InstanceIdent, InstanceState};
 use aos_update::{
     Actual, Desired, Difference, Failures, InstanceView, Note, Record, Stand, Target, UpdateState,
     policy::{Policy, Rules},
@@ -95,6 +100,48 @@ mutations! {
     CauseForgotten = "cause-forgotten",
     /// An instance that ended is never started again.
     NoRestart = "no-restart",
+    /// The time of a variable is not looked at.
+    EndsIgnored = "ends-ignored",
+    /// Variables that the cloud sets are kept in memory only.
+    OverridesInMemory = "overrides-in-memory",
+    /// The scheduler puts an instance where its storage is not.
+    IgnoresPin = "ignores-pin",
+    /// The scheduler does not count what Nodes have.
+    IgnoresCapacity = "ignores-capacity",
+    /// The scheduler places everything anew each time.
+    MovesWithoutCause = "moves-without-cause",
+    /// The scheduler gives instances to a paused Node.
+    IgnoresPause = "ignores-pause",
+    /// The scheduler lets the less important have the room of the more important.
+    NeverPushesOut = "never-pushes-out",
+    /// The scheduler gives user ids away again that somebody has.
+    NumbersGivenTwice = "numbers-given-twice",
+    /// The session takes a message that comes again for a new one.
+    NoDeduplication = "no-deduplication",
+    /// The session takes what follows a refused message before that one is back.
+    OutOfOrder = "out-of-order",
+    /// The session forgets on a new connection what was not acknowledged on the last one.
+    DroppedOnReconnect = "dropped-on-reconnect",
+    /// The session never repeats what is not acknowledged.
+    NeverRepeated = "never-repeated",
+    /// The session does not count what it drops.
+    LossNotCounted = "loss-not-counted",
+    /// The session waits for ever for a peer that says nothing.
+    DeadPeerKept = "dead-peer-kept",
+    /// The session does not try again after it could not connect.
+    TriesOnce = "tries-once",
+    /// The session does not store what must not be lost.
+    NothingStored = "nothing-stored",
+    /// The planner stops an instance before its replacement is installed.
+    StopsBeforeInstall = "stops-before-install",
+    /// The planner starts a replacement beside what it replaces.
+    StartsBeforeStop = "starts-before-stop",
+    /// The planner keeps what runs, whatever its version.
+    KeepsOldVersion = "keeps-old-version",
+    /// The planner leaves running what is not wanted any more.
+    KeepsUnwanted = "keeps-unwanted",
+    /// The planner replaces what runs as it shall.
+    RestartsAll = "restarts-all",
 }
 
 impl Mutation {
@@ -111,6 +158,25 @@ impl Mutation {
 pub(crate) fn planted(mutation: Option<Mutation>) -> &'static dyn Policy {
     let planted = mutation.and_then(|mutation| PLANTED.get(mutation as usize));
     planted.map_or(&Rules as &dyn Policy, |planted| planted as &dyn Policy)
+}
+
+fn planted_one(mutation: Option<Mutation>) -> Option<&'static Planted> {
+    PLANTED.get(mutation? as usize)
+}
+
+/// The scheduler's.
+pub(crate) fn planted_places(mutation: Option<Mutation>) -> &'static dyn places::Policy {
+    planted_one(mutation).map_or(&places::Rules, |planted| planted)
+}
+
+/// The session's.
+pub(crate) fn planted_link(mutation: Option<Mutation>) -> &'static dyn link::Policy {
+    planted_one(mutation).map_or(&link::Rules, |planted| planted)
+}
+
+/// The launch planner's.
+pub(crate) fn planted_lists(mutation: Option<Mutation>) -> &'static dyn lists::Policy {
+    planted_one(mutation).map_or(&lists::Rules, |planted| planted)
 }
 
 /// The rules with one planted bug. Only the simulator makes one.
@@ -191,5 +257,100 @@ impl Policy for Planted {
 
     fn keeps_cause(&self) -> bool {
         self.0 != Mutation::CauseForgotten
+    }
+}
+
+impl places::Policy for Planted {
+    fn stays(&self, _known: &KnownInstance) -> bool {
+        self.0 != Mutation::MovesWithoutCause
+    }
+
+    fn availability<'a>(&self, node: &'a aos_schedule::Node) -> &'a Availability {
+        match &node.availability {
+            Availability::Unusable(why)
+                if self.0 == Mutation::IgnoresPause && why == "is paused" =>
+            {
+                &Availability::Ready
+            }
+            as_it_is => as_it_is,
+        }
+    }
+
+    fn stops(&self, rule: &Rule) -> bool {
+        let counts = matches!(rule, Rule::Cpu(..) | Rule::Ram(..) | Rule::Instances(_));
+        self.0 != Mutation::IgnoresCapacity || !counts
+    }
+
+    fn pins(&self) -> bool {
+        self.0 != Mutation::IgnoresPin
+    }
+
+    fn pushes_out(&self) -> bool {
+        self.0 != Mutation::NeverPushesOut
+    }
+
+    fn keeps_numbers(&self) -> bool {
+        self.0 != Mutation::NumbersGivenTwice
+    }
+}
+
+impl link::Policy for Planted {
+    fn recognises(&self) -> bool {
+        self.0 != Mutation::NoDeduplication
+    }
+
+    fn keeps_order(&self) -> bool {
+        self.0 != Mutation::OutOfOrder
+    }
+
+    fn resends(&self) -> bool {
+        self.0 != Mutation::DroppedOnReconnect
+    }
+
+    fn repeats(&self) -> bool {
+        self.0 != Mutation::NeverRepeated
+    }
+
+    fn stores(&self, message: &aos_session::Message) -> bool {
+        self.0 != Mutation::NothingStored && link::Rules.stores(message)
+    }
+
+    fn counts(&self, why: Dropped) -> bool {
+        self.0 != Mutation::LossNotCounted && link::Rules.counts(why)
+    }
+
+    fn gives_up(&self) -> bool {
+        self.0 != Mutation::DeadPeerKept
+    }
+
+    fn tries_again(&self) -> bool {
+        self.0 != Mutation::TriesOnce
+    }
+}
+
+impl lists::Policy for Planted {
+    fn runs_on(&self, found: &Found, wanted: &Instance) -> bool {
+        match self.0 {
+            Mutation::KeepsOldVersion => true,
+            Mutation::RestartsAll => false,
+            _ => lists::Rules.runs_on(found, wanted),
+        }
+    }
+
+    fn stops_unwanted(&self, _found: &Found) -> bool {
+        self.0 != Mutation::KeepsUnwanted
+    }
+
+    fn stops_replaced(&self, _found: &Found) -> bool {
+        self.0 != Mutation::StartsBeforeStop
+    }
+
+    fn stops_after(&self, next: &Instance) -> Option<Digest> {
+        let rule = lists::Rules.stops_after(next);
+        rule.filter(|_| self.0 != Mutation::StopsBeforeInstall)
+    }
+
+    fn is_ordered(&self, ident: &InstanceIdent, ordered: &BTreeSet<InstanceIdent>) -> bool {
+        self.0 != Mutation::KeepsOldVersion && ordered.contains(ident)
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use aos_launch::{Found, Instance, Run, Start, Stop, StopReason, plan};
+use aos_launch::{Found, Instance, Run, Start, Stop, StopReason, plan_by};
 use aos_time::Timestamp;
 use aos_types::{InstanceIdent, InstanceState};
 
@@ -15,7 +15,7 @@ use crate::{
     coverage::Fault,
     draw::{Fate, MIN, SEC},
     event::{Event, Over},
-    mutation::Mutation,
+    mutation::{Mutation, planted_lists},
     words::{Inst, Item, Ver, blobs_of, inst, of_digest, version_number},
     world::World,
 };
@@ -31,6 +31,8 @@ pub(crate) struct Proc {
     pub(crate) pid: u64,
     pub(crate) ver: Ver,
     pub(crate) uid: u32,
+    /// What it was started from.
+    pub(crate) started_as: Option<Instance>,
 }
 
 /// One instance as SM knows it.
@@ -389,7 +391,12 @@ impl World {
         for (inst, instance) in stored {
             let ver = version_number(&instance.version);
             let mut entry = Entry::new(instance);
-            match it.procs.get(&inst).filter(|proc| proc.ver == ver) {
+            // One that was about to be replaced when SM ended is not what is stored by now.
+            let as_stored = |proc: &&Proc| {
+                let started = proc.started_as.as_ref();
+                started.is_some_and(|it| it.runs_as(&entry.instance))
+            };
+            match it.procs.get(&inst).filter(as_stored) {
                 Some(proc) => {
                     // It runs; whether it is healthy is for its probe to say again.
                     entry.pid = Some(proc.pid);
@@ -469,6 +476,7 @@ impl World {
     }
 
     fn begins_launch(&mut self, node: usize) {
+        let mutation = self.mutation;
         let it = &mut self.nodes[node];
         let Some(list) = it.wanted.take() else { return };
         let found: Vec<Found> = it
@@ -483,7 +491,7 @@ impl World {
                 },
             })
             .collect();
-        let plan = plan(&list.list, &list.stop, &found);
+        let plan = plan_by(planted_lists(mutation), &list.list, &list.stop, &found);
         for Start { instance, .. } in &plan.start {
             let entry = it
                 .entries
@@ -507,7 +515,8 @@ impl World {
         });
         self.tell_soon(node);
         let time = match work {
-            0 => Duration::from_millis(1),
+            // Busy with something else, or slow to stop what is to be stopped.
+            0 => self.dice.scale(Duration::from_millis(1), 10 * SEC),
             _ => self.dice.scale(Duration::from_millis(20), 2 * MIN),
         };
         self.after(time, Event::Installed { node, life, launch });
@@ -595,7 +604,13 @@ impl World {
     /// Ends an instance for a switch. False if SM did not survive.
     fn stops(&mut self, node: usize, stop: &Stop, removed: &[Inst]) -> bool {
         let which = inst(&stop.ident);
-        self.check_stop(node, which);
+        let in_hand = self.nodes[node].in_hand.iter();
+        let next = in_hand
+            .flat_map(|launching| launching.list.list.iter())
+            .find(|one| one.ident == stop.ident)
+            .cloned();
+        let ordered = matches!(stop.reason, StopReason::Ordered | StopReason::NotWanted);
+        self.check_stop(node, which, ordered, next.as_ref());
         self.note(|_| format!("n{node} stops {}: {}", stop.ident, stop.reason));
         self.proc_stops(node, which);
         let it = &mut self.nodes[node];
@@ -876,6 +891,7 @@ impl World {
                 pid,
                 ver,
                 uid: instance.uid,
+                started_as: Some(instance),
             },
         );
         let life = it.life;

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use aos_launch::Instance;
 use aos_session::Dropped;
 use aos_time::Timestamp;
 use aos_types::InstanceState;
@@ -15,9 +16,10 @@ use aos_update::{Direction, Effect, Failures, Record, Target, UpdateState};
 use crate::{
     cm::{GATE, LAUNCH, LOST, READY, brief},
     coverage::{Fault, Row},
-    draw::{Fate, HOUR, Intent, MIN, When},
+    draw::{Fate, HOUR, Intent, MIN, SEC, Storage, When},
     words::{
-        Blob, Inst, Item, Ver, blobs_of, item_number, node_number, subject_number, version_number,
+        Blob, Inst, Item, Ver, blobs_of, item_number, node_number, of_digest, subject_number,
+        version_number,
     },
     world::{World, say},
 };
@@ -47,6 +49,9 @@ impl fmt::Display for Broken {
         write!(f, "promise {} ({name}): {}", self.promise, self.text)
     }
 }
+
+/// How long a message that was asked for again holds back those behind it, at least.
+const PATIENCE: Duration = SEC.saturating_mul(10);
 
 /// What runs: items by version, instances by item and subject.
 type Asked = (BTreeMap<Item, Ver>, BTreeMap<(Item, u8), u8>);
@@ -80,6 +85,12 @@ pub(crate) struct Oracle {
     stage_since: Timestamp,
     stage_back: Duration,
     pub(crate) rotted: BTreeSet<Blob>,
+    /// Where each instance wrote its storage: where it was started first, or again after its loss was accepted.
+    homes: BTreeMap<Inst, usize>,
+    /// The variables that CM has taken over last.
+    pub(crate) overridden: Option<usize>,
+    /// A message that CM did not take, on which connection and when: what came after it has to wait.
+    refused: Option<(String, u64, Timestamp)>,
 }
 
 impl Oracle {
@@ -106,11 +117,19 @@ impl Oracle {
             stage_since: now,
             stage_back: Duration::ZERO,
             rotted: BTreeSet::new(),
+            homes: BTreeMap::new(),
+            overridden: None,
+            refused: None,
         }
     }
 
     pub(crate) fn was_active(&mut self, inst: Inst, ver: Ver, now: Timestamp) {
         self.active.insert((inst, ver), now);
+    }
+
+    /// An instance is forgotten with all it kept.
+    pub(crate) fn forget(&mut self, inst: Inst) {
+        self.homes.remove(&inst);
     }
 
     pub(crate) fn stored(&mut self, txn: &str) {
@@ -552,6 +571,30 @@ impl World {
                 format!("{inst} is started on n{node} and still runs on n{other}")
             });
         }
+        if let Some(proc) = self.nodes[node].procs.get(&inst) {
+            let pid = proc.pid;
+            self.broken(8, |_| {
+                format!("{inst} is started on n{node} beside itself ({pid})")
+            });
+        }
+        let here = self.nodes[node].procs.keys().copied();
+        let load = self.load(node, here.chain([inst]));
+        if load.iter().any(|(sum, has)| *has > 0 && sum > has) {
+            self.broken(8, |_| {
+                format!("n{node} starts {inst} and has no room for it: {load:?} (used, there)")
+            });
+        }
+        let storage = self.scene.items[usize::from(inst.item)].storage;
+        if storage != Storage::Nothing {
+            let home = self.oracle.homes.insert(inst, node);
+            if let Some(home) = home.filter(|home| *home != node)
+                && storage == Storage::Pinned
+            {
+                self.broken(7, |_| {
+                    format!("{inst} is started on n{node}, its storage is on n{home}")
+                });
+            }
+        }
         let twin = self.nodes[node]
             .procs
             .iter()
@@ -564,10 +607,41 @@ impl World {
         }
     }
 
-    pub(crate) fn check_stop(&mut self, node: usize, inst: Inst) {
+    /// One that is stopped to be replaced is replaced by something else.
+    fn check_cause(&mut self, node: usize, inst: Inst, ordered: bool, next: Option<&Instance>) {
+        let it = &self.nodes[node];
+        let (Some(next), Some(proc)) = (next, it.procs.get(&inst)) else {
+            return;
+        };
+        let same = proc.started_as.as_ref().is_some_and(|now| {
+            (&now.version, &now.manifest, now.uid) == (&next.version, &next.manifest, next.uid)
+                && now.env == next.env
+        });
+        let there = it.images.contains_key(&of_digest(&next.manifest));
+        if !there {
+            self.broken(4, |_| {
+                format!("{inst} is stopped on n{node}, its replacement is not there")
+            });
+        }
+        if same && !ordered {
+            self.broken(4, |_| {
+                format!("{inst} is stopped on n{node} and nothing of it has changed")
+            });
+        }
+    }
+
+    /// What runs is stopped, because CM asked for it or not, and maybe something comes next in its place.
+    pub(crate) fn check_stop(
+        &mut self,
+        node: usize,
+        inst: Inst,
+        ordered: bool,
+        next: Option<&Instance>,
+    ) {
         let Some(old) = self.nodes[node].procs.get(&inst).map(|proc| proc.ver) else {
             return;
         };
+        self.check_cause(node, inst, ordered, next);
         if instances(&self.committed()).get(&inst) != Some(&old) {
             return;
         }
@@ -702,10 +776,9 @@ impl World {
         let record = self.cm.disk.engine.clone().unwrap_or_default();
         if let Some(rollback) = &record.rollback {
             let paused: Vec<usize> = self.cm.disk.paused.iter().copied().collect();
-            let excused = committed
-                .0
-                .iter()
-                .any(|(item, ver)| !self.is_sound(*item, *ver) || !self.has_place(*item, &paused));
+            let excused = committed.0.iter().any(|(item, ver)| {
+                !self.is_sound(*item, *ver) || !self.has_place(*item, &committed, &paused)
+            }) || !self.fits_surely(&instances(&committed), &paused);
             if !excused {
                 let why = rollback.failures.summary().unwrap_or_default();
                 self.broken(4, |_| {
@@ -749,7 +822,7 @@ impl World {
         let alone = |item: &Item| {
             self.scene.is_independent(*item)
                 && wish.0.get(item).is_some_and(|ver| {
-                    disturbed || !self.is_sound(*item, *ver) || !self.has_place(*item, &[])
+                    disturbed || !self.is_sound(*item, *ver) || !self.has_place(*item, wish, &[])
                 })
         };
         let rest = |set: &Asked| -> Asked {
@@ -770,10 +843,7 @@ impl World {
         }) || wish.config.is_some_and(|(_, taken)| !taken)
             || wish.paused.iter().any(|node| self.nodes[*node].gone)
             || self.is_too_much(wish)
-            || wish
-                .instances
-                .keys()
-                .any(|(item, _)| !self.has_place(*item, &wish.paused))
+            || !self.fits_surely(&instances(&wished(wish)), &wish.paused)
             || (wish.items.iter()).any(|(item, ver)| {
                 self.scene.fate(*item, *ver) == Fate::TooBig && !self.scene.is_independent(*item)
             })
@@ -791,13 +861,118 @@ impl World {
         both.len() as u64 > self.scene.space
     }
 
-    fn has_place(&self, item: Item, paused: &[usize]) -> bool {
-        self.nodes.iter().any(|node| {
-            let label = self.scene.label(item);
-            node.known
-                && !node.gone
-                && !paused.contains(&node.number)
-                && label.is_none_or(|label| self.scene.labels[node.number] & (1 << label) != 0)
+    /// The Nodes where an instance may run. One that was placed with its storage may only run there: the Node may have
+    /// started it.
+    fn places_of(&self, inst: Inst, paused: &[usize]) -> Vec<usize> {
+        let label = self.scene.label(inst.item);
+        let pinned = self.scene.items[usize::from(inst.item)].storage == Storage::Pinned;
+        let home = pinned
+            .then(|| self.cm.disk.placed.get(&self.names.ident(inst)))
+            .flatten();
+        let home = home
+            .and_then(|placed| placed.home.as_ref())
+            .map(node_number);
+        self.nodes
+            .iter()
+            .filter(|node| {
+                node.known
+                    && !node.gone
+                    && !paused.contains(&node.number)
+                    && label.is_none_or(|label| self.scene.labels[node.number] & (1 << label) != 0)
+                    && home.is_none_or(|home| home == node.number)
+            })
+            .map(|node| node.number)
+            .collect()
+    }
+
+    /// Whether each instance of an item in a set has a Node where it may run.
+    fn has_place(&self, item: Item, set: &Asked, paused: &[usize]) -> bool {
+        instances(set)
+            .keys()
+            .filter(|inst| inst.item == item)
+            .all(|inst| !self.places_of(*inst, paused).is_empty())
+    }
+
+    /// CM does not take a message now; it asks for it again.
+    pub(crate) fn refuses(&mut self, txn: &str) {
+        let conn = self.wire.conn;
+        let open = self.oracle.refused.as_ref();
+        // The first one counts until it is back.
+        let waits = open.is_some_and(|(_, of, at)| *of == conn && self.now.since(*at) < PATIENCE);
+        if !waits {
+            self.oracle.refused = Some((txn.to_owned(), conn, self.now));
+        }
+    }
+
+    /// CM is given a message of the cloud: none that came later than a refused one overtakes it.
+    pub(crate) fn check_delivered(&mut self, txn: &str) {
+        let Some((refused, conn, at)) = self.oracle.refused.clone() else {
+            return;
+        };
+        if refused == txn || conn != self.wire.conn || self.now.since(at) >= PATIENCE {
+            self.oracle.refused = None;
+        } else {
+            self.broken(7, |_| {
+                format!("message {txn} overtakes {refused}, which CM has asked for again")
+            });
+        }
+    }
+
+    /// What every instance on a Node asks for, and what the Node has, one by one.
+    fn load(&self, node: usize, insts: impl Iterator<Item = Inst>) -> Vec<(u64, u64)> {
+        let mut sums = [0; 3];
+        for inst in insts {
+            let takes = self.scene.items[usize::from(inst.item)].takes.each();
+            for (sum, takes) in sums.iter_mut().zip(takes) {
+                *sum += takes;
+            }
+        }
+        sums.into_iter().zip(self.scene.has[node].each()).collect()
+    }
+
+    /// Whether a Node has room for an instance beside all that is as important.
+    fn has_room(&self, node: usize, inst: Inst, priorities: &BTreeMap<(Item, u8), u64>) -> bool {
+        let of = |inst: &Inst| priorities.get(&(inst.item, inst.subject)).copied();
+        let beside = self.nodes[node]
+            .entries
+            .keys()
+            .filter(|other| **other != inst && of(other) >= of(&inst))
+            .copied();
+        let load = self.load(node, beside.chain([inst]));
+        load.iter().all(|(sum, has)| *has == 0 || sum <= has)
+    }
+
+    /// Whether all instances of a set find room whatever the order in which they are placed: for each, the others together
+    /// cannot fill all the Nodes where it may run.
+    fn fits_surely(&self, set: &BTreeMap<Inst, Ver>, paused: &[usize]) -> bool {
+        let amounts = |inst: &Inst| self.scene.items[usize::from(inst.item)].takes.each();
+        let mut total = [0; 3];
+        for inst in set.keys() {
+            for (sum, takes) in total.iter_mut().zip(amounts(inst)) {
+                *sum += takes;
+            }
+        }
+        set.keys().all(|inst| {
+            let places = self.places_of(*inst, paused);
+            let own = amounts(inst);
+            let mut filled = 0;
+            for of in 0..3 {
+                let mut others = total[of] - own[of];
+                let has = places.iter().map(|node| self.scene.has[*node].each()[of]);
+                let mut costs: Vec<u64> = has
+                    .filter(|has| *has > 0)
+                    .map(|has| (has + 1).saturating_sub(own[of]))
+                    .collect();
+                costs.sort_unstable();
+                for cost in costs {
+                    if cost > others {
+                        break;
+                    }
+                    others -= cost;
+                    filled += 1;
+                }
+            }
+            filled < places.len()
         })
     }
 
@@ -805,6 +980,14 @@ impl World {
     fn check_running(&mut self) {
         let committed = instances(&self.committed());
         let paused: Vec<usize> = self.cm.disk.paused.iter().copied().collect();
+        let record = self.cm.disk.engine.iter();
+        let priorities: BTreeMap<(Item, u8), u64> = record
+            .flat_map(|record| &record.committed.instances)
+            .map(|entry| {
+                let key = (item_number(&entry.item), subject_number(&entry.subject));
+                (key, entry.priority)
+            })
+            .collect();
         let mut runs: BTreeMap<Inst, Vec<(usize, Ver)>> = BTreeMap::new();
         for node in &self.nodes {
             for (inst, proc) in &node.procs {
@@ -832,11 +1015,27 @@ impl World {
                 .any(|blob| self.oracle.rotted.contains(blob));
             // One that was active for a moment may have been committed, and ends again and again.
             let sound = !rotted && self.scene.fate(inst.item, *ver) == Fate::Good;
-            if at.is_empty() && sound && self.has_place(inst.item, &paused) {
+            let has_room = |node: &usize| self.has_room(*node, *inst, &priorities);
+            if at.is_empty() && sound && self.places_of(*inst, &paused).iter().any(has_room) {
                 let (inst, ver) = (*inst, *ver);
                 self.broken(4, |_| {
                     format!("{inst} v{ver} of the committed set does not run after a calm day")
                 });
+                return;
+            }
+            let proc = at
+                .first()
+                .and_then(|(node, _)| self.nodes[*node].procs.get(inst));
+            let has = proc
+                .and_then(|proc| proc.started_as.as_ref())
+                .map(|it| &it.env);
+            // It is not started anew from an image that cannot be had.
+            if let (Some(has), Some(asked)) = (has, self.env_asked(*inst))
+                && sound
+                && *has != asked
+            {
+                let text = format!("{inst} runs at {at:?} with {has:?}, it shall have {asked:?}");
+                self.broken(1, |_| text);
                 return;
             }
             if let Some((node, _)) = at.first()

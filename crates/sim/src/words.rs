@@ -1,8 +1,13 @@
 //! Small names for what the cores call by long ones, so that tables of the simulator stay cheap and readable.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use aos_types::{Digest, InstanceIdent, ItemId, ItemType, NodeId, OwnerId, RuntimeId, SubjectId};
+use aos_types::{
+    Digest, InstanceIdent, ItemConfig, ItemId, ItemType, NodeId, OwnerId, RequestedResources,
+    RuntimeId, StoragePolicy, SubjectId,
+};
+
+use crate::draw::{Drawn, Scene, Storage};
 
 /// An item of the catalogue.
 pub(crate) type Item = u8;
@@ -107,6 +112,27 @@ pub(crate) struct Names {
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) runtimes: Vec<RuntimeId>,
     pub(crate) owner: OwnerId,
+    /// By item.
+    pub(crate) configs: Vec<Arc<ItemConfig>>,
+}
+
+/// What the configuration of an item says.
+fn config(drawn: &Drawn) -> ItemConfig {
+    let mut config = ItemConfig {
+        requested_resources: Some(RequestedResources {
+            cpu: Some(drawn.takes.cpu),
+            ram: Some(drawn.takes.ram),
+            ..RequestedResources::default()
+        }),
+        ..ItemConfig::default()
+    };
+    if drawn.storage != Storage::Nothing {
+        config.quotas.storage_limit = Some(1);
+    }
+    if drawn.storage == Storage::Expendable {
+        config.storage_policy = StoragePolicy::Expendable;
+    }
+    config
 }
 
 /// Letters and digits make an id, always.
@@ -115,8 +141,14 @@ fn named<T>(letter: char, number: usize, new: impl Fn(String) -> Option<T>) -> O
 }
 
 impl Names {
-    pub(crate) fn new(items: usize, subjects: usize, nodes: usize) -> Option<Self> {
+    pub(crate) fn new(scene: &Scene) -> Option<Self> {
+        let (items, subjects, nodes) = (scene.items.len(), scene.subjects, scene.nodes);
         Some(Self {
+            configs: scene
+                .items
+                .iter()
+                .map(|drawn| config(drawn).into())
+                .collect(),
             items: (0..items)
                 .map(|n| named('i', n, |t| ItemId::new(t).ok()))
                 .collect::<Option<_>>()?,

@@ -14,6 +14,7 @@ use crate::{
     mutation::Mutation,
     node::Node,
     oracle::{Broken, Oracle},
+    overrides::Overrides,
     queue::Queue,
     wire::Wire,
     words::Names,
@@ -34,6 +35,8 @@ pub(crate) enum Message {
     Alert(u32),
     /// To the cloud: so many messages were dropped.
     Lost(u64),
+    /// To the Unit: these variables.
+    Override(usize),
     /// To the Unit: something nobody can use.
     Useless,
 }
@@ -71,6 +74,7 @@ pub(crate) struct World {
     pub(crate) wire: Wire,
     pub(crate) messages: Vec<Message>,
     pub(crate) wishes: Vec<Intent>,
+    pub(crate) overrides: Vec<Overrides>,
     pub(crate) calm: bool,
     /// The trouble from outside was taken back for good.
     pub(crate) over: bool,
@@ -89,7 +93,7 @@ impl World {
     pub(crate) fn run(seed: u64, mutation: Option<Mutation>, traced: bool) -> Outcome {
         let mut dice = Dice::new(seed);
         let scene = Scene::draw(&mut dice);
-        let names = Names::new(scene.items.len(), scene.subjects, scene.nodes);
+        let names = Names::new(&scene);
         let Some(names) = names else {
             return Outcome {
                 broken: None,
@@ -103,10 +107,11 @@ impl World {
             queue: Queue::default(),
             cm: Cm::new(scene.space),
             nodes,
-            cloud: Cloud::new(BEGIN, dice.split()),
+            cloud: Cloud::new(BEGIN, dice.split(), mutation),
             wire: Wire::default(),
             messages: Vec::new(),
             wishes: vec![Intent::default()],
+            overrides: Vec::new(),
             calm: false,
             over: false,
             oracle: Oracle::new(BEGIN),
@@ -157,6 +162,8 @@ impl World {
         let trouble = self.scene.rates.trouble;
         self.after(trouble, Event::Trouble);
         self.after(HOUR, Event::Alert);
+        let after = self.dice.time(HOUR, 5 * DAY);
+        self.after(after, Event::Override);
         self.after(HOUR, Event::LookAgain);
         self.after(10 * DAY, Event::CalmBegins(1));
         self.after(20 * DAY, Event::CalmBegins(2));
@@ -190,6 +197,12 @@ impl World {
             Event::CalmBegins(number) => self.calm_begins(number),
             Event::CalmEnds(_) => {}
             Event::Alert => self.alert_comes(),
+            Event::Override => self.override_comes(),
+            Event::CmEnds { life } => {
+                if life == self.cm.life {
+                    self.follow_soon();
+                }
+            }
             Event::CmBoot { life } => self.cm_boots(life),
             Event::CmWake { life, serial } => self.cm_wakes(life, serial),
             Event::CmTake { life, txn, message } => self.cm_takes(life, txn, message),

@@ -139,6 +139,7 @@ impl World {
     }
 
     fn unit_delivers(&mut self, txn: String, message: u32) {
+        self.check_delivered(&txn);
         let life = self.cm.life;
         match self.messages.get(message as usize).cloned() {
             Some(Message::Desired(_)) => {
@@ -153,6 +154,13 @@ impl World {
                     outcome: Handled::Accept,
                 });
                 self.job_hears_urls(question, &blobs);
+            }
+            Some(Message::Override(number)) => {
+                self.cm_overrides(number);
+                self.unit_input(Input::Handled {
+                    txn,
+                    outcome: Handled::Accept,
+                });
             }
             Some(Message::Useless) => self.unit_input(Input::Handled {
                 txn,

@@ -31,6 +31,7 @@ use crate::{
     event::Event,
     mutation::{Mutation, planted},
     node::Snapshot,
+    overrides::{Env, Overrides},
     words::{Blob, Inst, Item, Ver, digest, inst, version_text},
     world::World,
 };
@@ -48,6 +49,10 @@ pub(crate) struct CmDisk {
     pub(crate) unflushed: Option<Option<Record>>,
     pub(crate) link: BTreeMap<RecordKey, LinkRecord>,
     pub(crate) placed: BTreeMap<InstanceIdent, Placed>,
+    /// Variables in force.
+    pub(crate) overrides: Overrides,
+    /// The variables that instances were given last.
+    pub(crate) given: BTreeMap<Inst, Env>,
     pub(crate) config: Option<UnitConfig>,
     pub(crate) blobs: BTreeMap<Blob, Stored>,
     /// Items whose blobs are kept, installed or not, with the time since when they are not.
@@ -107,6 +112,7 @@ pub(crate) struct Running {
     pub(crate) sendings: BTreeMap<u64, Sending>,
     pub(crate) last_view: BTreeMap<InstanceIdent, InstanceView>,
     pub(crate) lists: Lists,
+    pub(crate) overrides: Overrides,
     pub(crate) follow_planned: bool,
     pub(crate) follow_busy: bool,
     pub(crate) planned_for: Option<Question>,
@@ -137,6 +143,8 @@ impl Cm {
                 unflushed: None,
                 link: BTreeMap::new(),
                 placed: BTreeMap::new(),
+                overrides: Overrides::new(),
+                given: BTreeMap::new(),
                 config: None,
                 blobs: BTreeMap::new(),
                 items: BTreeMap::new(),
@@ -229,7 +237,7 @@ impl World {
             now,
         );
         let session = Session::restore(
-            crate::cloud::config(true, self.scene.outbox),
+            crate::cloud::config(true, self.scene.outbox, self.mutation),
             chance,
             records,
             now,
@@ -250,7 +258,11 @@ impl World {
             jobs: BTreeMap::new(),
             sendings: BTreeMap::new(),
             last_view: BTreeMap::new(),
-            lists: Lists::of(self.cm.disk.placed.values()),
+            lists: Lists::default(),
+            overrides: match self.has(Mutation::OverridesInMemory) {
+                true => Overrides::new(),
+                false => self.cm.disk.overrides.clone(),
+            },
             follow_planned: false,
             follow_busy: false,
             planned_for: None,
@@ -261,6 +273,10 @@ impl World {
             telling: BTreeMap::new(),
         });
         self.oracle.cm_started = self.now;
+        let lists = self.lists_of(self.cm.disk.placed.values());
+        if let Some(run) = &mut self.cm.run {
+            run.lists = lists;
+        }
         self.cm_cleans_images();
         self.after(LOST + SEC, Event::CmLook { life });
         self.after(MIN, Event::CmTidy { life });
@@ -455,6 +471,7 @@ impl World {
             return;
         };
         if self.unlucky(25, Fault::TakenLater) {
+            self.refuses(&txn);
             let outcome = aos_session::Handled::Refuse(5 * SEC);
             self.unit_input(aos_session::Input::Handled { txn, outcome });
             return;

@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
 use aos_launch::Instance;
-use aos_schedule::{Availability, Image, KnownInstance, Plan, Request, Unplaced};
+use aos_schedule::{Availability, Image, KnownInstance, Plan, Request, Rule, Unplaced, Why};
 use aos_time::Timestamp;
 use aos_types::{
     AosCode, ArchInfo, Digest, ErrorInfo, InstanceIdent, InstanceState, ItemConfig, NodeId,
@@ -20,8 +21,9 @@ use crate::{
     coverage::Fault,
     draw::{MIN, SEC},
     event::Event,
-    mutation::Mutation,
+    mutation::{Mutation, planted_places},
     node::Snapshot,
+    overrides::{Env, Overrides, env},
     words::{Inst, Names, Ver, digest, inst, item_number, node_number, version_number},
     world::World,
 };
@@ -38,6 +40,8 @@ pub(crate) struct Placed {
     pub(crate) owner: OwnerId,
     pub(crate) priority: u64,
     pub(crate) place: Option<(NodeId, RuntimeId)>,
+    /// The Node that has its storage.
+    pub(crate) home: Option<NodeId>,
     pub(crate) manifest: Digest,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -57,7 +61,7 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    pub(crate) fn of<'a>(placed: impl Iterator<Item = &'a Placed>) -> Self {
+    fn of<'a>(placed: impl Iterator<Item = &'a Placed>, env: impl Fn(Inst) -> Env) -> Self {
         let mut lists = Self::default();
         let mut by_node: BTreeMap<usize, Vec<Instance>> = BTreeMap::new();
         for one in placed {
@@ -77,7 +81,7 @@ impl Lists {
                 priority: one.priority,
                 storage_path: String::new(),
                 state_path: String::new(),
-                env: Vec::new(),
+                env: env(inst(&one.ident)),
             });
         }
         lists.by_node = by_node
@@ -95,7 +99,7 @@ impl Lists {
     }
 
     /// Lists that are as they were stay the same ones.
-    fn share(&mut self, before: &Self) {
+    pub(crate) fn share(&mut self, before: &Self) {
         for (node, list) in &mut self.by_node {
             if let Some(old) = before.by_node.get(node).filter(|old| *old == list) {
                 *list = Rc::clone(old);
@@ -187,6 +191,15 @@ impl World {
         })
     }
 
+    /// Lists of what has a place, with the variables in force.
+    pub(crate) fn lists_of<'a>(&self, placed: impl Iterator<Item = &'a Placed>) -> Lists {
+        let (now, none) = (self.cm_now(), Overrides::new());
+        let overrides = self.cm.run.as_ref().map_or(&none, |run| &run.overrides);
+        let trusting = self.has(Mutation::EndsIgnored);
+        let now = if trusting { Timestamp::EPOCH } else { now };
+        Lists::of(placed, |inst| env(overrides, inst, now))
+    }
+
     fn schedule_nodes(&self) -> Vec<aos_schedule::Node> {
         self.known()
             .into_iter()
@@ -205,10 +218,11 @@ impl World {
                     .map(|label| format!("l{label}"))
                     .collect(),
                 ratios: ResourceRatios::default(),
-                dmips: 0,
-                ram: 0,
+                dmips: self.scene.has[known.node].cpu,
+                ram: self.scene.has[known.node].ram,
                 runtimes: if known.seen {
-                    vec![runtime(&self.names.runtimes[known.node])]
+                    let most = self.scene.has[known.node].instances;
+                    vec![runtime(&self.names.runtimes[known.node], most)]
                 } else {
                     Vec::new()
                 },
@@ -244,7 +258,8 @@ impl World {
                 num_instances: entry.num_instances,
                 labels: entry.labels.clone(),
                 images: if here {
-                    Ok(vec![image(digest(number, ver))])
+                    let config = &self.names.configs[usize::from(number)];
+                    Ok(vec![image(digest(number, ver), config)])
                 } else {
                     Err("its images cannot be used".into())
                 },
@@ -265,18 +280,19 @@ impl World {
                 place: placed.place.clone(),
                 version: placed.version.clone(),
                 manifest: placed.manifest,
-                home: None,
+                home: placed.home.clone(),
                 uid: placed.uid,
                 gid: placed.gid,
                 usage: aos_schedule::Usage::default(),
             })
             .collect();
-        let plan = aos_schedule::plan(&aos_schedule::Input {
+        let input = aos_schedule::Input {
             nodes: self.schedule_nodes(),
             requests: self.requests(target),
             known,
             ..aos_schedule::Input::default()
-        });
+        };
+        let plan = aos_schedule::plan_by(planted_places(self.mutation), &input);
         let instances = plan
             .unplaced
             .iter()
@@ -295,6 +311,7 @@ impl World {
     /// Makes a plan and stores it before anybody hears of it. Nothing if the power went.
     fn place(&mut self, target: &Target) -> Option<(Plan, Failures)> {
         let (plan, failures) = self.plan(target);
+        self.count_places(&plan);
         let now = self.cm_now();
         let mut next: BTreeMap<InstanceIdent, Placed> = plan
             .placed
@@ -308,6 +325,8 @@ impl World {
                         owner: place.owner.clone(),
                         priority: place.priority,
                         place: Some((place.node.clone(), place.runtime.clone())),
+                        home: (place.config.quotas.storage_limit.is_some())
+                            .then(|| place.node.clone()),
                         manifest: place.manifest,
                         uid: place.uid,
                         gid: place.gid,
@@ -316,12 +335,26 @@ impl World {
                 )
             })
             .collect();
+        let wanted: BTreeSet<&InstanceIdent> = plan.unplaced.iter().map(|one| &one.ident).collect();
         for (ident, old) in &self.cm.disk.placed {
             if next.contains_key(ident) {
                 continue;
             }
+            if wanted.contains(ident) {
+                // It has no place; it is wanted all the same.
+                let waiting = Placed {
+                    place: None,
+                    unplaced_since: None,
+                    ..old.clone()
+                };
+                next.insert(ident.clone(), waiting);
+                continue;
+            }
             let since = old.unplaced_since.unwrap_or(now);
-            if now.since(since) < REMEMBER {
+            if now.since(since) >= REMEMBER {
+                // What it kept may go.
+                self.oracle.forget(inst(ident));
+            } else {
                 let cached = Placed {
                     place: None,
                     unplaced_since: Some(since),
@@ -339,8 +372,8 @@ impl World {
                 return None;
             }
         }
+        let mut lists = self.lists_of(next.values());
         let run = self.cm.run.as_mut()?;
-        let mut lists = Lists::of(next.values());
         lists.share(&run.lists);
         lists.unplaced.clone_from(&plan.unplaced);
         run.places += 1;
@@ -349,6 +382,32 @@ impl World {
             self.view_changed();
         }
         Some((plan, failures))
+    }
+
+    /// What of the scheduler's rules has struck.
+    fn count_places(&mut self, plan: &Plan) {
+        for place in &plan.placed {
+            match place.why {
+                Why::PushesOut => self.coverage.fault(Fault::PushedOut),
+                Why::Moves(_) => self.coverage.fault(Fault::Moved),
+                _ => {}
+            }
+            if place.leaves_behind.is_some() {
+                self.coverage.fault(Fault::LeftBehind);
+            }
+        }
+        for one in &plan.unplaced {
+            let last = one.excluded.iter().map(|one| &one.rule);
+            for rule in last {
+                match rule {
+                    Rule::Elsewhere(_) => self.coverage.fault(Fault::HeldByStorage),
+                    Rule::Cpu(..) | Rule::Ram(..) | Rule::Instances(_) => {
+                        self.coverage.fault(Fault::NoRoom);
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     pub(crate) fn launches(&mut self, id: u64, target: &Target) {
@@ -411,9 +470,11 @@ impl World {
         if life != self.cm.life {
             return;
         }
-        let known = self.known();
         let Some(run) = &mut self.cm.run else { return };
         run.follow_planned = false;
+        self.end_overrides();
+        let known = self.known();
+        let Some(run) = &mut self.cm.run else { return };
         if run.follow_busy {
             // It looks again when it has ended.
             return;
@@ -535,7 +596,13 @@ impl World {
             return;
         }
         let list = run.lists.on(node);
-        let stop = parcel(&self.names, seen, &list, retry);
+        // Variables are not reported: what was given last counts.
+        let given = &self.cm.disk.given;
+        let env_fits = list.iter().all(|order| {
+            let given = given.get(&inst(&order.ident));
+            given.map_or(&[][..], Vec::as_slice) == order.env
+        });
+        let stop = parcel(&self.names, seen, &list, retry, env_fits);
         let view = seen.view.clone();
         let (Some(stop), Some(view)) = (stop, view) else {
             if let Some(sending) = run.sendings.get_mut(&id) {
@@ -543,6 +610,14 @@ impl World {
             }
             return;
         };
+        // Until the Node has answered nobody knows which variables it has.
+        for order in list.iter() {
+            let given = &mut self.cm.disk.given;
+            let known = given.get(&inst(&order.ident));
+            if known.map_or(&[][..], Vec::as_slice) != order.env {
+                given.insert(inst(&order.ident), vec![Default::default()]);
+            }
+        }
         self.cm.unique += 1;
         let order = self.cm.unique;
         seen.busy = Some(Busy {
@@ -575,6 +650,15 @@ impl World {
         let seen = &mut run.seen[node];
         let Some(busy) = seen.busy.take() else { return };
         let conn = seen.view.as_ref().map(|view| view.conn);
+        if failed.is_none() {
+            let given = &mut self.cm.disk.given;
+            for order in busy.list.iter() {
+                match order.env.is_empty() {
+                    true => given.remove(&inst(&order.ident)),
+                    false => given.insert(inst(&order.ident), order.env.clone()),
+                };
+            }
+        }
         seen.sent = match (&failed, conn) {
             (None, Some(conn)) => Some((conn, busy.list)),
             _ => None,
@@ -713,11 +797,18 @@ fn gives_away(node: usize, seen: &Seen, lists: &Lists) -> bool {
 }
 
 /// What to stop by name if the list has to be sent at all.
-fn parcel(names: &Names, seen: &mut Seen, list: &List, retry: bool) -> Option<Vec<InstanceIdent>> {
+fn parcel(
+    names: &Names,
+    seen: &mut Seen,
+    list: &List,
+    retry: bool,
+    env_fits: bool,
+) -> Option<Vec<InstanceIdent>> {
     let view = seen.view.as_ref()?;
     let snapshot = view.snapshot.as_ref()?;
     let looked = (view.conn, Rc::clone(list), Rc::clone(snapshot));
     if !retry
+        && env_fits
         && let Some((conn, list, snapshot)) = &seen.nothing_for
         && (*conn, Rc::as_ptr(list), Rc::as_ptr(snapshot))
             == (looked.0, Rc::as_ptr(&looked.1), Rc::as_ptr(&looked.2))
@@ -732,7 +823,8 @@ fn parcel(names: &Names, seen: &mut Seen, list: &List, retry: bool) -> Option<Ve
         .values()
         .filter(|one| one.state != InstanceState::Inactive)
         .count();
-    let as_wanted = own == list.len()
+    let as_wanted = env_fits
+        && own == list.len()
         && list.iter().all(|order| {
             snapshot
                 .reports
@@ -769,7 +861,7 @@ fn parcel(names: &Names, seen: &mut Seen, list: &List, retry: bool) -> Option<Ve
     )
 }
 
-fn runtime(id: &RuntimeId) -> RuntimeInfo {
+fn runtime(id: &RuntimeId, max_instances: u64) -> RuntimeInfo {
     RuntimeInfo {
         id: id.clone(),
         runtime_type: "crun".into(),
@@ -779,11 +871,11 @@ fn runtime(id: &RuntimeId) -> RuntimeInfo {
         allowed_dmips: None,
         total_ram: None,
         allowed_ram: None,
-        max_instances: 0,
+        max_instances,
     }
 }
 
-fn image(manifest: Digest) -> Image {
+fn image(manifest: Digest, config: &Arc<ItemConfig>) -> Image {
     Image {
         manifest,
         architecture: String::new(),
@@ -791,7 +883,7 @@ fn image(manifest: Digest) -> Image {
         os: String::new(),
         os_version: String::new(),
         os_features: Vec::new(),
-        config: ItemConfig::default().into(),
+        config: Arc::clone(config),
     }
 }
 

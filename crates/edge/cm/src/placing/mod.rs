@@ -430,20 +430,32 @@ impl Placing {
         env.get(&ident.to_string()).cloned().unwrap_or_default()
     }
 
-    /// Remembers which variables a Node has taken over with its list.
-    async fn remember_env(&self, list: &[InstanceOrder]) -> Result<(), aos_store::Error> {
+    /// Remembers which variables a Node is about to be given with its list, or has taken over. In between nobody knows
+    /// which it has: its answer may be lost.
+    async fn remember_env(
+        &self,
+        list: &[InstanceOrder],
+        answered: bool,
+    ) -> Result<(), aos_store::Error> {
         let changes: Vec<(String, Option<Env>)> = {
             let mut env = self.env.lock().unwrap_or_else(PoisonError::into_inner);
             let mut changes = Vec::new();
             for order in list {
                 let key = order.ident.to_string();
-                if order.env.is_empty() {
-                    if env.remove(&key).is_some() {
-                        changes.push((key, None));
-                    }
-                } else if env.get(&key) != Some(&order.env) {
-                    env.insert(key.clone(), order.env.clone());
-                    changes.push((key, Some(order.env.clone())));
+                if env.get(&key).map_or(&[][..], Vec::as_slice) == order.env {
+                    continue;
+                }
+                let next = match answered {
+                    true => order.env.clone(),
+                    // No variable is without a name, so this is like no set there can be.
+                    false => vec![Default::default()],
+                };
+                if next.is_empty() {
+                    env.remove(&key);
+                    changes.push((key, None));
+                } else {
+                    env.insert(key.clone(), next.clone());
+                    changes.push((key, Some(next)));
                 }
             }
             changes

@@ -89,10 +89,13 @@ impl Placing {
         if let Err(error) = self.states.bring(id, &list).await {
             return Err(ErrorInfo::from_error(AosCode::Failed, &error));
         }
+        let failed = |error: aos_store::Error| ErrorInfo::from_error(AosCode::Failed, &error);
+        let asked = self.remember_env(&parcel.list, false).await;
+        asked.map_err(failed)?;
         let result = self.nodes.update_instances(id, list, parcel.stop).await;
         if result.is_ok() {
-            let remembered = self.remember_env(&parcel.list).await;
-            remembered.map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
+            let taken = self.remember_env(&parcel.list, true).await;
+            taken.map_err(failed)?;
         }
         sent.0 = result.is_ok().then_some((parcel.connection, parcel.list));
         result

@@ -37,6 +37,8 @@ struct NodesState {
     broken: BTreeSet<String>,
     looping: BTreeSet<String>,
     stuck: BTreeSet<String>,
+    /// Nodes do what they are told, and their answers are lost.
+    answers_lost: bool,
     refused_config: Option<String>,
     configs: BTreeMap<NodeId, String>,
     installed: BTreeSet<(NodeId, Digest)>,
@@ -117,6 +119,10 @@ impl FakeNodes {
     /// A Node that is to start this version begins with it and never answers.
     pub(super) fn stick_at_version(&self, version: &str) {
         self.state.lock().unwrap().stuck.insert(version.into());
+    }
+
+    pub(super) fn lose_answers(&self, lost: bool) {
+        self.state.lock().unwrap().answers_lost = lost;
     }
 
     pub(super) fn refuse_config(&self, version: &str) {
@@ -343,6 +349,9 @@ impl Nodes for FakeNodes {
             .filter(|order| looping.contains(&order.version));
         for order in looping {
             tokio::spawn(crash_loop(self.view.clone(), node.clone(), order));
+        }
+        if self.state.lock().unwrap().answers_lost {
+            return Err(failed("the connection is gone"));
         }
         Ok(())
     }

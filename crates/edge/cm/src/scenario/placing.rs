@@ -180,6 +180,24 @@ async fn a_variable_ends_at_its_time_also_if_cm_was_not_there() {
 }
 
 #[tokio::test]
+async fn a_variable_ends_at_its_time_also_if_nobody_heard_that_it_was_set() {
+    let mut stage = Stage::new(&["main"]).await;
+    stage.start().await;
+    stage.settle(desired(&[("web", "1", 1)])).await;
+    stage.nodes.started();
+    stage.nodes.lose_answers(true);
+    stage
+        .cloud
+        .say(overriding("web", "debug", Some(Duration::from_secs(2))))
+        .await;
+    tokio::time::sleep(MOMENT).await;
+    assert_eq!(stage.nodes.started(), ["web:s:0 on main LEVEL=debug"]);
+    tokio::time::sleep(Duration::from_secs(2) + MOMENT).await;
+    assert_eq!(stage.nodes.started(), ["web:s:0 on main"]);
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn gap_36_a_paused_node_stops_its_instances_and_after_a_while_they_run_elsewhere() {
     let mut stage = Stage::new(&["main", "second"]).await;
     stage.options.placing.pause_grace_secs = 2;
