@@ -87,6 +87,10 @@ pub(crate) struct Oracle {
     pub(crate) rotted: BTreeSet<Blob>,
     /// Where each instance wrote its storage: where it was started first, or again after its loss was accepted.
     homes: BTreeMap<Inst, usize>,
+    /// When CM last had images installed on the Nodes, and when a Node last came or went: what was not there then may be
+    /// given an instance before its image.
+    install_began: Timestamp,
+    pub(crate) nodes_changed: Timestamp,
     /// The variables that CM has taken over last.
     pub(crate) overridden: Option<usize>,
     /// A message that CM did not take, on which connection and when: what came after it has to wait.
@@ -118,6 +122,8 @@ impl Oracle {
             stage_back: Duration::ZERO,
             rotted: BTreeSet::new(),
             homes: BTreeMap::new(),
+            install_began: now,
+            nodes_changed: now,
             overridden: None,
             refused: None,
         }
@@ -407,6 +413,9 @@ impl World {
                 format!("the engine asks to {name}, the disk says otherwise")
             });
         }
+        if let Effect::InstallOnNodes { .. } = effect {
+            self.oracle.install_began = self.now;
+        }
         if let Effect::Launch { target } = effect {
             let old = self.committed();
             for (item, ver) in asked(target).0 {
@@ -667,7 +676,10 @@ impl World {
                     .and_then(|placed| placed.place.as_ref())
                     .map(|(at, _)| node_number(at));
                 let Some(place) = place else { return };
-                if self.nodes[place].conn.is_some()
+                // A Node that comes or goes after the installation changes who runs what: a known gap.
+                let as_installed = self.oracle.nodes_changed < self.oracle.install_began;
+                if as_installed
+                    && self.nodes[place].conn.is_some()
                     && !self.nodes[place].images.contains_key(&(inst.item, new))
                 {
                     self.broken(4, |_| {

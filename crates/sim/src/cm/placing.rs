@@ -16,7 +16,7 @@ use aos_types::{
 };
 use aos_update::{Failures, Target, UpdateState};
 
-use super::{Busy, LAUNCH, LOST, Seen, View, error};
+use super::{Busy, LAUNCH, LOST, Running, Seen, View, error};
 use crate::{
     coverage::Fault,
     draw::{MIN, SEC},
@@ -144,6 +144,19 @@ pub(crate) struct Known {
     pub(crate) ready: bool,
     pub(crate) away: bool,
     pub(crate) seen: bool,
+}
+
+impl Running {
+    /// Whether another Node says that it runs an instance, and this one does not.
+    fn runs_elsewhere(&self, node: usize, order: &Instance) -> bool {
+        let which = inst(&order.ident);
+        let runs = |seen: &Seen| {
+            let view = seen.view.as_ref().and_then(|view| view.snapshot.as_ref());
+            view.and_then(|snapshot| snapshot.reports.get(&which))
+                .is_some_and(|one| one.state != InstanceState::Inactive)
+        };
+        !runs(&self.seen[node]) && self.seen.iter().any(runs)
+    }
 }
 
 impl World {
@@ -531,9 +544,13 @@ impl World {
             if spared || known.state == NodeState::Error || !told(&run.seen[node]) {
                 continue;
             }
-            if gives_away(node, &run.seen[node], &run.lists) || self.has(Mutation::AllNodesAtOnce) {
+            let gives = gives_away(node, &run.seen[node], &run.lists);
+            if gives || self.has(Mutation::AllNodesAtOnce) {
                 first.push(node);
-            } else {
+            }
+            // One that gives some away and gets others gets these afterwards.
+            let gets = run.lists.on(node);
+            if !gives || gets.iter().any(|one| run.runs_elsewhere(node, one)) {
                 second.push(node);
             }
         }
@@ -588,6 +605,7 @@ impl World {
     /// One Node after what it was given before; by then the newest lists count.
     fn send_to(&mut self, id: u64, node: usize) {
         let life = self.cm.life;
+        let at_once = self.has(Mutation::AllNodesAtOnce);
         let Some(run) = &mut self.cm.run else { return };
         let retry = run.sendings.get(&id).is_some_and(|sending| sending.retry);
         let seen = &mut run.seen[node];
@@ -595,7 +613,16 @@ impl World {
             seen.waiting.push(id);
             return;
         }
-        let list = run.lists.on(node);
+        let mut list = run.lists.on(node);
+        let sending = run.sendings.get(&id);
+        if sending.is_some_and(|sending| !sending.next.is_empty()) {
+            let part = |one: &&Instance| !run.runs_elsewhere(node, one);
+            if !at_once && !list.iter().all(|one| part(&one)) {
+                list = list.iter().filter(part).cloned().collect();
+            }
+        }
+        let Some(run) = &mut self.cm.run else { return };
+        let seen = &mut run.seen[node];
         // Variables are not reported: what was given last counts.
         let given = &self.cm.disk.given;
         let env_fits = list.iter().all(|order| {
@@ -729,6 +756,7 @@ impl World {
 
     pub(crate) fn cm_meets_node(&mut self, node: usize, conn: u64) {
         let life = self.cm.life;
+        self.oracle.nodes_changed = self.now;
         let Some(run) = &mut self.cm.run else { return };
         let seen = &mut run.seen[node];
         seen.view = Some(View {
@@ -766,6 +794,7 @@ impl World {
         if seen.view.take().is_none() {
             return;
         }
+        self.oracle.nodes_changed = now;
         seen.config = None;
         seen.away_since = Some(now);
         if let Some(busy) = &seen.busy {

@@ -85,6 +85,11 @@ impl Engine {
                 if let Some(asked) = &mut cycle.asked {
                     asked.take_means(target);
                 }
+                // What the Nodes shall run is what the launch, when it is repeated, is asked for.
+                let launched = record.launched.iter_mut();
+                launched
+                    .filter(|launched| launched.asks_the_same(target))
+                    .for_each(|launched| launched.take_means(target));
                 // The two are one already: what is committed is what the commit, when it is repeated, is asked for.
                 if cycle.state == UpdateState::Finalizing {
                     record.committed.take_means(target);

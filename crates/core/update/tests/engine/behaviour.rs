@@ -454,3 +454,24 @@ fn certificates_that_come_while_it_is_committed_are_committed_too() {
         "a commit that is repeated asks for what is stored"
     );
 }
+
+#[test]
+fn certificates_that_come_during_a_launch_are_launched_too() {
+    for state in [UpdateState::Launching, UpdateState::WaitingActive] {
+        let (mut engine, _) = in_state(state);
+        let mut again = desired("2.0.0", &[("a", "2", 1)]);
+        again.certificates = Some(vec![aos_update::Certificate {
+            der: vec![1],
+            fingerprint: "01".into(),
+        }]);
+        send(&mut engine, 11, again);
+        let record = engine.record();
+        let target = &record.cycle.as_ref().unwrap().target;
+        assert_eq!(target.certificates.len(), 1);
+        assert_eq!(
+            record.launched.as_ref(),
+            Some(target),
+            "a launch that is repeated asks for what is stored"
+        );
+    }
+}

@@ -13,6 +13,14 @@ use crate::{
     world::KnownNode,
 };
 
+/// How much of its list a Node was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    All,
+    /// Some of its instances still run elsewhere.
+    Part,
+}
+
 /// What one Node is to be sent.
 struct Parcel {
     connection: u64,
@@ -22,7 +30,8 @@ struct Parcel {
 
 impl Placing {
     /// Sends every Node that takes orders its list, if it has another one or runs something else. With `retry` also those
-    /// whose instances have failed. Nodes that lose an instance to another one come first, so that it never runs twice.
+    /// whose instances have failed. Nodes that lose an instance to another one come first, so that it never runs twice. One
+    /// that loses some and gets others, which may still run elsewhere, gets those with the second wave.
     ///
     /// `over` ends the wait for the Nodes' answers. A list that was sent stays sent; one that was not comes with the next.
     pub(super) async fn send(
@@ -31,39 +40,45 @@ impl Placing {
         over: &CancellationToken,
     ) -> BTreeMap<NodeId, ErrorInfo> {
         let lists = self.lists.borrow().clone();
-        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let (mut wave, mut second) = (Vec::new(), Vec::new());
         for (id, node) in self.world.nodes() {
             if !node.takes_orders() {
                 continue;
             }
             if gives_away(&id, &node, &lists) {
-                first.push(id);
+                wave.push(id);
             } else {
                 second.push(id);
             }
         }
         let mut failed = BTreeMap::new();
-        for wave in [first, second] {
-            let sends = wave.into_iter().map(|id| async move {
+        for parting in [true, false] {
+            let sends = std::mem::take(&mut wave).into_iter().map(|id| async move {
                 // What is dropped here is not remembered as sent, and a Node carries out the newest list it was given.
                 let sent = tokio::select! {
                     biased;
                     () = over.cancelled() => Err(given_up()),
-                    sent = self.send_to(&id, retry) => sent,
+                    sent = self.send_to(&id, retry, parting) => sent,
                 };
                 (id, sent)
             });
             for (node, sent) in join_all(sends).await {
-                if let Err(error) = sent {
-                    failed.insert(node, error);
+                match sent {
+                    Ok(Sending::All) => {}
+                    Ok(Sending::Part) => second.push(node),
+                    Err(error) => {
+                        failed.insert(node, error);
+                    }
                 }
             }
+            wave = std::mem::take(&mut second);
         }
         failed
     }
 
-    /// One Node after what it was given before; by then the newest lists count.
-    async fn send_to(&self, id: &NodeId, retry: bool) -> Result<(), ErrorInfo> {
+    /// One Node after what it was given before; by then the newest lists count. While Nodes are `parting` with instances, it
+    /// gets none that another one still runs.
+    async fn send_to(&self, id: &NodeId, retry: bool, parting: bool) -> Result<Sending, ErrorInfo> {
         let sent = {
             // Plain data, whole at every moment: a panic elsewhere does not spoil it.
             let mut all = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,15 +88,23 @@ impl Placing {
         let lists = self.lists.borrow().clone();
         let world = self.world.nodes();
         let Some(node) = world.get(id).filter(|node| node.takes_orders()) else {
-            return Ok(());
+            return Ok(Sending::All);
+        };
+        let mut list = lists.on(id).to_vec();
+        let all = list.len();
+        if parting {
+            list.retain(|order| runs_on(node, order) || !runs_elsewhere(id, &world, order));
+        }
+        let extent = match list.len() == all {
+            true => Sending::All,
+            false => Sending::Part,
         };
         // Variables are not reported: what was given last counts.
-        let env_fits = lists
-            .on(id)
+        let env_fits = list
             .iter()
             .all(|order| self.given_env(&order.ident) == order.env);
-        let Some(parcel) = parcel(id, node, &lists, &mut sent, retry, env_fits) else {
-            return Ok(());
+        let Some(parcel) = parcel(node, list, &mut sent, retry, env_fits) else {
+            return Ok(extent);
         };
         let list = parcel.list.clone();
         // Until it has answered nobody knows what it has, also when nobody waits for the answer any more.
@@ -98,7 +121,7 @@ impl Placing {
             taken.map_err(failed)?;
         }
         sent.0 = result.is_ok().then_some((parcel.connection, parcel.list));
-        result
+        result.map(|()| extent)
     }
 }
 
@@ -119,17 +142,29 @@ fn gives_away(id: &NodeId, node: &KnownNode, lists: &Lists) -> bool {
     })
 }
 
+/// Whether a Node says that it runs this instance.
+fn runs_on(node: &KnownNode, order: &InstanceOrder) -> bool {
+    let reported = node.sm.as_ref().and_then(|sm| sm.instances.as_ref());
+    reported
+        .and_then(|reported| reported.get(&order.ident))
+        .is_some_and(|one| one.state != InstanceState::Inactive)
+}
+
+fn runs_elsewhere(id: &NodeId, world: &BTreeMap<NodeId, KnownNode>, order: &InstanceOrder) -> bool {
+    world
+        .iter()
+        .any(|(other, node)| other != id && runs_on(node, order))
+}
+
 fn parcel(
-    id: &NodeId,
     node: &KnownNode,
-    lists: &Lists,
+    list: Vec<InstanceOrder>,
     before: &mut Sent,
     retry: bool,
     env_fits: bool,
 ) -> Option<Parcel> {
     let sm: &SmNode = node.sm.as_ref()?;
     let reported = sm.instances.as_ref()?;
-    let list = lists.on(id).to_vec();
     let sent = before.0.as_ref();
     let sent = sent.filter(|(connection, _)| *connection == sm.connection);
     let sent_before = sent.is_some_and(|(_, sent)| *sent == list);
