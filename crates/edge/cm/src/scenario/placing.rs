@@ -471,3 +471,46 @@ async fn why_names_the_nodes_that_were_left_out_and_what_is_waited_for() {
     );
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn nodes_that_exchange_instances_part_with_them_first() {
+    let mut stage = Stage::new(&["main", "second"]).await;
+    stage.start().await;
+    let sides = |web: &str, db: &str| {
+        let mut wish = desired(&[("web", "1", 1), ("db", "1", 1)]);
+        wish.unit_config = Some(stage::config("1.0.0", "main"));
+        let instances = wish.instances.as_mut().unwrap();
+        instances[0].labels = vec![web.into()];
+        instances[1].labels = vec![db.into()];
+        wish
+    };
+    stage.settle(sides("main", "second")).await;
+    let before = stage.nodes.calls().len();
+    stage.cloud.desire(sides("second", "main")).await;
+    stage
+        .nodes
+        .until(|nodes| {
+            nodes.running("main") == ["db:s:0 1"] && nodes.running("second") == ["web:s:0 1"]
+        })
+        .await;
+    // Neither is given what the other one still runs.
+    let calls = stage.nodes.calls().split_off(before);
+    let mut updates: Vec<&str> = calls
+        .iter()
+        .map(String::as_str)
+        .filter(|call| call.starts_with("update "))
+        .take(4)
+        .collect();
+    updates[..2].sort_unstable();
+    updates[2..].sort_unstable();
+    assert_eq!(
+        updates,
+        [
+            "update main +0 -1",
+            "update second +0 -1",
+            "update main +1 -0",
+            "update second +1 -0"
+        ]
+    );
+    stage.stop().await;
+}
