@@ -1,11 +1,17 @@
 //! The service that is measured: the demo's HTTP service with another configuration.
 
-/// As the demo has it, but started again without a pause however often it is killed.
+use std::time::Duration;
+
+/// The pause before an instance of [`persistent`] is started again.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
+
+/// As the demo has it, but started again after a short pause however often it is killed.
 pub(super) fn persistent(config: &str) -> String {
     let mut text = without(config, &["runParameters"]);
-    text.push_str(
-        "      runParameters:\n        startInterval: PT5S\n        startBurst: 1000\n        restartInterval: PT0S\n",
-    );
+    text.push_str(&format!(
+        "      runParameters:\n        startInterval: PT5S\n        startBurst: 1000\n        restartInterval: {}ms\n",
+        PAUSE.as_millis()
+    ));
     text
 }
 

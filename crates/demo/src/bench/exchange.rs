@@ -63,7 +63,7 @@ pub(super) fn tell(
     })
 }
 
-/// Kills the instance; gives the seconds until another process answers.
+/// Kills the instance; gives the seconds until another process answers, beyond the pause that it asked for.
 fn crash(play: &Play<'_>, address: SocketAddr) -> Result<f64> {
     let processes = story::processes(play, Place::Main);
     ensure!(
@@ -88,7 +88,7 @@ fn crash(play: &Play<'_>, address: SocketAddr) -> Result<f64> {
     while version(address).is_none() {
         ensure!(begin.elapsed() < AWAY, "the instance did not come back");
     }
-    Ok(begin.elapsed().as_secs_f64())
+    Ok(begin.elapsed().saturating_sub(bundle::PAUSE).as_secs_f64())
 }
 
 /// Asks all the time who answers.

@@ -22,6 +22,12 @@ pub trait Runtime: Send + Sync {
     /// is not there counts as stopped.
     async fn stop(&self, id: InstanceId, policy: StopPolicy) -> Result<(), Error>;
 
+    /// Takes away what an instance that has ended left behind, so that its next start has less to do. One that runs is left
+    /// alone. Starting and stopping do it too; a caller that has time does it before.
+    async fn clear(&self, _id: InstanceId) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// What is known of an instance.
     async fn status(&self, id: InstanceId) -> Result<Status, Error>;
 

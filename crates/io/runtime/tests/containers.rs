@@ -497,6 +497,39 @@ async fn the_words_of_a_short_life_are_kept() {
 }
 
 #[tokio::test]
+async fn what_an_ended_instance_left_can_be_cleared_before_its_next_start() {
+    if skip("what_an_ended_instance_left_can_be_cleared_before_its_next_start") {
+        return;
+    }
+    let host = Host::new();
+    let (runtime, mut exits) = host.open().await;
+    let ended = host.spec(0, "exit 4");
+    let running = host.spec(1, "exec sleep 100");
+    runtime.start(&ended).await.unwrap();
+    let started = runtime.start(&running).await.unwrap();
+    let exit = next(&mut exits).await;
+    assert_eq!(
+        runtime.status(ended.id).await.unwrap(),
+        Status::Ended,
+        "an exit alone clears nothing"
+    );
+    for id in [ended.id, running.id] {
+        runtime.clear(id).await.unwrap();
+        runtime.clear(id).await.unwrap();
+    }
+    assert_eq!(runtime.status(ended.id).await.unwrap(), Status::Absent);
+    let alive = Status::Running { pid: started.pid };
+    assert_eq!(runtime.status(running.id).await.unwrap(), alive);
+    // What was told of its end is still there to be acknowledged.
+    assert_eq!(exit.cause, ExitCause::Code(4));
+    runtime.acknowledge(&exit).await.unwrap();
+    assert!(!runtime.start(&ended).await.unwrap().already);
+    runtime.stop(running.id, StopPolicy::KILL).await.unwrap();
+    runtime.stop(ended.id, StopPolicy::KILL).await.unwrap();
+    assert_eq!(host.mounts(), 0);
+}
+
+#[tokio::test]
 async fn many_instances_start_and_stop_at_once() {
     if skip("many_instances_start_and_stop_at_once") {
         return;

@@ -167,9 +167,14 @@ impl Launcher {
         pause: Duration,
         token: tokio_util::sync::CancellationToken,
     ) {
+        let due = tokio::time::Instant::now() + pause;
+        // The pause is used. Not dropped half-way: another start or stop would meet it at work.
+        if let Err(error) = self.setup.runtime.clear(InstanceId::of(&ident)).await {
+            tracing::warn!(%ident, %error, "what an ended instance left stays until its next start");
+        }
         // Nothing has happened yet when the wait is dropped.
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep_until(due) => {}
             () = token.cancelled() => return,
         }
         let manifest = self.entries().get(&ident).map(|e| e.instance.manifest);

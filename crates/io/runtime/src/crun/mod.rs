@@ -187,6 +187,14 @@ impl Runtime for CrunRuntime {
         self.shared.remove(id).await
     }
 
+    async fn clear(&self, id: InstanceId) -> Result<(), Error> {
+        let _turn = self.turn(id).await;
+        match self.shared.kept(id).await? {
+            Some(_) => Ok(()),
+            None => self.shared.remove(id).await,
+        }
+    }
+
     async fn status(&self, id: InstanceId) -> Result<Status, Error> {
         if let Some(kept) = self.shared.kept(id).await? {
             return Ok(Status::Running { pid: kept.pid });
