@@ -92,7 +92,7 @@ pub(crate) struct Oracle {
     install_began: Timestamp,
     pub(crate) nodes_changed: Timestamp,
     /// The variables that CM has taken over last.
-    pub(crate) overridden: Option<usize>,
+    pub(crate) overridden: Option<(usize, Timestamp)>,
     /// A message that CM did not take, on which connection and when: what came after it has to wait.
     refused: Option<(String, u64, Timestamp)>,
 }

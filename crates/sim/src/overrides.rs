@@ -90,7 +90,7 @@ impl World {
         let now = self.cm_now();
         let mut set = self.overrides[number].clone();
         set.retain(|one| !one.is_over(now));
-        self.oracle.overridden = Some(number);
+        self.oracle.overridden = Some((number, self.now));
         self.cm.disk.overrides.clone_from(&set);
         if let Some(run) = &mut self.cm.run {
             run.overrides = set;
@@ -137,12 +137,15 @@ impl World {
         run.lists.unplaced = unplaced;
     }
 
-    /// What an instance shall have by what the cloud said last; nothing if an end is too near to judge.
+    /// What an instance shall have by what the cloud said last; nothing if that, or an end, is too near to judge.
     pub(crate) fn env_asked(&self, inst: Inst) -> Option<Env> {
         let now = self.cm_now();
-        let Some(number) = self.oracle.overridden else {
+        let Some((number, since)) = self.oracle.overridden else {
             return Some(Env::new());
         };
+        if self.now.since(since) < HOUR {
+            return None;
+        }
         let set = &self.overrides[number];
         let near = set.iter().any(|one| one.ends_about(now));
         (!near).then(|| env(set, inst, now))
