@@ -154,6 +154,17 @@ impl Client {
         self.write(Method::POST, path, body).await
     }
 
+    /// `POST` with a query and without a body, the answer as JSON.
+    pub async fn post_query<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let path = with_query(path, query)?;
+        let request = self.request(Method::POST, &path).timeout(REQUEST);
+        read(&self.send(request).await?.json_text().await?)
+    }
+
     /// `POST` without a body and without an interesting answer.
     pub async fn post_empty(&self, path: &str) -> Result<(), Failure> {
         self.send(self.request(Method::POST, path).timeout(REQUEST))

@@ -1,5 +1,5 @@
 //! SIGKILL of cloud, IAM, CM and SM in the middle of the main loop: services keep their processes,
-//! the loop goes on, no state is lost. The story is the demo's; the program is the one just built.
+//! the loop goes on, no state is lost. And all certificates are renewed under way. The story is the demo's; the program is the one just built.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,15 +14,29 @@ use aos_demo::{Options, Plot, When};
 
 #[test]
 fn services_outlive_every_component() {
-    tell("services_outlive_every_component", When::AtRest);
+    tell(
+        "services_outlive_every_component",
+        Plot::Crashes(When::AtRest),
+    );
 }
 
 #[test]
 fn an_update_outlives_every_component() {
-    tell("an_update_outlives_every_component", When::OnTheWay);
+    tell(
+        "an_update_outlives_every_component",
+        Plot::Crashes(When::OnTheWay),
+    );
 }
 
-fn tell(test: &str, when: When) {
+#[test]
+fn certificates_are_renewed_and_no_service_notices() {
+    tell(
+        "certificates_are_renewed_and_no_service_notices",
+        Plot::Renewal,
+    );
+}
+
+fn tell(test: &str, plot: Plot) {
     let skip = |reason: &str| eprintln!("SKIPPED {test}: {reason}");
     if let Some(reason) = aos_demo::stage::missing() {
         return skip(&reason);
@@ -49,7 +63,7 @@ fn tell(test: &str, when: When) {
         examples,
         check: true,
         keep_logs: Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test)),
-        plot: Plot::Crashes(when),
+        plot,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -24,6 +24,7 @@ pub mod crashes;
 pub mod narrator;
 pub mod outside;
 pub mod play;
+pub mod renewal;
 pub mod stage;
 pub mod story;
 pub mod torture;
@@ -54,6 +55,8 @@ pub struct Options {
 /// Which story is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plot {
+    /// The certificates of all components are renewed while services run and the link is up.
+    Renewal,
     /// Deploy, update, scale, place, remove.
     Loop,
     /// The same loop while cloud, IAM, CM and SM are killed one after the other.

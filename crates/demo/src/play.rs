@@ -12,7 +12,7 @@ use crate::narrator::Narrator;
 use crate::stage::{Place, Stage, network};
 use crate::user::User;
 use crate::waiting::wait_for;
-use crate::{Options, Plot, audience, bench, crashes, story, torture};
+use crate::{Options, Plot, audience, bench, crashes, renewal, story, torture};
 
 /// What the scenes of a story work with.
 pub struct Play<'a> {
@@ -109,6 +109,7 @@ fn tell(
         Plot::Loop => story::tell(&mut play, narrator)?,
         Plot::Crashes(when) => crashes::tell(&mut play, narrator, *when)?,
         Plot::Torture(dose) => torture::tell(&mut play, narrator, *dose)?,
+        Plot::Renewal => renewal::tell(&mut play, narrator)?,
         Plot::Bench => bench::tell(&mut play, narrator)?,
         Plot::Audience(command) => audience::tell(&mut play, narrator, command)?,
     }

@@ -44,6 +44,7 @@
 //! | `GET /units/{id}/explain/?service=` | [`ExplainQuery`] | [`Explanation`] |
 //! | `GET /units/{id}/why/` | [`WhyQuery`] | [`UnitWhy`] |
 //! | `GET /units/{id}/certificates/` | - | [`Page`]`<`[`UnitCertificate`]`>` |
+//! | `POST /units/{id}/renew-certificates/` | [`RenewQuery`] | [`Page`]`<`[`UnitCertificate`]`>` |
 //! | `POST /units/enrol/` (open: claim code) | [`EnrolUnit`] | 201 [`EnrolledUnit`] |
 //! | `POST /units/provisioning/` | [`RegisterUnit`] | 201 [`ProvisionedUnit`] |
 //! | `GET /units/provisioning/supported-software/` | - | [`SupportedSoftware`] |

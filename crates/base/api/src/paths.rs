@@ -73,6 +73,8 @@ pub const UNIT_EXPLAIN: &str = "/api/v11/units/{id}/explain/";
 pub const UNIT_WHY: &str = "/api/v11/units/{id}/why/";
 /// `GET`.
 pub const UNIT_CERTIFICATES: &str = "/api/v11/units/{id}/certificates/";
+/// `POST`: has certificates of a Unit renewed.
+pub const UNIT_RENEW_CERTIFICATES: &str = "/api/v11/units/{id}/renew-certificates/";
 /// `POST`: a Unit that calls out enrols itself; the claim code is the credential.
 pub const ENROL: &str = "/api/v11/units/enrol/";
 /// `POST`: a person's tool provisions a Unit.

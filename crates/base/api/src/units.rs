@@ -455,6 +455,21 @@ pub struct UnitCertificate {
     /// When it expires.
     #[schema(value_type = String, format = DateTime)]
     pub valid_till: Timestamp,
-    /// `issued`.
+    /// `issued`; `renew_ordered`, `renew_sent` and `renew_failed` while it is to be renewed; `renew_issued` for the one that
+    /// takes its place, and `renew_done` when the Unit has it in use.
     pub status: String,
+    /// Why it could not be renewed last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Which certificates of a Unit are to be renewed; absent fields are all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub struct RenewQuery {
+    /// Only those of this type.
+    pub cert_type: Option<String>,
+    /// Only those of this Node.
+    pub node_id: Option<String>,
 }

@@ -78,6 +78,7 @@ fn short() -> OpenApiRouter<ApiState> {
         .routes(routes!(r::units::explain))
         .routes(routes!(r::units::instances_why))
         .routes(routes!(r::units::certificates))
+        .routes(routes!(r::units::renew_certificates))
         .routes(routes!(r::claim_codes::list, r::claim_codes::create))
         .routes(routes!(r::claim_codes::delete))
         .routes(routes!(r::subjects::list, r::subjects::create))

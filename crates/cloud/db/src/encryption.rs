@@ -72,7 +72,7 @@ impl Db {
             return Ok(None);
         }
         let row = sqlx::query(
-            "SELECT serial, public_key FROM unit_certificates WHERE unit_id = $1 AND cert_type = 'offline'
+            "SELECT serial, public_key FROM unit_certificates WHERE unit_id = $1 AND cert_type = 'offline' AND installed_at IS NOT NULL
              ORDER BY created_at DESC LIMIT 1",
         )
         .bind(unit.to_string())

@@ -255,7 +255,6 @@ impl Tx {
         unit: Uuid,
         certificates: &[IssuedCertificate],
     ) -> Result<(), DbError> {
-        let now = self.now.as_micros();
         for certificate in certificates {
             sqlx::query(
                 "DELETE FROM unit_certificates WHERE unit_id = $1 AND node_id = $2 AND cert_type = $3",
@@ -266,22 +265,41 @@ impl Tx {
             .execute(self.on())
             .await
             .doing("end a former certificate")?;
-            sqlx::query(
-                "INSERT INTO unit_certificates (fingerprint, unit_id, node_id, cert_type, serial, not_after, created_at,
-                 public_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            )
-            .bind(certificate.fingerprint.to_ascii_lowercase())
+            self.put_certificate(unit, certificate, None).await?;
+        }
+        sqlx::query("DELETE FROM certificate_renewals WHERE unit_id = $1")
             .bind(unit.to_string())
-            .bind(certificate.node_id.clone())
-            .bind(certificate.cert_type.clone())
-            .bind(certificate.serial.clone())
-            .bind(certificate.not_after.as_micros())
-            .bind(now)
-            .bind(certificate.public_key.as_ref().map(hex::encode))
             .execute(self.on())
             .await
-            .doing("store a unit certificate")?;
-        }
+            .doing("end renewals")?;
+        Ok(())
+    }
+
+    /// One that renews another is not in use yet; it comes with the hash of its key.
+    pub(crate) async fn put_certificate(
+        &mut self,
+        unit: Uuid,
+        certificate: &IssuedCertificate,
+        renews_by: Option<&str>,
+    ) -> Result<(), DbError> {
+        let now = self.now.as_micros();
+        sqlx::query(
+            "INSERT INTO unit_certificates (fingerprint, unit_id, node_id, cert_type, serial, not_after, created_at,
+             public_key, installed_at, key_hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .bind(certificate.fingerprint.to_ascii_lowercase())
+        .bind(unit.to_string())
+        .bind(certificate.node_id.clone())
+        .bind(certificate.cert_type.clone())
+        .bind(certificate.serial.clone())
+        .bind(certificate.not_after.as_micros())
+        .bind(now)
+        .bind(certificate.public_key.as_ref().map(hex::encode))
+        .bind(renews_by.is_none().then_some(now))
+        .bind(renews_by.map(str::to_owned))
+        .execute(self.on())
+        .await
+        .doing("store a unit certificate")?;
         Ok(())
     }
 }

@@ -51,6 +51,7 @@ mod link;
 mod listing;
 mod node_orders;
 mod phase;
+mod renewals;
 mod schedules;
 mod services;
 mod states;
@@ -76,6 +77,7 @@ pub use env_vars::{EnvReport, EnvRow, EnvSet};
 pub use error::DbError;
 pub use link::{LinkKey, LinkRecord, LinkWrite, LinkedUnit};
 pub use phase::{DesiredContent, DesiredInstances, DesiredItem};
+pub use renewals::{ExpiringCertificate, Installed, RenewalFilter, RenewalOrder};
 pub use states::StateVerdict;
 pub use status::{
     InstanceReport, ItemReport, NodeReport, StatusOutcome, UnitConfigReport, UnitStatusReport,

@@ -328,8 +328,15 @@ impl Db {
     ) -> Result<Page<UnitCertificate>, DbError> {
         let id = self.find_unit(actor, text).await?;
         let items = sqlx::query(
-            "SELECT cert_type, node_id, serial, not_after FROM unit_certificates WHERE unit_id = $1
-             ORDER BY node_id, cert_type",
+            "SELECT unit_certificates.cert_type, unit_certificates.node_id, unit_certificates.serial,
+             unit_certificates.not_after, unit_certificates.installed_at, unit_certificates.key_hash,
+             certificate_renewals.ordered_at, certificate_renewals.sent_at, certificate_renewals.error
+             FROM unit_certificates LEFT JOIN certificate_renewals
+                 ON certificate_renewals.unit_id = unit_certificates.unit_id
+                 AND certificate_renewals.node_id = unit_certificates.node_id
+                 AND certificate_renewals.cert_type = unit_certificates.cert_type
+             WHERE unit_certificates.unit_id = $1
+             ORDER BY unit_certificates.node_id, unit_certificates.cert_type, unit_certificates.created_at",
         )
         .bind(id.to_string())
         .fetch_all(self.readers())
@@ -342,7 +349,8 @@ impl Db {
                 node_id: row.text("node_id")?,
                 serial: row.text("serial")?,
                 valid_till: row.time("not_after")?,
-                status: "issued".into(),
+                status: status_of(row)?.into(),
+                error: row.text_or_null("error")?,
             })
         })
         .collect::<Result<_, DbError>>()?;
@@ -459,4 +467,21 @@ fn node(report: NodeReport, labels: Vec<String>, wanted_state: Option<WantedNode
             })
             .collect(),
     }
+}
+
+/// How a certificate stands, in the words of AosCloud where it has one.
+fn status_of(row: &AnyRow) -> Result<&'static str, DbError> {
+    Ok(if row.int_or_null("installed_at")?.is_none() {
+        "renew_issued"
+    } else if row.text_or_null("error")?.is_some() {
+        "renew_failed"
+    } else if row.int_or_null("sent_at")?.is_some() {
+        "renew_sent"
+    } else if row.int_or_null("ordered_at")?.is_some() {
+        "renew_ordered"
+    } else if row.text_or_null("key_hash")?.is_some() {
+        "renew_done"
+    } else {
+        "issued"
+    })
 }

@@ -13,6 +13,8 @@ use crate::gateway::Shared;
 pub(crate) struct Caller {
     pub(crate) unit: LinkedUnit,
     pub(crate) system_id: SystemId,
+    /// SHA-256 of the certificate it showed, in hex.
+    pub(crate) certificate: String,
 }
 
 /// Why a caller is turned away. The text goes to the caller.
@@ -79,14 +81,19 @@ pub(crate) async fn caller(shared: &Shared, peer: Option<PeerIdentity>) -> Resul
         return Err(Refusal::WrongType(peer.kind));
     }
     let system_id = peer.system_id.ok_or(Refusal::Unknown)?;
+    let certificate = peer.fingerprint.to_string();
     let unit = shared
         .options
         .db
-        .unit_of_certificate(system_id.as_str(), &peer.fingerprint.to_string())
+        .unit_of_certificate(system_id.as_str(), &certificate)
         .await
         .map_err(internal)?
         .ok_or(Refusal::Unknown)?;
-    Ok(Caller { unit, system_id })
+    Ok(Caller {
+        unit,
+        system_id,
+        certificate,
+    })
 }
 
 /// Turns a caller away who says it is another Unit, and notes it where people see it: at the Unit that did it.

@@ -5,7 +5,7 @@ use aos_cloud_protocol::Caps;
 use aos_compose::Trust;
 use aos_db::{Db, LinkedUnit};
 use aos_image::BlobStore;
-use aos_pki::Signer;
+use aos_pki::{Authority, Signer};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -38,6 +38,10 @@ pub struct GatewayOptions {
     pub db: Db,
     /// The blob folder.
     pub blobs: BlobStore,
+    /// Issues certificates that renew others.
+    pub authority: Arc<Authority>,
+    /// Where Units ask for the cloud, as their `online` certificates say.
+    pub discovery_urls: Vec<String>,
     /// Signs blobs; its chain goes to Units with their desired state.
     pub signer: Arc<Signer>,
     /// Seals tokens.

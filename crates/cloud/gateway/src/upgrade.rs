@@ -54,6 +54,7 @@ pub(crate) async fn upgrade(
                 socket,
                 system_id: caller.system_id,
                 authority,
+                certificate: caller.certificate,
             };
             if !shared.attach(caller.unit, attached) {
                 tracing::warn!(

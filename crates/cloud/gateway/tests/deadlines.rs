@@ -106,6 +106,8 @@ impl Stage {
             GatewayOptions {
                 db: db.clone(),
                 blobs: BlobStore::open(folder.path()).unwrap(),
+                authority: Arc::new(authority),
+                discovery_urls: vec![],
                 signer: Arc::new(Signer::new(&pair.key, chain).unwrap()),
                 tokens: TokenKey::ephemeral().unwrap(),
                 caps,

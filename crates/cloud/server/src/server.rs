@@ -24,6 +24,10 @@ use crate::{Error, keys, listener};
 const ALPN_UNITS: &[&str] = &["http/1.1"];
 /// How often the listeners' certificate is made anew; it is good for a year.
 const RENEWAL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long before its end a certificate of a Unit is renewed. A Unit may be away for weeks.
+const RENEW_AHEAD: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How often that is looked at, and orders that were not followed are repeated.
+const RENEW_LOOK: Duration = Duration::from_secs(3600);
 /// Most connections of people at once.
 const MOST_PEOPLE: usize = 4096;
 /// Most connections of Units at once.
@@ -124,6 +128,8 @@ impl Server {
             GatewayOptions {
                 db: db.clone(),
                 blobs: opened.blobs,
+                authority: opened.authority.clone(),
+                discovery_urls: vec![url(units_at.port())],
                 signer: opened.signer,
                 tokens: opened.tokens,
                 caps: aos_cloud_protocol::Caps::default(),
@@ -159,6 +165,7 @@ impl Server {
         ));
         tasks.spawn(renew(opened.authority.clone(), names, source, stop.clone()));
         tasks.spawn(tidy(api.clone(), stop.clone()));
+        tasks.spawn(renew_units(db.clone(), stop.clone()));
         let lock = opened.lock;
         let (ending, store) = (stop.clone(), db.clone());
         tasks.spawn(async move {
@@ -303,6 +310,21 @@ async fn renew(
         }
         if let Err(error) = present(&authority, &names, &source).await {
             tracing::error!(%error, "the certificate of the listeners could not be renewed");
+        }
+    }
+}
+
+/// Has the certificates of Units renewed before they end.
+async fn renew_units(db: Db, stop: CancellationToken) {
+    loop {
+        match db.renew_in_time(RENEW_AHEAD).await {
+            Ok(0) => {}
+            Ok(units) => tracing::info!(units, "certificates of Units are to be renewed"),
+            Err(error) => tracing::error!(%error, "no certificate of a Unit could be renewed"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RENEW_LOOK) => {}
         }
     }
 }

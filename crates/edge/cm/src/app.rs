@@ -19,12 +19,16 @@ use crate::{
     gates::{self, Desk, UnitReadiness, ZoneSource},
     local::{Explainer, Local},
     placing::{self, Placing, Usages},
+    renewal::{self, Renewal},
     states::States,
     status::{EngineStatus, Keeper, Sources},
     unit_config::UnitConfigs,
     updates::{Doer, InForce, NewDesired, Updates},
     world::{Patience, World},
 };
+
+/// When the cloud may send what there was no room for again.
+const RENEWAL_RETRY: Duration = Duration::from_secs(60);
 
 /// The scripts of CM's database.
 pub(crate) const SCHEMA: &[&str] = &[Records::<()>::SCHEMA, crate::cloud::SCHEMA];
@@ -223,6 +227,14 @@ pub(crate) async fn run(
     let (watching, token_world) = (world.clone(), token());
     tasks.spawn(async move { Ok(watching.run(token_world).await?) });
     tasks.spawn(plain(keeper.run(token())));
+    let (to_renewals, renewals) = mpsc::channel(4);
+    tasks.spawn(plain(renewal::run(
+        renewals,
+        iam.clone(),
+        link.clone(),
+        node.clone(),
+        token(),
+    )));
     let dispatching = dispatch(
         cloud.incoming,
         Concerned {
@@ -230,6 +242,7 @@ pub(crate) async fn run(
             nodes: nodes.clone(),
             placing: placing.clone(),
             states: states.clone(),
+            renewals: to_renewals,
         },
         link.clone(),
         node,
@@ -300,6 +313,7 @@ struct Concerned {
     nodes: Arc<dyn Nodes>,
     placing: Arc<Placing>,
     states: Arc<States>,
+    renewals: mpsc::Sender<Renewal>,
 }
 
 /// Gives each message of the cloud to whom it concerns.
@@ -354,6 +368,14 @@ async fn dispatch(
                 link.send(answer.answering(message.correlation_id)).await;
                 let _ = message.done.send(Handled::Accept);
             }
+            Body::RenewCertificatesNotification(order) => {
+                let renewal = Renewal::Order(order, message.correlation_id);
+                let _ = message.done.send(hand_over(&to.renewals, renewal));
+            }
+            Body::IssuedUnitCertificates(issued) => {
+                let renewal = Renewal::Issued(issued, message.correlation_id);
+                let _ = message.done.send(hand_over(&to.renewals, renewal));
+            }
             other => {
                 let kind = other.message_type().as_str();
                 tracing::warn!(kind, "a message of a type this CM does not deal with");
@@ -365,6 +387,14 @@ async fn dispatch(
                 let _ = message.done.send(Handled::Accept);
             }
         }
+    }
+}
+
+/// More than a few at once are refused for the time being: the cloud sends them again.
+fn hand_over(renewals: &mpsc::Sender<Renewal>, renewal: Renewal) -> Handled {
+    match renewals.try_send(renewal) {
+        Ok(()) => Handled::Accept,
+        Err(_) => Handled::Refuse(RENEWAL_RETRY),
     }
 }
 

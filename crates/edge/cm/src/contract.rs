@@ -363,6 +363,18 @@ pub trait Iam: Send + Sync {
 
     /// Pauses or resumes a Node.
     async fn set_paused(&self, node: &NodeId, paused: bool) -> Result<(), ErrorInfo>;
+
+    /// Has a Node make a key for a certificate of this type; `secret` opens its key store. Gives the request in PEM.
+    async fn create_key(
+        &self,
+        node: &NodeId,
+        kind: &str,
+        secret: &str,
+    ) -> Result<String, ErrorInfo>;
+
+    /// Gives a Node the certificate for such a key, with its chain in PEM. Gives the serial in hex when it is in use.
+    async fn apply_cert(&self, node: &NodeId, kind: &str, chain: &str)
+    -> Result<String, ErrorInfo>;
 }
 
 /// Alerts for the cloud. The cloud link implements this; they are kept while it is offline.

@@ -56,6 +56,7 @@ mod local;
 pub mod nodes;
 mod options;
 mod placing;
+mod renewal;
 mod run;
 #[cfg(test)]
 mod scenario;

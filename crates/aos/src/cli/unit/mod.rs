@@ -4,6 +4,7 @@ mod consent;
 mod env;
 mod join;
 mod orders;
+mod renew;
 mod show;
 mod states;
 mod why;
@@ -52,6 +53,10 @@ pub enum Unit {
     States(states::States),
     /// Show the desired state last composed for a Unit, and how far it came.
     Desired(Named),
+    /// List the certificates of a Unit, and how their renewals stand.
+    Certificates(Named),
+    /// Have certificates of a Unit renewed; all, unless a type or a Node is named.
+    Renew(renew::Renew),
     /// Make a claim code: with it one Unit can join the cloud, once.
     Claim(Claim),
     /// Enrol this Unit in a cloud with a claim code. Run it on the main Node.
@@ -119,6 +124,8 @@ pub async fn run(command: Unit) -> Result<(), Failure> {
         Unit::States(command) => states::run(&client, &command).await,
         Unit::Nodes(named) => nodes(&client, &named).await,
         Unit::Desired(named) => desired(&client, &named).await,
+        Unit::Certificates(named) => renew::list(&client, &named).await,
+        Unit::Renew(command) => renew::run(&client, &command).await,
         Unit::Claim(claim) => self::claim(&client, claim).await,
         Unit::Join(_) | Unit::Why(_) | Unit::Consent(_) | Unit::Ready(_) => Ok(()),
     }

@@ -1,7 +1,9 @@
 use aos_api::{
-    DesiredState, ExplainQuery, Explanation, ListQuery, NewUnit, Node, Page, TimelineEvent, Unit,
-    UnitCertificate, UnitItem, UnitPatch, UnitSubjectService, UnitWhy, UnitsQuery, WhyQuery, paths,
+    DesiredState, ExplainQuery, Explanation, ListQuery, NewUnit, Node, Page, RenewQuery,
+    TimelineEvent, Unit, UnitCertificate, UnitItem, UnitPatch, UnitSubjectService, UnitWhy,
+    UnitsQuery, WhyQuery, paths,
 };
+use aos_db::RenewalFilter;
 use axum::{Json, extract::State};
 use http::StatusCode;
 
@@ -191,4 +193,25 @@ pub(crate) async fn certificates(
     Ok(Json(
         state.db().unit_certificates(&caller.actor(), &unit).await?,
     ))
+}
+
+/// Have certificates of a Unit renewed
+#[utoipa::path(post, path = paths::UNIT_RENEW_CERTIFICATES, tag = "units", operation_id = "units_renew_certificates",
+    params(UnitId, RenewQuery),
+    responses((status = 202, description = "Ordered; `status` of each follows", body = Page<UnitCertificate>), Refused))]
+pub(crate) async fn renew_certificates(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(unit): Path<String>,
+    Query(asked): Query<RenewQuery>,
+) -> Result<(StatusCode, Json<Page<UnitCertificate>>), ApiError> {
+    let filter = RenewalFilter {
+        cert_type: asked.cert_type,
+        node_id: asked.node_id,
+    };
+    let certificates = state
+        .db()
+        .order_renewal(&caller.actor(), &unit, &filter)
+        .await?;
+    Ok((StatusCode::ACCEPTED, Json(certificates)))
 }

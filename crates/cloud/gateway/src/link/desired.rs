@@ -57,6 +57,7 @@ impl Link {
         self.queue_desired(send).await?;
         if self.online.is_some() {
             self.queue_env_vars().await?;
+            self.queue_renewal().await?;
         }
         self.carry_out().await
     }

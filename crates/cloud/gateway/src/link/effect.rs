@@ -2,15 +2,15 @@
 
 use aos_api::{Severity, TimelineKind};
 use aos_cloud_protocol::{
-    Body, Message, MessageType, NewState, RequestBlobUrls, StateAcceptance, StateRequest,
-    StateResult, Unreadable, UpdateState,
+    Body, IssueUnitCertificates, Message, MessageType, NewState, RequestBlobUrls, StateAcceptance,
+    StateRequest, StateResult, Unreadable, UpdateState,
 };
-use aos_db::{EnvReport, Happening, LinkWrite, StateVerdict, UnitStatusReport};
+use aos_db::{EnvReport, Happening, Installed, LinkWrite, StateVerdict, UnitStatusReport};
 use aos_session::{Handled, Input, Keep, Priority};
 use aos_time::Clock;
 use uuid::Uuid;
 
-use super::{Link, LinkError, env_vars};
+use super::{Link, LinkError, env_vars, renewals};
 use crate::{alerts, blob_urls, incoming::Incoming, status};
 
 /// What a message does, apart from being acknowledged.
@@ -32,6 +32,15 @@ enum Effect {
     },
     State(NewState),
     AskedState(StateRequest),
+    Issue {
+        correlation_id: Option<String>,
+        request: IssueUnitCertificates,
+        events: Vec<Happening>,
+    },
+    Installed {
+        said: Vec<Installed>,
+        events: Vec<Happening>,
+    },
 }
 
 impl Link {
@@ -102,6 +111,18 @@ impl Link {
                 };
                 self.send(None, Body::StateAcceptance(answer), Keep::Durable);
             }
+            Effect::Issue {
+                correlation_id,
+                request,
+                events,
+            } => {
+                db.note(self.unit, &events, &LinkWrite::default()).await?;
+                self.issue(correlation_id, request, &records).await?;
+            }
+            Effect::Installed { said, events } => {
+                db.note(self.unit, &events, &LinkWrite::default()).await?;
+                db.renewal_confirmed(self.unit, &said, &records).await?;
+            }
             Effect::AskedState(asked) => {
                 db.write_link(self.unit, &records).await?;
                 // Of a state that was never told there is none to give; nor is there a default one.
@@ -121,7 +142,7 @@ impl Link {
     }
 
     /// Puts a message into the outbox.
-    fn send(&mut self, correlation_id: Option<String>, body: Body, keep: Keep) {
+    pub(super) fn send(&mut self, correlation_id: Option<String>, body: Body, keep: Keep) {
         let txn = Uuid::new_v4().to_string();
         let message = Message {
             header: self.header(txn.clone()),
@@ -186,6 +207,15 @@ impl Link {
             }
             Body::OverrideEnvVarsStatus(status) => Effect::EnvVars {
                 reports: env_vars::reports(status),
+                events: parts(kind, &unreadable),
+            },
+            Body::IssueUnitCertificates(request) => Effect::Issue {
+                correlation_id: message.correlation_id,
+                request,
+                events: parts(kind, &unreadable),
+            },
+            Body::InstallUnitCertificatesConfirmation(said) => Effect::Installed {
+                said: renewals::installed(said),
                 events: parts(kind, &unreadable),
             },
             Body::NewState(state) => Effect::State(state),

@@ -6,6 +6,7 @@ mod effect;
 mod ending;
 mod env_vars;
 mod records;
+mod renewals;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -38,6 +39,8 @@ pub(crate) struct Attached {
     pub(crate) system_id: SystemId,
     /// Host and port by which the Unit reached us.
     pub(crate) authority: String,
+    /// SHA-256 of the certificate it showed, in hex.
+    pub(crate) certificate: String,
 }
 
 /// What the task of a Unit is told.
@@ -250,6 +253,9 @@ impl Link {
             }
         }
         self.queue_env_vars().await?;
+        let db = self.shared.options.db.clone();
+        db.online_shown(self.unit, &attached.certificate).await?;
+        self.queue_renewal().await?;
         self.online = Some(Online {
             socket: attached.socket,
             authority: attached.authority,

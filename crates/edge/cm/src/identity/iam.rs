@@ -3,7 +3,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use aos_ipc::{
     convert::{error_from_proto, node_info_from_proto},
     proto::iamanager::v6::{
-        GetNodeInfoRequest, NodeInfo as PbNodeInfo, PauseNodeRequest, ResumeNodeRequest,
+        ApplyCertRequest, CreateKeyRequest, GetNodeInfoRequest, NodeInfo as PbNodeInfo,
+        PauseNodeRequest, ResumeNodeRequest,
+        iam_certificate_service_client::IamCertificateServiceClient,
         iam_nodes_service_client::IamNodesServiceClient,
         iam_public_current_node_service_client::IamPublicCurrentNodeServiceClient,
         iam_public_identity_service_client::IamPublicIdentityServiceClient,
@@ -21,6 +23,8 @@ use crate::contract::{Iam, IamNodes};
 
 /// How long one call to IAM may take.
 pub(super) const CALL: Duration = Duration::from_secs(10);
+/// How long making a key or taking a certificate may take: a secondary Node's IAM does it, and RSA keys take their time.
+const CERTIFICATE: Duration = Duration::from_secs(60);
 /// The pause between attempts to reach IAM.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -239,5 +243,55 @@ impl Iam for IamClient {
         };
         let error = error.map_err(|status| failed(doing, &aos_ipc::reason(&status)))?;
         error_from_proto(error).map_or(Ok(()), Err)
+    }
+
+    async fn create_key(
+        &self,
+        node: &NodeId,
+        kind: &str,
+        secret: &str,
+    ) -> Result<String, ErrorInfo> {
+        const DOING: &str = "make a key";
+        let channel = self.channel(&self.protected).await;
+        let channel = channel.map_err(|why| failed(DOING, &why))?;
+        let ask = CreateKeyRequest {
+            node_id: node.to_string(),
+            r#type: kind.to_owned(),
+            subject: String::new(),
+            password: secret.to_owned(),
+        };
+        let mut client = IamCertificateServiceClient::new(channel);
+        let answer = client.create_key(aos_ipc::within(CERTIFICATE, ask)).await;
+        let answer = answer
+            .map_err(|status| failed(DOING, &aos_ipc::reason(&status)))?
+            .into_inner();
+        error_from_proto(answer.error).map_or(Ok(answer.csr), Err)
+    }
+
+    async fn apply_cert(
+        &self,
+        node: &NodeId,
+        kind: &str,
+        chain: &str,
+    ) -> Result<String, ErrorInfo> {
+        const DOING: &str = "take a certificate";
+        let channel = self.channel(&self.protected).await;
+        let channel = channel.map_err(|why| failed(DOING, &why))?;
+        let ask = ApplyCertRequest {
+            node_id: node.to_string(),
+            r#type: kind.to_owned(),
+            cert: chain.to_owned(),
+        };
+        let mut client = IamCertificateServiceClient::new(channel);
+        let answer = client.apply_cert(aos_ipc::within(CERTIFICATE, ask)).await;
+        let answer = answer
+            .map_err(|status| failed(DOING, &aos_ipc::reason(&status)))?
+            .into_inner();
+        if let Some(error) = error_from_proto(answer.error) {
+            return Err(error);
+        }
+        let info = answer.cert_info.unwrap_or_default();
+        // Hex as text, as peers do it.
+        Ok(String::from_utf8_lossy(&info.serial).into_owned())
     }
 }

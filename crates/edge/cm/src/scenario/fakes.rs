@@ -624,6 +624,24 @@ impl Iam for FakeIam {
         self.subjects.subscribe()
     }
 
+    async fn create_key(
+        &self,
+        node: &NodeId,
+        kind: &str,
+        _secret: &str,
+    ) -> Result<String, ErrorInfo> {
+        Ok(format!("csr of {kind} on {node}"))
+    }
+
+    async fn apply_cert(
+        &self,
+        _node: &NodeId,
+        kind: &str,
+        _chain: &str,
+    ) -> Result<String, ErrorInfo> {
+        Err(failed(&format!("no {kind} here")))
+    }
+
     async fn set_paused(&self, node: &NodeId, paused: bool) -> Result<(), ErrorInfo> {
         let call = format!("{} {node}", if paused { "pause" } else { "resume" });
         self.calls.lock().unwrap().push(call);
