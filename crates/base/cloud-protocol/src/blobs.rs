@@ -76,7 +76,7 @@ pub struct SignInfo {
     pub value: Vec<u8>,
     /// The moment at which the chain must be valid; `None`: now.
     pub trusted_timestamp: Option<Timestamp>,
-    /// OCSP answers; nobody reads them.
+    /// OCSP answers (DER) in base64.
     pub ocsp_values: Vec<String>,
 }
 

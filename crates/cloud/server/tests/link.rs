@@ -546,6 +546,8 @@ fn verify(
         algorithm: sign.alg.parse().unwrap(),
         value: sign.value.clone(),
         trusted_timestamp: sign.trusted_timestamp,
+        ocsp_values: Vec::new(),
+        require_ocsp: false,
     };
     let mut hash = signature.algorithm.hash().context();
     hash.update(content);

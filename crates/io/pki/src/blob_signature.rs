@@ -16,7 +16,7 @@ use x509_parser::{
     public_key::PublicKey,
 };
 
-use crate::{CertKind, ChainError, PeerIdentity, Roots, trust::subject_of};
+use crate::{CertKind, ChainError, OcspError, PeerIdentity, Roots, ocsp, trust::subject_of};
 
 /// A signature is not accepted or cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,9 @@ pub enum SignatureError {
     /// The chain does not lead to a root.
     #[error("the signer is not accepted")]
     Chain(#[source] ChainError),
+    /// What the issuer says of the certificate.
+    #[error("the signer is not accepted")]
+    Ocsp(#[source] OcspError),
     /// The certificate may not sign.
     #[error("the certificate of `{subject}` may not sign blobs: {why}")]
     NotASigner {
@@ -231,6 +234,10 @@ pub struct BlobSignature {
     pub value: Vec<u8>,
     /// The moment at which the chain must be valid; nothing means now.
     pub trusted_timestamp: Option<Timestamp>,
+    /// OCSP answers in base64 (DER), about any certificates.
+    pub ocsp_values: Vec<String>,
+    /// Whether there must be a good one about the signing certificate.
+    pub require_ocsp: bool,
 }
 
 /// The certificates and chains a desired state delivers, to check blob signatures with.
@@ -312,8 +319,36 @@ impl ChainBook {
             .map_err(SignatureError::Chain)?;
         let leaf = chain.first().ok_or_else(unknown)?;
         check_may_sign(leaf)?;
+        let good = check_ocsp(&signature.ocsp_values, &chain, roots, at, now)
+            .map_err(SignatureError::Ocsp)?;
+        if signature.require_ocsp && !good {
+            return Err(SignatureError::Ocsp(ocsp::absent(leaf)));
+        }
         verify_digest(leaf, signature.algorithm, digest, &signature.value)
     }
+}
+
+/// What the answers say of the first certificate of the chain; whether there is a good one.
+fn check_ocsp(
+    values: &[String],
+    chain: &[CertificateDer<'static>],
+    roots: &Roots,
+    at: Timestamp,
+    now: Timestamp,
+) -> Result<bool, OcspError> {
+    let Some((leaf, intermediates)) = chain.split_first().filter(|_| !values.is_empty()) else {
+        return Ok(false);
+    };
+    let answers = values
+        .iter()
+        .map(|value| ocsp::from_base64(value))
+        .collect::<Result<Vec<_>, _>>()?;
+    let issuers: Vec<CertificateDer<'_>> = intermediates
+        .iter()
+        .chain(roots.certificates())
+        .cloned()
+        .collect();
+    ocsp::check(&answers, leaf, &issuers, at, now)
 }
 
 fn canonical(fingerprint: &str) -> Result<String, SignatureError> {

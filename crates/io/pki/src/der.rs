@@ -9,7 +9,7 @@ pub(crate) fn uri_names(uris: &[String]) -> Vec<u8> {
     tagged(0x30, &body)
 }
 
-fn tagged(tag: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn tagged(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     match u8::try_from(body.len()) {
         Ok(short) if short < 0x80 => out.push(short),

@@ -35,6 +35,7 @@ mod key_store;
 mod key_wrap;
 mod kind;
 mod load;
+mod ocsp;
 mod private_file;
 mod signer;
 mod source;
@@ -64,6 +65,7 @@ pub use load::{
     LoadError, certificates_from_pem, certificates_to_pem, certified_key, discovery_urls,
     load_cert_url, load_certified_key, load_key_url, organisation,
 };
+pub use ocsp::{OcspError, RevocationReason};
 pub use private_file::{private_dir, read_bounded, write_private};
 pub use signer::Signer;
 pub use source::CertSource;

@@ -285,6 +285,8 @@ fn a_blob_is_accepted_only_from_a_signer_and_unchanged() {
                 .sign_blob(&hash(algorithm.hash(), b"content"))
                 .unwrap(),
             trusted_timestamp: at,
+            ocsp_values: Vec::new(),
+            require_ocsp: false,
         };
         book.verify(&signature, &hash(algorithm.hash(), content), roots, now())
             .map_err(|error| chain_text(&error))

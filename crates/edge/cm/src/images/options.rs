@@ -13,6 +13,8 @@ pub struct ImageOptions {
     pub parallel: usize,
     /// Whether blobs without a signature are taken. Their digest still has to be the one the desired state names.
     pub allow_unsigned: bool,
+    /// Whether a signature is taken only with an OCSP answer that its certificate is good.
+    pub require_ocsp: bool,
     /// How often the progress of a download is told to the cloud, in seconds.
     pub progress_secs: u64,
     /// Bytes that stay free on the disk of the images, whatever is to be fetched.
@@ -33,6 +35,7 @@ impl Default for ImageOptions {
             bandwidth_limit: 0,
             parallel: 4,
             allow_unsigned: false,
+            require_ocsp: false,
             progress_secs: 10,
             keep_free: 32 << 20,
             legacy_blobs: Vec::new(),

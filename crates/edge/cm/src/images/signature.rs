@@ -40,6 +40,7 @@ impl Check {
         info: &SignInfo,
         book: &Arc<ChainBook>,
         trust: &Trust,
+        require_ocsp: bool,
     ) -> Result<Self, Error> {
         let algorithm = info.alg.parse().map_err(|source| Error::Algorithm {
             digest: *digest,
@@ -52,6 +53,8 @@ impl Check {
                 algorithm,
                 value: info.value.clone(),
                 trusted_timestamp: info.trusted_timestamp,
+                ocsp_values: info.ocsp_values.clone(),
+                require_ocsp,
             },
             trust: trust.clone(),
         })

@@ -25,7 +25,14 @@ impl Shared {
         let signature: Option<Arc<dyn SignatureCheck>> = match (proof, &url.sign_info) {
             (Proof::Known, _) => None,
             (Proof::Signed(book), Some(info)) => {
-                Some(Arc::new(Check::new(&digest, info, book, &self.trust)?))
+                let require_ocsp = self.options.require_ocsp;
+                Some(Arc::new(Check::new(
+                    &digest,
+                    info,
+                    book,
+                    &self.trust,
+                    require_ocsp,
+                )?))
             }
             (Proof::Signed(_), None) if self.options.allow_unsigned => {
                 tracing::warn!(%digest, "a blob without a signature is taken, as `allow_unsigned` says");
