@@ -296,6 +296,7 @@ fn node_configuration(stage: &Stage, place: Place) -> String {
              iam_public = \"{here}:8090\"\n\
              iam_protected = \"{here}:8089\"\n\
              listen = \"{here}:8093\"\n\
+             local_socket = \"{folder}/cm.sock\"\n\
              blob_listen = \"{here}:8094\"\n\
              blob_url = \"https://{here}:8094\"\n"
         )

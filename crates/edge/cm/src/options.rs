@@ -22,6 +22,12 @@ pub struct Options {
     /// Where SMs connect.
     #[serde(default = "listen")]
     pub listen: SocketAddr,
+    /// The Unix socket at which programs of this machine ask CM; empty is none.
+    #[serde(default = "local_socket")]
+    pub local_socket: PathBuf,
+    /// The group that may use it beside root, if the machine has it.
+    #[serde(default = "local_group")]
+    pub local_group: String,
     /// Where SMs fetch blobs.
     #[serde(default = "blob_listen")]
     pub blob_listen: SocketAddr,
@@ -288,6 +294,14 @@ const fn update_attempts() -> u32 {
 
 const fn settle_secs() -> u64 {
     3
+}
+
+fn local_socket() -> PathBuf {
+    "/run/aos/cm.sock".into()
+}
+
+fn local_group() -> String {
+    "aos".into()
 }
 
 const fn launch_secs() -> u64 {

@@ -105,6 +105,8 @@ async fn serve(
     tasks.spawn(async move { following.run(token).await });
     let (serving, token) = (library.clone(), around.clone());
     tasks.spawn(async move { serving.run(token).await });
+    let (programs, token, options_of) = (local.clone(), around.clone(), options.clone());
+    tasks.spawn(async move { programs.serve(&options_of, token).await });
     let iam: Arc<dyn Iam> = iam;
     let parts = Parts {
         store,
