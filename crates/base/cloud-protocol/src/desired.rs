@@ -206,6 +206,26 @@ impl ToJson for DesiredItem {
     }
 }
 
+/// Most labels of one entry, and the longest in bytes. AosCore takes 4 of 64; what is stored with every step must stay small.
+const MAX_LABELS: usize = 64;
+const MAX_LABEL: usize = 256;
+
+fn labels(fields: &Fields<'_>) -> Result<Vec<String>, FieldError> {
+    let labels: Vec<String> = fields.or_default("labels")?;
+    if labels.len() > MAX_LABELS {
+        let text = format!("holds {} labels, more than {MAX_LABELS}", labels.len());
+        return Err(FieldError::new(text).at("labels"));
+    }
+    if let Some(long) = labels.iter().find(|label| label.len() > MAX_LABEL) {
+        let text = format!(
+            "holds a label of {} bytes, more than {MAX_LABEL}",
+            long.len()
+        );
+        return Err(FieldError::new(text).at("labels"));
+    }
+    Ok(labels)
+}
+
 impl Element for DesiredInstances {
     fn read(value: &Value, _: &mut Reader<'_>) -> Result<Self, FieldError> {
         let fields = Fields::of(value)?;
@@ -214,7 +234,7 @@ impl Element for DesiredInstances {
             subject: identity::subject(&fields, "subject")?,
             priority: fields.or_default("priority")?,
             num_instances: fields.opt("numInstances")?.unwrap_or(1),
-            labels: fields.or_default("labels")?,
+            labels: labels(&fields)?,
         })
     }
 

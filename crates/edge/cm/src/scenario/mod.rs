@@ -1,6 +1,7 @@
 //! CM as a whole: the real database, session, engine, scheduler and status, against a cloud over real TLS and WebSocket and
 //! fakes of the Nodes, the images and IAM.
 
+mod bad_input;
 mod cloud;
 mod fakes;
 mod gaps;
