@@ -6,6 +6,7 @@ mod cloud;
 mod fakes;
 mod gaps;
 mod gates;
+mod idle;
 mod placing;
 mod secrets;
 mod stage;
