@@ -13,18 +13,21 @@ use aos_api::{
     NewAssignment, NewEnvVar, NewEnvVars, OnlineStatus, TimelineKind, UnitPatch, UpdatePhase,
 };
 use aos_cloud_protocol::{
-    Body, Caps, DesiredStatus, DiscoveryRequest, DiscoveryResponse, EnvVarStatus, Header,
-    InstanceStatus, InstancesStatus, ItemIdentity, ItemStatus, Message, NewState, NodeStatus,
-    OverrideEnvVarsStatus, RequestBlobUrls, StateRequest, StateResult, UnitStatus, decode,
+    Body, Caps, CertType, CertificateRequest, DesiredStatus, DiscoveryRequest, DiscoveryResponse,
+    EnvVarStatus, Header, InstallUnitCertificatesConfirmation, InstalledCertificate,
+    InstanceStatus, InstancesStatus, IssueUnitCertificates, ItemIdentity, ItemStatus, Message,
+    NewState, NodeStatus, OverrideEnvVarsStatus, RequestBlobUrls, StateRequest, StateResult,
+    UnitStatus, decode,
 };
 use aos_db::{
-    Actor, BlobRow, IssuedCertificate, NewVersion, RegisterBy, Registration, hash_secret,
+    Actor, BlobRow, IssuedCertificate, NewVersion, RegisterBy, Registration, RenewalFilter,
+    hash_secret,
 };
 use aos_image::BlobStore;
 use aos_pki::{
     BlobDecryptor, BlobKey, BlobSignature, CertKind, CertProfile, CertSource, ChainBook, ClientTls,
-    KeyAlgorithm, KeyPair, KeyUnwrapper as _, Roots, Trust, certificates_from_pem, certified_key,
-    host_client,
+    KeyAlgorithm, KeyPair, KeyUnwrapper as _, PeerIdentity, Roots, Trust, certificates_from_pem,
+    certified_key, host_client,
 };
 use aos_server::{Options, Server};
 use aos_time::{Clock, SystemClock};
@@ -1161,5 +1164,175 @@ async fn states_are_kept_when_they_are_right_and_given_back_when_asked_for() {
             .await
             .is_err()
     );
+    stop(server).await;
+}
+
+fn request_for(cert_type: CertType, key: &KeyPair) -> CertificateRequest {
+    CertificateRequest {
+        cert_type,
+        node: "main".parse().unwrap(),
+        // What it asks to be called is not believed.
+        csr: key.request("somebody else", &[]).unwrap(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_was_ordered_is_issued_and_the_old_certificate_counts_until_the_new_one_is_shown()
+{
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let actor = owner(&server, data.path()).await;
+    let mut unit = register(&server, &actor, "unit-1").await;
+    let (to, db) = (server.units(), server.db());
+    let mut socket = unit.open(to).await;
+    let (txn, _) = unit.desired(&mut socket).await;
+    unit.ack(&mut socket, &txn).await;
+    let nobodys = db
+        .order_renewal(
+            &actor,
+            "unit-1",
+            &RenewalFilter {
+                cert_type: Some("iam".into()),
+                node_id: None,
+            },
+        )
+        .await;
+    assert!(nobodys.is_err(), "it has no such certificate");
+    let ordered = db
+        .order_renewal(&actor, "unit-1", &RenewalFilter::default())
+        .await
+        .unwrap();
+    assert_eq!(ordered.items[0].status, "renew_ordered");
+    let message = unit.next(&mut socket).await;
+    unit.ack(&mut socket, &message.header.txn).await;
+    let Body::RenewCertificatesNotification(order) = message.body else {
+        panic!("expected an order, got {:?}", message.body)
+    };
+    assert_eq!(order.certificates.len(), 1);
+    assert_eq!(order.certificates[0].cert_type, CertType::Online);
+    assert_eq!(order.certificates[0].serial.as_deref(), Some("01"));
+
+    let key = KeyPair::generate(KeyAlgorithm::EcP256).unwrap();
+    let requests = vec![
+        request_for(CertType::Online, &key),
+        request_for(CertType::Iam, &key),
+        request_for(CertType::Online, &key),
+    ];
+    let ask = Body::IssueUnitCertificates(IssueUnitCertificates { requests });
+    unit.send(&mut socket, Some("renewal"), ask.clone()).await;
+    let message = unit.next(&mut socket).await;
+    unit.ack(&mut socket, &message.header.txn).await;
+    assert_eq!(message.correlation_id.as_deref(), Some("renewal"));
+    let Body::IssuedUnitCertificates(issued) = message.body else {
+        panic!("expected certificates, got {:?}", message.body)
+    };
+    assert_eq!(issued.certificates.len(), 1, "what was not ordered is not");
+    let chain = issued.certificates[0].certificate_chain.as_bytes();
+    let chain = certificates_from_pem(chain).unwrap();
+    let named = PeerIdentity::from_der(&chain[0]).unwrap();
+    assert_eq!(named.system_id, Some(unit.system_id.clone()));
+    assert_eq!(named.kind, CertKind::Online);
+    // Once for each order.
+    unit.send(&mut socket, None, ask).await;
+    let shown = db.unit_certificates(&actor, "unit-1").await.unwrap();
+    assert_eq!(shown.items.len(), 2, "{shown:?}");
+    let events = db.timeline(&actor, "unit-1", &ListQuery::default()).await;
+    let refused = "no certificate `iam` was issued to Node main: its renewal was not ordered";
+    assert!(
+        events
+            .unwrap()
+            .items
+            .iter()
+            .any(|event| event.text.contains(refused))
+    );
+
+    let serial = shown.items[1].serial.clone();
+    let installed = InstalledCertificate {
+        cert_type: CertType::Online,
+        node: "main".parse().unwrap(),
+        serial: serial.to_ascii_uppercase(),
+        error: None,
+    };
+    let confirm = InstallUnitCertificatesConfirmation {
+        certificates: vec![installed],
+    };
+    unit.send(
+        &mut socket,
+        None,
+        Body::InstallUnitCertificatesConfirmation(confirm),
+    )
+    .await;
+    let (status, _) = discover(&unit.tls, to, &unit.system_id).await;
+    assert_eq!(status, StatusCode::OK, "it may still come with the old one");
+
+    let old = unit.tls.clone();
+    let source = CertSource::new();
+    source.set(Some(certified_key(chain, &key).unwrap()));
+    let trust = Trust::new(server.authority().roots());
+    unit.tls = host_client(&source, &trust, None, &["http/1.1"]);
+    let mut socket = unit.open(to).await;
+    let ended = async {
+        loop {
+            let (status, _) = discover(&old, to, &unit.system_id).await;
+            if status == StatusCode::FORBIDDEN {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the old certificate to be worth nothing", ended).await;
+    let shown = db.unit_certificates(&actor, "unit-1").await.unwrap();
+    assert_eq!(shown.items.len(), 1);
+    assert_eq!(shown.items[0].serial, serial);
+    assert_eq!(shown.items[0].status, "renew_done");
+    // The link is as good as before.
+    unit.send(&mut socket, None, Body::UnitStatus(UnitStatus::default()))
+        .await;
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_that_end_soon_are_renewed_without_being_asked_and_failures_are_shown() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let actor = owner(&server, data.path()).await;
+    let unit = register(&server, &actor, "unit-1").await;
+    let (to, db) = (server.units(), server.db());
+    let mut socket = unit.open(to).await;
+    let (txn, _) = unit.desired(&mut socket).await;
+    unit.ack(&mut socket, &txn).await;
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!(db.renew_in_time(Duration::from_secs(10)).await.unwrap(), 0);
+    assert_eq!(db.renew_in_time(day).await.unwrap(), 1);
+    let message = unit.next(&mut socket).await;
+    unit.ack(&mut socket, &message.header.txn).await;
+    assert!(matches!(
+        message.body,
+        Body::RenewCertificatesNotification(_)
+    ));
+    assert_eq!(db.renew_in_time(day).await.unwrap(), 0, "it was told");
+    let failed = InstalledCertificate {
+        cert_type: CertType::Online,
+        node: "main".parse().unwrap(),
+        serial: "01".into(),
+        error: Some(ErrorInfo::new(
+            aos_types::AosCode::Failed,
+            "the token is full",
+        )),
+    };
+    let confirm = InstallUnitCertificatesConfirmation {
+        certificates: vec![failed],
+    };
+    unit.send(
+        &mut socket,
+        None,
+        Body::InstallUnitCertificatesConfirmation(confirm),
+    )
+    .await;
+    let shown = db.unit_certificates(&actor, "unit-1").await.unwrap();
+    assert_eq!(shown.items[0].status, "renew_failed");
+    assert_eq!(shown.items[0].error.as_deref(), Some("the token is full"));
+    let (status, _) = discover(&unit.tls, to, &unit.system_id).await;
+    assert_eq!(status, StatusCode::OK, "the old one counts");
     stop(server).await;
 }
