@@ -552,3 +552,23 @@ pub(super) fn node_client(bench: &Bench, source: &CertSource) -> reqwest::Client
         .build()
         .unwrap()
 }
+
+/// What the server says to this very request line, as text.
+pub(super) async fn raw_get(bench: &Bench, source: &CertSource, path: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let expect = Expect::kinds([CertKind::Cm]).same_unit();
+    let tls = unit_client(source, &bench.pki.trust(), expect);
+    let mut config = (*tls.config).clone();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let address = bench.library.address();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let name = tls.name_for("127.0.0.1").unwrap();
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A server that closes without a farewell has answered all the same.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}

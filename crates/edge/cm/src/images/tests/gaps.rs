@@ -13,7 +13,7 @@ use aos_types::{AosCode, Digest};
 use tokio::{sync::Barrier, time::timeout};
 
 use super::{
-    bench::{Bench, Pki, With, node_client},
+    bench::{Bench, Pki, With, node_client, raw_get},
     faulty::Mood,
     noise,
     room::{Disk, on},
@@ -234,17 +234,7 @@ async fn gap_28_blobs_are_for_this_units_nodes_only() {
     let of = |path: &str| format!("https://{}{path}", bench.library.address());
     let known = format!("/blobs/sha256/{}", web.index_digest.hex());
     for (method, path, status) in [
-        (
-            http::Method::GET,
-            "/blobs/sha256/../../cm.db".to_owned(),
-            404,
-        ),
-        (
-            http::Method::GET,
-            "/blobs/sha256/%2e%2e/%2e%2e/cm.db".into(),
-            404,
-        ),
-        (http::Method::GET, "/blobs/partial/x".into(), 404),
+        (http::Method::GET, "/blobs/partial/x".to_owned(), 404),
         (http::Method::GET, "/blobs/sha256/zz".into(), 404),
         (
             http::Method::GET,
@@ -256,6 +246,27 @@ async fn gap_28_blobs_are_for_this_units_nodes_only() {
     ] {
         let answer = client.request(method, of(&path)).send().await.unwrap();
         assert_eq!(answer.status(), status, "{path}");
+    }
+    // As they stand here: a client would take the dots out before it asks. What lies beside the blobs is there.
+    let outside = bench.library.blobs().path(&web.index_digest);
+    let outside = outside.parent().unwrap().parent().unwrap().join("outside");
+    fs::write(&outside, "secret").unwrap();
+    for path in [
+        "/blobs/sha256/../outside",
+        "/blobs/sha256/../../blobs/outside",
+        "/blobs/sha256/%2e%2e/outside",
+        "/blobs/sha256/..%2foutside",
+        "/blobs/../blobs/sha256/../outside",
+        "//blobs/sha256/../outside",
+    ] {
+        let node = bench.pki.unit(CertKind::Sm, "unit-1");
+        let answer = raw_get(&bench, &node, path).await;
+        let refused = ["HTTP/1.1 404", "HTTP/1.1 400"];
+        assert!(
+            refused.iter().any(|line| answer.starts_with(line)),
+            "{path}: {answer}"
+        );
+        assert!(!answer.contains("secret"), "{path}: {answer}");
     }
     let stranger = Pki::new();
     for wrong in [
@@ -285,6 +296,15 @@ async fn gap_29_signatures_are_checked_to_the_letter() {
         .lie(|url| url.sign_info.as_mut().unwrap().alg = "RSA/SHA256/PADDED".into());
     let error = bench.fetch(&web).await.unwrap_err();
     assert_eq!(error.aos_code, AosCode::NotSupported as i32, "{error}");
+    // What its issuer says of the signer is looked at, and may be asked for.
+    bench
+        .cloud
+        .lie(|url| url.sign_info.as_mut().unwrap().ocsp_values = vec!["AAAA".into()]);
+    let error = bench.fetch(&web).await.unwrap_err();
+    assert!(
+        error.message.contains("an OCSP answer cannot be read"),
+        "{error}"
+    );
     bench.cloud.lie(|_| {});
 
     // The fingerprint of another certificate: it is computed again, so the certificate is not there.
