@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use aos_api::{IssuedClaimCode, Node, OnlineStatus, Unit, UnitInstance, UnitSubjectService};
 
-use crate::cast::{self, MODEL, Part, bootstrap_key, cloud_data, node_cgroup, node_folder};
+use crate::cast::{self, Cast, MODEL, Part, bootstrap_key, cloud_data, node_cgroup, node_folder};
 use crate::narrator::Narrator;
 use crate::outside::{self, Process};
 use crate::play::Play;
@@ -478,13 +478,43 @@ pub fn web(play: &Play<'_>, place: Place) -> Result<String> {
     ))
 }
 
+/// The files to which counters of a Node count: what each is called, and where it is seen. Storages may lie on a file system
+/// that only SM and the keeper have mounted, so it is looked through their eyes.
+pub fn count_files(play: &Play<'_>, place: Place) -> Vec<(PathBuf, PathBuf)> {
+    let part = match place {
+        Place::Secondary => Part::SecondarySm,
+        _ => Part::MainSm,
+    };
+    let node = node_folder(play.stage, place);
+    let folders = [node.join("storage"), node.join("sm").join("kept")];
+    let pids = play.cast.pid(part).into_iter();
+    let pids = pids.chain(Cast::keepers(play.stage, place));
+    let roots = pids.map(|pid| PathBuf::from(format!("/proc/{pid}/root")));
+    for root in roots.chain([PathBuf::from("/")]) {
+        let mut found = Vec::new();
+        for folder in &folders {
+            let seen = root.join(folder.strip_prefix("/").unwrap_or(folder));
+            for file in outside::find_files(&seen, COUNT_FILE) {
+                let name = file.strip_prefix(&root).unwrap_or(&file).to_path_buf();
+                found.push((name, file));
+            }
+        }
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
+}
+
 /// What the counter has counted to, read from the Node's disk.
 pub fn count(play: &Play<'_>, place: Place) -> Result<u64> {
-    let folder = node_folder(play.stage, place).join("storage");
-    let files = outside::find_files(&folder, COUNT_FILE);
-    let file = files
-        .first()
-        .with_context(|| format!("no `{COUNT_FILE}` in {}", folder.display()))?;
+    let files = count_files(play, place);
+    let (_, file) = files.first().with_context(|| {
+        format!(
+            "no `{COUNT_FILE}` in a storage of the {} Node",
+            place.name()
+        )
+    })?;
     let text = fs::read_to_string(file)?;
     text.trim()
         .parse()

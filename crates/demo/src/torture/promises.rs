@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 
 use super::wish::Wish;
-use crate::cast::node_folder;
-use crate::outside::{Process, count_by_command, find_files};
+use crate::outside::{Process, count_by_command};
 use crate::play::Play;
 use crate::stage::{Place, network, power};
 use crate::story::{self, COUNTER, WEB};
@@ -31,10 +30,10 @@ impl Sight {
         let processes = NODES.map(|place| (place, story::processes(play, place)));
         let files = NODES
             .into_iter()
-            .flat_map(|place| find_files(&node_folder(play.stage, place).join("storage"), "count"));
-        let counts = files.filter_map(|file| {
+            .flat_map(|place| story::count_files(play, place));
+        let counts = files.filter_map(|(name, file)| {
             let text = fs::read_to_string(&file).ok()?;
-            Some((file, text.trim().parse().ok()?))
+            Some((name, text.trim().parse().ok()?))
         });
         Self {
             processes: processes.into(),
