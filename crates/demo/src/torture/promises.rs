@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 
 use super::wish::Wish;
+use crate::cast::node_folder;
 use crate::outside::{Process, count_by_command};
 use crate::play::Play;
 use crate::stage::{Place, network, power};

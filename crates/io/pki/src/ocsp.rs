@@ -304,7 +304,7 @@ impl<'a> Basic<'a> {
     fn read(answer: &'a [u8]) -> Result<Self, OcspError> {
         let mut outer = Der(answer).inside(SEQUENCE)?;
         if outer.tag() != Some(ENUMERATED) {
-            return Self::basic(answer);
+            return Self::alone(answer);
         }
         let status = outer.take(ENUMERATED)?;
         if status != [0] {
@@ -315,10 +315,10 @@ impl<'a> Basic<'a> {
         if bytes.take(OID)? != BASIC {
             return Err(unreadable("it is of a type that is not known"));
         }
-        Self::basic(bytes.take(OCTETS)?)
+        Self::alone(bytes.take(OCTETS)?)
     }
 
-    fn basic(der: &'a [u8]) -> Result<Self, OcspError> {
+    fn alone(der: &'a [u8]) -> Result<Self, OcspError> {
         let mut basic = Der(der).inside(SEQUENCE)?;
         let (signed, mut data) = basic.whole(SEQUENCE)?;
         let (algorithm, _) = basic.whole(SEQUENCE)?;
