@@ -743,6 +743,23 @@ export interface paths {
         patch: operations["units_nodes_update"];
         trace?: never;
     };
+    "/api/v11/units/{id}/renew-certificates/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Have certificates of a Unit renewed */
+        post: operations["units_renew_certificates"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v11/units/{id}/states/": {
         parameters: {
             query?: never;
@@ -2328,11 +2345,16 @@ export interface components {
             items: {
                 /** @description `online`, `offline`, `iam`, `cm`, `sm` or `um`. */
                 cert_type: string;
+                /** @description Why it could not be renewed last time. */
+                error?: string | null;
                 /** @description The Node that holds its key. */
                 node_id: string;
                 /** @description Serial in hex. */
                 serial: string;
-                /** @description `issued`. */
+                /**
+                 * @description `issued`; `renew_ordered`, `renew_sent` and `renew_failed` while it is to be renewed; `renew_issued` for the one that
+                 *     takes its place, and `renew_done` when the Unit has it in use.
+                 */
                 status: string;
                 /**
                  * Format: date-time
@@ -3098,11 +3120,16 @@ export interface components {
         UnitCertificate: {
             /** @description `online`, `offline`, `iam`, `cm`, `sm` or `um`. */
             cert_type: string;
+            /** @description Why it could not be renewed last time. */
+            error?: string | null;
             /** @description The Node that holds its key. */
             node_id: string;
             /** @description Serial in hex. */
             serial: string;
-            /** @description `issued`. */
+            /**
+             * @description `issued`; `renew_ordered`, `renew_sent` and `renew_failed` while it is to be renewed; `renew_issued` for the one that
+             *     takes its place, and `renew_done` when the Unit has it in use.
+             */
             status: string;
             /**
              * Format: date-time
@@ -5413,6 +5440,43 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Node"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_renew_certificates: {
+        parameters: {
+            query?: {
+                /** @description Only those of this type. */
+                cert_type?: string;
+                /** @description Only those of this Node. */
+                node_id?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Ordered; `status` of each follows */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_UnitCertificate"];
                 };
             };
             /** @description Refused */

@@ -133,7 +133,8 @@ async fn register(server: &Server, actor: &Actor, name: &str) -> FakeUnit {
         cert_type: "online".into(),
         node_id: "main".into(),
         serial: "01".into(),
-        not_after: SystemClock.now() + Duration::from_secs(1000),
+        // Long enough not to be renewed by itself.
+        not_after: SystemClock.now() + Duration::from_secs(300 * 24 * 3600),
         public_key: None,
     };
     let registered = server
@@ -1302,15 +1303,15 @@ async fn certificates_that_end_soon_are_renewed_without_being_asked_and_failures
     let (txn, _) = unit.desired(&mut socket).await;
     unit.ack(&mut socket, &txn).await;
     let day = Duration::from_secs(24 * 3600);
-    assert_eq!(db.renew_in_time(Duration::from_secs(10)).await.unwrap(), 0);
-    assert_eq!(db.renew_in_time(day).await.unwrap(), 1);
+    assert_eq!(db.renew_in_time(day * 200).await.unwrap(), 0);
+    assert_eq!(db.renew_in_time(day * 400).await.unwrap(), 1);
     let message = unit.next(&mut socket).await;
     unit.ack(&mut socket, &message.header.txn).await;
     assert!(matches!(
         message.body,
         Body::RenewCertificatesNotification(_)
     ));
-    assert_eq!(db.renew_in_time(day).await.unwrap(), 0, "it was told");
+    assert_eq!(db.renew_in_time(day * 400).await.unwrap(), 0, "it was told");
     let failed = InstalledCertificate {
         cert_type: CertType::Online,
         node: "main".parse().unwrap(),
