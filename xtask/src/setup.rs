@@ -50,6 +50,24 @@ const NEEDS: &[Need] = &[
         tests: false,
     },
     Need {
+        probe: "runc",
+        package: "runc",
+        what_for: "is the other container runtime that is tested",
+        tests: true,
+    },
+    Need {
+        probe: "umoci",
+        package: "umoci",
+        what_for: "builds an image that is not ours, to be run",
+        tests: true,
+    },
+    Need {
+        probe: "/bin/busybox",
+        package: "busybox-static",
+        what_for: "is the content of that image",
+        tests: true,
+    },
+    Need {
         probe: "chromium",
         package: "chromium",
         what_for: "runs the web UI's tests",

@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aos_image::layout;
 use aos_types::ItemType;
 
 use crate::{
@@ -130,6 +131,10 @@ fn image_files(folder: &Path, item: &Item, image: &Image, field: &str, notes: &N
         );
         return;
     };
+    if image.is_layout() {
+        built_elsewhere(folder, &place, meta.is_file(), item, image, field, notes);
+        return;
+    }
     if meta.is_file() {
         if image.media_type.is_none() {
             notes.error(
@@ -149,6 +154,16 @@ fn image_files(folder: &Path, item: &Item, image: &Image, field: &str, notes: &N
             format!("{shown} is a folder: a component's image is a single file, named by `path`"),
         );
     }
+    if folder.join(&place).join("oci-layout").is_file() && image.media_type.is_none() {
+        notes.error(
+            field,
+            format!(
+                "{shown} is an OCI image layout: say so with `mediaType: {}`",
+                crate::LAYOUT
+            ),
+        );
+        return;
+    }
     let mut count = 0;
     walk(
         &folder.join(&place),
@@ -166,6 +181,47 @@ fn image_files(folder: &Path, item: &Item, image: &Image, field: &str, notes: &N
         );
     }
     program(folder, item, image, field, notes);
+}
+
+/// An image that another tool has built. A packed one is looked at where it is unpacked, in the cloud.
+fn built_elsewhere(
+    folder: &Path,
+    place: &Path,
+    packed: bool,
+    item: &Item,
+    image: &Image,
+    field: &str,
+    notes: &Notes,
+) {
+    if packed {
+        return;
+    }
+    match layout::find(&folder.join(place), &image.architecture, &image.variant) {
+        Ok(found) => {
+            for missing in found.missing() {
+                notes.error(field, format!("its layer {} is missing", missing.display()));
+            }
+            let cmd = image.cmd.as_ref().unwrap_or(&item.cmd);
+            if cmd.is_empty() && found.config.args().is_empty() {
+                notes.error(
+                    field,
+                    "its config names neither an entry point nor a command: write `cmd`",
+                );
+            }
+        }
+        Err(error) => notes.error(field, error_text(&error)),
+    }
+}
+
+fn error_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// Without the Node's own folders the program must be among the image's files.

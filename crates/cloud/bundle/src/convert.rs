@@ -9,6 +9,7 @@ use aos_image::{
     BlobStore, ImageConfig, Platform, blob,
     build::{self, BuiltLayer},
     graph::{Compression, Descriptor, LayerKind},
+    layout,
     unpack::{self, Flavour, Limits, extract},
 };
 use aos_types::{Digest, ItemConfig, ItemId, ItemType};
@@ -102,6 +103,17 @@ pub enum ConvertError {
         #[source]
         source: Box<unpack::Error>,
     },
+    /// An OCI image layout is unusable.
+    #[error("the OCI image of `{codename}` for {architecture} cannot be used")]
+    Layout {
+        /// The item.
+        codename: String,
+        /// The image.
+        architecture: String,
+        /// Why.
+        #[source]
+        source: Box<layout::Error>,
+    },
     /// The media type of a single file is not one we deliver.
     #[error(
         "the image of `{codename}` has the media type `{media_type}`, which cannot be delivered"
@@ -171,6 +183,18 @@ fn one(
     let mut images = Vec::new();
     for image in &item.images {
         let place = files.join(image_place(item, image));
+        if image.is_layout() {
+            images.push(built_elsewhere(
+                bundle,
+                item,
+                &item_config,
+                image,
+                &place,
+                store,
+                stop,
+            )?);
+            continue;
+        }
         let layer = if place.is_dir() {
             build::layer(store, &place).map_err(|source| ConvertError::Build {
                 codename: item.codename.clone(),
@@ -213,6 +237,84 @@ fn one(
         instances: item.instances.clone(),
         state: item.state.clone(),
         default_state: default_state(&files, item)?,
+    })
+}
+
+/// An image that another tool has built: its layers, and its config with what the bundle says instead.
+fn built_elsewhere(
+    bundle: &Opened,
+    item: &Item,
+    item_config: &ItemConfig,
+    image: &Image,
+    place: &Path,
+    store: &BlobStore,
+    stop: &CancellationToken,
+) -> Result<build::Image, ConvertError> {
+    let failed = |source| ConvertError::Layout {
+        codename: item.codename.clone(),
+        architecture: image.architecture.clone(),
+        source: Box::new(source),
+    };
+    let unpacked;
+    let folder = if place.is_dir() {
+        place
+    } else {
+        unpacked =
+            tempfile::tempdir_in(place.parent().unwrap_or(Path::new("."))).map_err(|source| {
+                ConvertError::Read {
+                    path: place.to_owned(),
+                    source,
+                }
+            })?;
+        let packed = File::open(place).map_err(|source| ConvertError::Read {
+            path: place.to_owned(),
+            source,
+        })?;
+        let limits = Limits::default();
+        extract(
+            packed,
+            Compression::None,
+            unpacked.path(),
+            Flavour::Files,
+            &limits,
+            stop,
+        )
+        .map_err(|source| ConvertError::Layer {
+            codename: item.codename.clone(),
+            architecture: image.architecture.clone(),
+            source: Box::new(source),
+        })?;
+        unpacked.path()
+    };
+    let found = layout::find(folder, &image.architecture, &image.variant).map_err(failed)?;
+    let layers = found
+        .store(store, place.parent().unwrap_or(Path::new(".")), stop)
+        .map_err(failed)?;
+    let theirs = found.config;
+    let ours = image_config(&bundle.config.publisher.author, item, image);
+    let said = |own: String, their: String| if own.is_empty() { their } else { own };
+    let own_command = !ours.cmd.is_empty();
+    Ok(build::Image {
+        config: ImageConfig {
+            env: merged(&theirs.env, &ours.env),
+            // As with a plain folder: `cmd` of the bundle is the program with its arguments.
+            entrypoint: if own_command {
+                Vec::new()
+            } else {
+                theirs.entrypoint
+            },
+            cmd: if own_command { ours.cmd } else { theirs.cmd },
+            working_dir: said(ours.working_dir, theirs.working_dir),
+            user: said(ours.user, theirs.user),
+            stop_signal: said(ours.stop_signal, theirs.stop_signal),
+            exposed_ports: [theirs.exposed_ports, ours.exposed_ports].concat(),
+            platform: ours.platform,
+            author: ours.author,
+            created: theirs.created,
+            diff_ids: Vec::new(),
+        },
+        item_config: Some(item_config.clone()),
+        layers,
     })
 }
 
@@ -275,12 +377,16 @@ fn single_file(
         })?;
     let (tree, tar, bytes) = match LayerKind::of(&media_type) {
         LayerKind::Tar(compression) => {
-            let extracted = try_out(open()?, compression, path, stop).map_err(|source| {
-                ConvertError::Layer {
-                    codename: item.codename.clone(),
-                    architecture: image.architecture.clone(),
-                    source: Box::new(source),
-                }
+            let extracted = layout::try_out(
+                open()?,
+                compression,
+                path.parent().unwrap_or(Path::new(".")),
+                stop,
+            )
+            .map_err(|source| ConvertError::Layer {
+                codename: item.codename.clone(),
+                architecture: image.architecture.clone(),
+                source: Box::new(source),
             })?;
             let tree = extracted.tree.unwrap_or(extracted.tar);
             (tree, extracted.tar, extracted.bytes)
@@ -305,29 +411,6 @@ fn single_file(
         tar,
         bytes,
     })
-}
-
-/// Unpacks a layer once, so that a broken or hostile one is refused here and not on every Unit.
-fn try_out(
-    packed: File,
-    compression: Compression,
-    beside: &Path,
-    stop: &CancellationToken,
-) -> Result<unpack::Extracted, unpack::Error> {
-    let parent = beside.parent().unwrap_or(Path::new("."));
-    let folder = tempfile::tempdir_in(parent).map_err(|source| unpack::Error::Io {
-        action: "make a folder in",
-        path: parent.to_owned(),
-        source,
-    })?;
-    extract(
-        packed,
-        compression,
-        folder.path(),
-        Flavour::Files,
-        &Limits::default(),
-        stop,
-    )
 }
 
 fn record(item: &Item, blob: Descriptor, store: &BlobStore) -> Result<BlobRecord, ConvertError> {

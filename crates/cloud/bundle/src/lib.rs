@@ -48,5 +48,7 @@ pub const CONFIG: &str = "config.yaml";
 pub const BATCH: &str = "batch.tar.gz";
 /// The name of the signature inside a bundle.
 pub const SIGNATURE: &str = "package.sign";
+/// The media type of an image that another tool has built: an OCI image layout.
+pub const LAYOUT: &str = "application/vnd.oci.image.layout.v1";
 /// The name under which an item's default state travels.
 pub const DEFAULT_STATE: &str = "default_state.dat";

@@ -291,8 +291,17 @@ impl Networks {
             let mut failed = self.allocate(&[(instance, image)], 1).await;
             failed.remove(&instance.ident).map_or(Ok(()), Err)?;
         }
+        let ports = image
+            .item_config
+            .as_ref()
+            .map(|item| item.published_ports.clone())
+            .unwrap_or_default();
         let mut state = self.state.lock().await;
-        if known && !state.broken {
+        // They were not known as long as the image was not here.
+        let before = state
+            .published
+            .insert(instance.ident.clone(), ports.clone());
+        if known && !state.broken && before.unwrap_or_default() == ports {
             return Ok(());
         }
         state.wanted.insert(instance.ident.clone());

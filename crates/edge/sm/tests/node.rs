@@ -7,6 +7,8 @@
     reason = "tests may fail loudly"
 )]
 
+mod bad;
+mod conformance;
 mod health;
 mod kept;
 mod offline;

@@ -21,6 +21,7 @@ pub mod blob;
 pub mod build;
 pub mod fetch;
 pub mod graph;
+pub mod layout;
 pub mod tree;
 pub mod unpack;
 

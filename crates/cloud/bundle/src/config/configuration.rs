@@ -87,13 +87,16 @@ pub(super) fn read(
     images: &[Image],
 ) -> Configuration {
     let Some(section) = section else {
-        if item_type == ItemType::Service && images.iter().any(|image| image.cmd.is_none()) {
+        let bare = |image: &Image| image.cmd.is_none() && !image.is_layout();
+        if item_type == ItemType::Service && images.iter().any(bare) {
             item.error(
                 "configuration",
                 "is missing: a service needs at least `cmd`",
             );
         }
-        return Configuration::default();
+        let mut configuration = Configuration::default();
+        configuration.item_config.base_layer_is_node_rootfs = !brings_all(images);
+        return configuration;
     };
     section.only(&KNOWN);
     if section.get("healthCheck").is_some_and(Value::is_object)
@@ -107,7 +110,7 @@ pub(super) fn read(
         rights.only(&["add", "drop"]);
     }
     let read = Configuration {
-        item_config: item_config(section),
+        item_config: item_config(section, brings_all(images)),
         state: state(section),
         instances: instances(section),
         env: section.env("env"),
@@ -117,7 +120,10 @@ pub(super) fn read(
         cmd: section.texts("cmd"),
         exposed_ports: exposed_ports(section),
     };
-    let startable = |image: &Image| image.cmd.as_ref().unwrap_or(&read.cmd).is_empty();
+    let startable = |image: &Image| {
+        // What such an image starts is in its own config, unless something is said here.
+        image.cmd.as_ref().unwrap_or(&read.cmd).is_empty() && !image.is_layout()
+    };
     if item_type == ItemType::Service && images.iter().any(startable) {
         section.error("cmd", "is missing: name the program that the service runs");
     }
@@ -125,8 +131,16 @@ pub(super) fn read(
     read
 }
 
-fn item_config(section: &Section<'_>) -> ItemConfig {
+/// Images that other tools have built bring everything they need.
+fn brings_all(images: &[Image]) -> bool {
+    !images.is_empty() && images.iter().all(Image::is_layout)
+}
+
+fn item_config(section: &Section<'_>, brings_all: bool) -> ItemConfig {
     let mut json = Map::new();
+    if brings_all {
+        json.insert("baseLayerIsNodeRootfs".into(), false.into());
+    }
     for key in AS_IS {
         if let Some(value) = section.get(key) {
             json.insert(key.into(), value.clone());

@@ -191,6 +191,9 @@ fn read_image(
             "cannot stand beside `sourceFolder`: keep one of them",
         );
     }
+    if item_type != ItemType::Service && read.is_layout() {
+        image.error("mediaType", "is that of a service's image");
+    }
     if item_type == ItemType::Component && read.media_type.is_none() {
         image.error(
             "mediaType",

@@ -116,6 +116,13 @@ pub struct Image {
     pub cmd: Option<Vec<String>>,
 }
 
+impl Image {
+    /// Whether another tool has built it.
+    pub(crate) fn is_layout(&self) -> bool {
+        self.media_type.as_deref() == Some(crate::LAYOUT)
+    }
+}
+
 /// An item's state file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {

@@ -9,4 +9,5 @@
 mod config;
 mod folder;
 mod hostile;
+mod layout;
 mod round_trip;

@@ -287,8 +287,8 @@ fn layer(blobs: &BlobStore, packed: &[u8], diff_id: Digest) -> Layer {
 }
 
 #[test]
-fn a_layer_keeps_owners_modes_links_and_deletions() {
-    if !is_root("a_layer_keeps_owners_modes_links_and_deletions") {
+fn gap_53_a_layer_keeps_owners_modes_links_and_deletions() {
+    if !is_root("gap_53_a_layer_keeps_owners_modes_links_and_deletions") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -411,8 +411,8 @@ fn unpacked(
 }
 
 #[test]
-fn changes_that_leave_the_content_alone_are_noticed() {
-    if !is_root("changes_that_leave_the_content_alone_are_noticed") {
+fn gap_58_changes_of_links_modes_and_owners_are_noticed() {
+    if !is_root("gap_58_changes_of_links_modes_and_owners_are_noticed") {
         return;
     }
     type Damage = fn(&Path);

@@ -84,8 +84,8 @@ fn program(host: &Host, spec: &mut InstanceSpec, code: &str) -> bool {
 }
 
 #[tokio::test]
-async fn system_calls_that_reach_the_node_are_refused() {
-    if skip("system_calls_that_reach_the_node_are_refused") {
+async fn gap_54_system_calls_that_reach_the_node_are_refused() {
+    if skip("gap_54_system_calls_that_reach_the_node_are_refused") {
         return;
     }
     let host = Host::new();
@@ -179,8 +179,8 @@ async fn rights_are_those_granted_and_no_program_gets_more() {
 }
 
 #[tokio::test]
-async fn a_root_is_written_to_only_if_it_may_be_and_forgets() {
-    if skip("a_root_is_written_to_only_if_it_may_be_and_forgets") {
+async fn gap_52_later_layers_lie_on_top_and_a_root_may_be_written_to() {
+    if skip("gap_52_later_layers_lie_on_top_and_a_root_may_be_written_to") {
         return;
     }
     let host = Host::new();
@@ -188,12 +188,17 @@ async fn a_root_is_written_to_only_if_it_may_be_and_forgets() {
     let layer = host.node.path("layer");
     fs::create_dir_all(layer.join("data")).unwrap();
     std::os::unix::fs::chown(layer.join("data"), Some(5_000), Some(5_000)).unwrap();
-    let script = "ls /data; echo new > /data/new && echo written; echo tmp > /tmp/x && echo tmp written; \
+    let above = host.node.path("above");
+    fs::create_dir_all(&above).unwrap();
+    for (folder, text) in [(&layer, "below"), (&above, "above")] {
+        fs::write(folder.join("both"), text).unwrap();
+    }
+    let script = "echo top $(cat /both); ls /data; echo new > /data/new && echo written; echo tmp > /tmp/x && echo tmp written; \
         echo s > /storage/s && echo storage written; echo END";
     for (index, read_only, wanted) in [(1, false, true), (2, true, false)] {
         for round in 1..=2 {
             let mut spec = host.spec(index, script);
-            spec.layers = vec![layer.clone()];
+            spec.layers = vec![layer.clone(), above.clone()];
             spec.read_only = read_only;
             spec.limits.tmp = Some(1 << 20);
             runtime.start(&spec).await.unwrap();
@@ -201,6 +206,7 @@ async fn a_root_is_written_to_only_if_it_may_be_and_forgets() {
             let full = || host.log(spec.id).matches("END").count() == round;
             until("it said all", full).await;
             let log = host.log(spec.id);
+            assert!(log.contains("top above"), "{log}");
             let lines = |text: &str| log.lines().filter(|line| line.ends_with(text)).count();
             assert!(
                 lines("tmp written") > 0 && lines("storage written") > 0,

@@ -71,8 +71,8 @@ fn cannot(test: &str, result: &Result<aos_runtime::Started, Error>) -> bool {
 }
 
 #[tokio::test]
-async fn a_user_of_the_image_is_itself_inside_and_the_instance_outside() {
-    let test = "a_user_of_the_image_is_itself_inside_and_the_instance_outside";
+async fn gap_54_a_user_of_the_image_is_itself_inside_and_the_instance_outside() {
+    let test = "gap_54_a_user_of_the_image_is_itself_inside_and_the_instance_outside";
     if skip(test) {
         return;
     }
