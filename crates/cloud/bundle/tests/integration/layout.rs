@@ -80,7 +80,13 @@ fn an_image_layout_is_taken_over_with_its_own_words() {
         let opened = open_bytes(&signed(dir.path(), signer()), &Caps::default()).unwrap();
         let blobs = tempfile::tempdir().unwrap();
         let store = BlobStore::open(blobs.path()).unwrap();
-        let items = convert(&opened, &store, &CancellationToken::new()).unwrap();
+        let items = convert(
+            &opened,
+            &Default::default(),
+            &store,
+            &CancellationToken::new(),
+        )
+        .unwrap();
         let images = ItemImage::load_all(&store, &items[0].index, &GraphCaps::default()).unwrap();
         let image = images.into_iter().next().unwrap().unwrap();
         let config = &image.config;
