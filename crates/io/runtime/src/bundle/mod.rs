@@ -5,6 +5,7 @@
 
 mod check;
 mod devices;
+mod ioctls;
 mod linux;
 mod mounts;
 mod names;

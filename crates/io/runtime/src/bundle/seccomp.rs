@@ -14,6 +14,7 @@ use oci_spec::{
     },
 };
 
+use super::ioctls::{self, Prefix};
 use crate::InstanceSpec;
 
 const EPERM: u32 = 1;
@@ -30,7 +31,7 @@ const FILES: &str = "access chdir chmod chown chown32 close close_range copy_fil
     execve execveat faccessat faccessat2 fadvise64 fadvise64_64 fallocate fchdir fchmod fchmodat fchown \
     fchown32 fchownat fcntl fcntl64 fdatasync fgetxattr flistxattr flock fremovexattr fsetxattr fstat fstat64 \
     fstatat64 fstatfs fstatfs64 fsync ftruncate ftruncate64 futimesat getcwd getdents getdents64 getxattr \
-    inotify_add_watch inotify_init inotify_init1 inotify_rm_watch ioctl lchown lchown32 lgetxattr link linkat \
+    inotify_add_watch inotify_init inotify_init1 inotify_rm_watch lchown lchown32 lgetxattr link linkat \
     listxattr llistxattr _llseek lremovexattr lseek lsetxattr lstat lstat64 mkdir mkdirat mknod mknodat \
     name_to_handle_at newfstatat open openat openat2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read \
     readahead readlink readlinkat readv removexattr rename renameat renameat2 rmdir sendfile sendfile64 setxattr \
@@ -87,13 +88,17 @@ pub(super) fn filter(spec: &InstanceSpec) -> Result<LinuxSeccomp, OciSpecError> 
     for list in [FILES, MEMORY, PROCESSES, EVENTS, MESSAGES, ASYNC] {
         calls.push(allow(list, None)?);
     }
+    for Prefix { mask, value } in ioctls::allowed() {
+        calls.push(allow("ioctl", Some(masked(1, mask, value)?))?);
+    }
     let (architectures, own) = machine();
     if !own.is_empty() {
         calls.push(allow(own, None)?);
     }
     calls.push(allow(
         "clone",
-        Some(masked_zero(clone_flags(), NEW_NAMESPACES)?),
+        // None of them.
+        Some(masked(clone_flags(), NEW_NAMESPACES, 0)?),
     )?);
     // Its flags are in memory, where a filter cannot look; C libraries fall back to `clone`.
     calls.push(refuse("clone3", ENOSYS)?);
@@ -170,12 +175,12 @@ fn compare(
         .build()
 }
 
-/// None of the bits in `mask` is set.
-fn masked_zero(index: usize, mask: u64) -> Result<LinuxSeccompArg, OciSpecError> {
+/// The bits in `mask` are those of `value`.
+fn masked(index: usize, mask: u64, value: u64) -> Result<LinuxSeccompArg, OciSpecError> {
     LinuxSeccompArgBuilder::default()
         .index(index)
         .value(mask)
-        .value_two(0_u64)
+        .value_two(value)
         .op(LinuxSeccompOperator::ScmpCmpMaskedEq)
         .build()
 }
@@ -201,7 +206,7 @@ mod tests {
             move_mount open_by_handle_at open_tree perf_event_open pidfd_getfd pivot_root process_vm_readv \
             process_vm_writev ptrace quotactl reboot request_key setdomainname sethostname setns settimeofday \
             stime swapoff swapon syslog umount umount2 unshare userfaultfd uselib vhangup clone clone3 socket \
-            personality"
+            personality ioctl file_setattr"
             .split_whitespace()
         {
             assert!(!names.contains(dangerous), "{dangerous}");
