@@ -1,18 +1,19 @@
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use aos_netstack::{KernelOptions, KernelStack, NetworkStack};
 use aos_pki::{CertKind, CertSource, ClientTls, Expect, Roots, Trust, unit_client};
 use aos_quota::Backend;
 use aos_runtime::{
-    CrunOptions, CrunRuntime, Exit, Runtime, StopPolicy,
+    CrunOptions, CrunRuntime, Isolation, Runtime, StopPolicy,
     keeper::{LogPolicy, Starter},
 };
 use aos_store::Store;
-use aos_types::NodeInfo;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use aos_types::{NodeInfo, RuntimeInfo};
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
     places::Places,
     records::{self, Kept},
     resources::Resources,
+    runtimes::{Offered, Runtimes},
     states::States,
 };
 
@@ -100,12 +102,10 @@ async fn serve(
     let Some(node) = this_node(options, &kept, identity, stop).await? else {
         return Ok(());
     };
-    let runtime = node::runtime(&node, &options.runtime).ok_or(Error::Option {
-        field: "runtime.type",
-        why: "cannot name a runtime".into(),
-    })?;
+    let offered = runtimes(options, &node, stop).await?;
+    let infos: Vec<RuntimeInfo> = offered.iter().map(|one| one.info.clone()).collect();
     let resources = Resources::load(options.resources_file.as_deref())?;
-    let info = cm::info(&node.id, &runtime, &resources.list());
+    let info = cm::info(&node.id, &infos, &resources.list());
     let handle = CmHandle::new(node.id.clone());
     let stack: Arc<dyn NetworkStack> = Arc::new(KernelStack::open(KernelOptions {
         prefix: options
@@ -134,14 +134,14 @@ async fn serve(
         kept.clone(),
     );
     let images = Arc::new(images.await?);
-    let (containers, exits) = containers(options, stop).await?;
+    let (runtimes, exits) = Runtimes::new(offered);
     let node_configs = NodeConfigs::open(kept.node_config.clone()).await?;
     let alerts = Arc::new(Alerts::default());
     let places = places(options, &alerts).await?;
     let remembered = kept.clone();
     let launcher = Launcher::new(
         Setup {
-            runtime: containers,
+            runtimes,
             images,
             networks: networks.clone(),
             permissions: Permissions {
@@ -150,7 +150,6 @@ async fn serve(
             },
             kept,
             node,
-            runtime_id: runtime.id,
             resources,
             places: places.clone(),
             host_base: options.host_base.clone(),
@@ -269,15 +268,71 @@ async fn places(options: &Options, alerts: &Alerts) -> Result<Places, Error> {
     Ok(Places::new(chosen.quota))
 }
 
-async fn containers(
+/// The ways to run instances that this Node offers.
+async fn runtimes(
     options: &Options,
+    node: &NodeInfo,
     stop: &CancellationToken,
-) -> Result<(Arc<dyn Runtime>, mpsc::Receiver<Exit>), Error> {
+) -> Result<Vec<Offered>, Error> {
+    let unnamed = |field| Error::Option {
+        field,
+        why: "cannot name a runtime".into(),
+    };
+    let containers = crun(options)?;
+    let below = |path: &Path| path.join(node::NATIVE);
+    // The OCI runtime takes every folder in its root for a container.
+    let beside = |path: &Path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push("-native");
+        PathBuf::from(name)
+    };
+    let native = CrunOptions {
+        isolation: Isolation::Native,
+        root: beside(&containers.root),
+        runtime_dir: below(&containers.runtime_dir),
+        writable_dir: options.state_dir.join("native"),
+        cgroup_parent: format!("{}-native", containers.cgroup_parent.trim_end_matches('/')),
+        seccomp: false,
+        // A keeper of its own: each removes what it does not know.
+        keeper: Starter {
+            program: containers.keeper.program.clone(),
+            socket: below(&containers.runtime_dir).join("keeper.sock"),
+            state_dir: options.state_dir.join("keeper-native"),
+        },
+        max_instances: options.native.max_instances,
+        ..containers.clone()
+    };
+    let (was_there, enabled) = (native.runtime_dir.exists(), options.native.enabled);
+    let (runtime, exits) = CrunRuntime::open(containers, stop.child_token()).await?;
+    let mut offered = vec![Offered {
+        info: node::runtime(node, &options.runtime).ok_or_else(|| unnamed("runtime.type"))?,
+        runtime: Arc::new(runtime),
+        exits,
+        has_networks: true,
+    }];
+    if enabled {
+        let (runtime, exits) = CrunRuntime::open(native, stop.child_token()).await?;
+        offered.push(Offered {
+            info: node::native(node, &options.native).ok_or_else(|| unnamed("native"))?,
+            runtime: Arc::new(runtime),
+            exits,
+            has_networks: false,
+        });
+    } else if was_there {
+        // It was switched off: what it ran ends.
+        let (runtime, _) = CrunRuntime::open(native, stop.child_token()).await?;
+        runtime.adopt(&[]).await?;
+    }
+    Ok(offered)
+}
+
+fn crun(options: &Options) -> Result<CrunOptions, Error> {
     let program = match &options.keeper_program {
         Some(program) => program.clone(),
         None => keeper_program()?,
     };
-    let crun = CrunOptions {
+    Ok(CrunOptions {
+        isolation: Isolation::Full,
         program: options.runtime.executable.clone(),
         root: options.crun_root(),
         runtime_dir: options.runtime_dir.clone(),
@@ -292,9 +347,7 @@ async fn containers(
         deadline: RUNTIME_DEADLINE,
         max_instances: options.runtime.max_instances,
         log: LogPolicy::default(),
-    };
-    let (runtime, exits) = CrunRuntime::open(crun, stop.child_token()).await?;
-    Ok((Arc::new(runtime), exits))
+    })
 }
 
 /// The small program beside the running one, or the running one itself, which is the same keeper with more memory.

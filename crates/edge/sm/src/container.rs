@@ -12,7 +12,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) node: &'a NodeInfo,
     pub(crate) resources: &'a Resources,
     pub(crate) host_base: &'a [PathBuf],
-    pub(crate) place: &'a Place,
+    /// Its place in the network; nothing if it shares the Node's.
+    pub(crate) place: Option<&'a Place>,
     pub(crate) layers: Vec<PathBuf>,
     pub(crate) storage: Option<PathBuf>,
     pub(crate) state: Option<PathBuf>,
@@ -69,12 +70,19 @@ pub(crate) fn spec(
         hostname,
         limits: limits(item, around.node),
         sysctl: item.sysctl.clone(),
-        netns: Some(around.place.netns.clone()),
-        hosts: vec![HostEntry {
-            ip: IpAddr::V4(around.place.ip),
-            names: own_names.into_iter().flatten().collect(),
-        }],
-        nameservers: around.place.dns_servers.clone(),
+        netns: around.place.map(|place| place.netns.clone()),
+        hosts: around
+            .place
+            .map(|place| HostEntry {
+                ip: IpAddr::V4(place.ip),
+                names: own_names.into_iter().flatten().collect(),
+            })
+            .into_iter()
+            .collect(),
+        nameservers: around
+            .place
+            .map(|place| place.dns_servers.clone())
+            .unwrap_or_default(),
         storage: around.storage,
         state: around.state,
         mounts: Vec::new(),

@@ -13,6 +13,7 @@
 //! | `cm` | the two streams to CM, reconnecting; what is told, what is ordered |
 //! | `images` | fetches blobs from CM, verifies, unpacks, collects |
 //! | `networks` | addresses from CM, kept for starts without it; the Node's network stack |
+//! | `runtimes` | the ways to run instances that this Node offers |
 //! | `container` | from an instance and its image to what the runtime starts |
 //! | `node_config` | the part of the unit configuration that is this Node's |
 //! | `places`, `fullness` | storages and states within their limits; who is about to reach one |
@@ -48,8 +49,9 @@ mod places;
 mod records;
 mod resources;
 mod restart;
+mod runtimes;
 mod states;
 
 pub use app::run;
 pub use error::Error;
-pub use options::{Options, QuotaOptions, RuntimeOptions};
+pub use options::{NativeOptions, Options, QuotaOptions, RuntimeOptions};

@@ -9,7 +9,10 @@ use aos_types::{NodeInfo, RuntimeId, RuntimeInfo};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::RuntimeOptions;
+use crate::{NativeOptions, RuntimeOptions};
+
+/// The type under which services are offered a root of their own and nothing else.
+pub(crate) const NATIVE: &str = "native";
 
 /// How long one call to IAM may take.
 const CALL: Duration = Duration::from_secs(10);
@@ -53,6 +56,18 @@ async fn ask_once(iam_public: &str, tls: &ClientTls) -> Result<NodeInfo, String>
         .await
         .map_err(|status| aos_ipc::reason(&status))?;
     node_info_from_proto(answer.into_inner()).map_err(|error| error.to_string())
+}
+
+/// The runtime `native` of a Node, as CM is told of it.
+pub(crate) fn native(node: &NodeInfo, options: &NativeOptions) -> Option<RuntimeInfo> {
+    let as_container = RuntimeOptions {
+        kind: NATIVE.into(),
+        max_instances: options.max_instances,
+        allowed_dmips: options.allowed_dmips,
+        allowed_ram: options.allowed_ram,
+        ..RuntimeOptions::default()
+    };
+    runtime(node, &as_container)
 }
 
 /// The container runtime of a Node, as CM is told of it. Its id is the same at every start.

@@ -47,6 +47,9 @@ pub struct Options {
     /// The container runtime.
     #[serde(default)]
     pub runtime: RuntimeOptions,
+    /// The runtime for services that share processes and network with the Node.
+    #[serde(default)]
+    pub native: NativeOptions,
     /// The keeper's socket; `<runtime_dir>/keeper.sock` by default.
     #[serde(default)]
     pub keeper_socket: Option<PathBuf>,
@@ -121,6 +124,20 @@ impl Default for QuotaOptions {
             watch_secs: 10,
         }
     }
+}
+
+/// The runtime `native` of a Node: services with a root, cgroup, user and limits of their own, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NativeOptions {
+    /// Whether the Node offers it; off by default.
+    pub enabled: bool,
+    /// Most instances; 0 is without limit.
+    pub max_instances: u64,
+    /// DMIPS the runtime may give away, if it is limited.
+    pub allowed_dmips: Option<u64>,
+    /// Bytes of memory it may give away, if it is limited.
+    pub allowed_ram: Option<u64>,
 }
 
 impl Default for RuntimeOptions {

@@ -11,6 +11,7 @@ mod bad;
 mod conformance;
 mod health;
 mod kept;
+mod native;
 mod offline;
 mod order;
 mod outlive;

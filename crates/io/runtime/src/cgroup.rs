@@ -74,6 +74,31 @@ impl Layout {
         v1.or(v2).map_or(0, |file| counter(&file, "oom_kill"))
     }
 
+    /// Kills what runs in the cgroup `path` until nothing does, for a second at most.
+    pub(crate) fn kill(&self, path: &str) {
+        let relative = path.trim_start_matches('/');
+        let points = self.v2.iter().chain(self.v1.iter().map(|(point, _)| point));
+        let lists: Vec<PathBuf> = points
+            .filter(|_| !relative.is_empty())
+            .map(|point| point.join(relative).join("cgroup.procs"))
+            .collect();
+        for _ in 0..100 {
+            let text = |list: &PathBuf| fs::read_to_string(list).unwrap_or_default();
+            let numbers: String = lists.iter().map(text).collect();
+            let pids = numbers.lines().filter_map(|line| line.trim().parse().ok());
+            let mut some = false;
+            for pid in pids.filter_map(rustix::process::Pid::from_raw) {
+                some = true;
+                // It may be gone by now.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            if !some {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
     /// Removes the empty cgroup `path` from every tree.
     pub(crate) fn remove(&self, path: &str) {
         let relative = path.trim_start_matches('/');

@@ -38,4 +38,4 @@ pub use id::{InstanceId, ParseInstanceIdError};
 pub use limits::{CpuQuota, Limits};
 pub use probe::Unhealthy;
 pub use runtime::{Error, Exit, ExitCause, Runtime, Started, Status};
-pub use spec::{Device, HostEntry, InstanceSpec, Mount, StopPolicy, User};
+pub use spec::{Device, HostEntry, InstanceSpec, Isolation, Mount, StopPolicy, User};

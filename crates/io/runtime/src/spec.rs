@@ -101,6 +101,16 @@ pub struct Device {
     pub access: String,
 }
 
+/// How much of the Node an instance does not see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// Everything: it has namespaces of its own for processes, network, mounts, names and messages.
+    #[default]
+    Full,
+    /// Only files: it has a root of its own, and shares processes and network with the Node.
+    Native,
+}
+
 /// How an instance is asked to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopPolicy {

@@ -43,6 +43,7 @@ impl Host {
 
     fn options(&self) -> CrunOptions {
         CrunOptions {
+            isolation: aos_runtime::Isolation::Full,
             program: "crun".into(),
             root: self.node.path("crun"),
             runtime_dir: self.node.path("run"),

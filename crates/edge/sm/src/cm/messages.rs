@@ -16,10 +16,14 @@ use crate::launcher::{Desired, Report, Snapshot};
 use crate::node_config::ConfigStatus;
 
 /// How the Node presents itself.
-pub(crate) fn info(node: &NodeId, runtime: &RuntimeInfo, resources: &[NodeResource]) -> pb::SmInfo {
+pub(crate) fn info(
+    node: &NodeId,
+    runtimes: &[RuntimeInfo],
+    resources: &[NodeResource],
+) -> pb::SmInfo {
     pb::SmInfo {
         node_id: node.to_string(),
-        runtimes: vec![runtime_to_proto(runtime)],
+        runtimes: runtimes.iter().map(runtime_to_proto).collect(),
         resources: resources.iter().map(resource_to_proto).collect(),
     }
 }

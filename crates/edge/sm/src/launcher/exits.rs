@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use aos_runtime::{Exit, ExitCause, InstanceId};
 use aos_time::{Clock, SystemClock};
-use aos_types::{AosCode, ErrorInfo, InstanceIdent};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, RuntimeId};
 
 use tokio::sync::mpsc;
 
@@ -10,26 +10,27 @@ use super::Launcher;
 use crate::{
     records::{End, Finished, Kept},
     restart::Outcome,
+    runtimes::Ended,
 };
 
 impl Launcher {
     /// Takes in the ends of instances until the stop.
-    pub(super) async fn take_exits(self: &Arc<Self>, mut exits: mpsc::Receiver<Exit>) {
+    pub(super) async fn take_exits(self: &Arc<Self>, mut exits: mpsc::Receiver<Ended>) {
         loop {
             // Receiving is cancel-safe; an exit that is not acknowledged is told again.
             let exit = tokio::select! {
                 exit = exits.recv() => exit,
                 () = self.stop.cancelled() => return,
             };
-            let Some(exit) = exit else {
+            let Some((runtime, exit)) = exit else {
                 self.stop.cancelled().await;
                 return;
             };
-            self.ended(exit).await;
+            self.ended(runtime, exit).await;
         }
     }
 
-    async fn ended(self: &Arc<Self>, exit: Exit) {
+    async fn ended(self: &Arc<Self>, runtime: RuntimeId, exit: Exit) {
         let known = self
             .entries()
             .iter()
@@ -37,7 +38,7 @@ impl Launcher {
             .map(|(ident, entry)| (ident.clone(), entry.instance.version.clone()));
         let Some((ident, version)) = known else {
             // Of an instance that was removed since.
-            self.acknowledge(&exit).await;
+            self.acknowledge(&runtime, &exit).await;
             return;
         };
         tracing::warn!(%ident, version, cause = %exit.cause, oom = exit.oom, "an instance ended");
@@ -62,7 +63,7 @@ impl Launcher {
             self.over(&ident, exit.pid, end.code, told(&exit)).await;
         }
         match stored {
-            Ok(()) => self.acknowledge(&exit).await,
+            Ok(()) => self.acknowledge(&runtime, &exit).await,
             Err(error) => tracing::error!(%error, "the end of an instance cannot be stored"),
         }
     }
@@ -126,8 +127,11 @@ impl Launcher {
         }
     }
 
-    async fn acknowledge(&self, exit: &Exit) {
-        if let Err(error) = self.setup.runtime.acknowledge(exit).await {
+    async fn acknowledge(&self, runtime: &RuntimeId, exit: &Exit) {
+        let Ok(runtime) = self.setup.runtimes.get(runtime) else {
+            return;
+        };
+        if let Err(error) = runtime.acknowledge(exit).await {
             tracing::warn!(%error, "an exit will be told again");
         }
     }

@@ -69,7 +69,7 @@ impl Launcher {
         for instance in &desired.instances {
             let why = if instance.ident.item_type != ItemType::Service {
                 Some("this Node has no runtime for components")
-            } else if instance.runtime != self.setup.runtime_id {
+            } else if !self.setup.runtimes.knows(&instance.runtime) {
                 Some("this Node has no such runtime")
             } else {
                 None
@@ -159,6 +159,7 @@ impl Launcher {
     ) -> BTreeMap<InstanceIdent, ErrorInfo> {
         let work: Vec<_> = start
             .iter()
+            .filter(|start| self.setup.runtimes.has_networks(&start.instance.runtime))
             .filter_map(|start| {
                 let installed = installed.get(&start.instance.manifest)?;
                 Some((&start.instance, &*installed.image))
@@ -225,7 +226,7 @@ impl Launcher {
             }
         });
         self.hold(wanted, held);
-        let present: BTreeSet<InstanceIdent> = self.entries().keys().cloned().collect();
+        let present = self.networked();
         let mut homeless = self.setup.networks.apply(present).await;
         let mut due: BTreeSet<InstanceIdent> = start
             .into_iter()
@@ -278,6 +279,17 @@ impl Launcher {
                 .collect::<Vec<()>>()
                 .await;
         }
+    }
+
+    /// The instances that have a place in the network.
+    pub(super) fn networked(&self) -> BTreeSet<InstanceIdent> {
+        let runtimes = &self.setup.runtimes;
+        let entries = self.entries();
+        let instances = entries.values().map(|entry| &entry.instance);
+        instances
+            .filter(|instance| runtimes.has_networks(&instance.runtime))
+            .map(|instance| instance.ident.clone())
+            .collect()
     }
 
     /// The set that shall run, as it is after this exchange.

@@ -26,7 +26,7 @@ use std::{
 };
 
 use aos_launch::Instance;
-use aos_runtime::{Exit, Runtime, StopPolicy};
+use aos_runtime::StopPolicy;
 use aos_types::{Digest, ErrorInfo, InstanceIdent, InstanceState, NodeInfo, Quotas, RuntimeId};
 use tokio::sync::{Notify, RwLock, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,19 +38,18 @@ use crate::{
     places::Places,
     records::{End, Kept},
     resources::Resources,
+    runtimes::{Ended, Runtimes},
 };
 use entry::Entry;
 
 /// What a launcher works with.
 pub(crate) struct Setup {
-    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) runtimes: Runtimes,
     pub(crate) images: Arc<Images>,
     pub(crate) networks: Arc<Networks>,
     pub(crate) permissions: Permissions,
     pub(crate) kept: Kept,
     pub(crate) node: NodeInfo,
-    /// The one runtime of this Node.
-    pub(crate) runtime_id: RuntimeId,
     pub(crate) resources: Resources,
     pub(crate) places: Places,
     pub(crate) host_base: Vec<PathBuf>,
@@ -137,7 +136,7 @@ impl Launcher {
     /// Restores the stored set, then carries out lists and reacts to exits until the stop. Instances run on.
     pub(crate) async fn run(
         self: Arc<Self>,
-        exits: mpsc::Receiver<Exit>,
+        exits: mpsc::Receiver<Ended>,
         online: watch::Receiver<bool>,
     ) -> Result<(), aos_store::Error> {
         let restored = self.restore().await;

@@ -46,14 +46,16 @@ impl Launcher {
             let check = health.check();
             let look = async {
                 tokio::time::sleep(pause).await;
-                let runtime = &self.setup.runtime;
-                runtime.probe(id, pid, &check.probe, check.timeout).await
+                let runtime = self.runtime_of(&ident).ok()?;
+                Some(runtime.probe(id, pid, &check.probe, check.timeout).await)
             };
             // A probe that is dropped leaves nothing behind.
             let found = tokio::select! {
                 found = look => found,
                 () = stop.cancelled() => return,
             };
+            // It is not on this Node any more.
+            let Some(found) = found else { return };
             let found = match found {
                 Err(why) if why.is_untried() => {
                     tracing::warn!(%ident, error = &why as &dyn std::error::Error, "no probe");

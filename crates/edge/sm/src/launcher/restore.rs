@@ -41,19 +41,22 @@ impl Launcher {
         let finished: BTreeMap<String, Finished> =
             self.setup.kept.finished.all().await?.into_iter().collect();
         // What is left of one that is over goes.
-        let ids: Vec<InstanceId> = stored
+        let going: Vec<&Instance> = stored
             .iter()
             .filter(|instance| !finished.contains_key(&Kept::key(&instance.ident)))
-            .map(|instance| InstanceId::of(&instance.ident))
             .collect();
-        let running: BTreeMap<InstanceId, u32> = match self.setup.runtime.adopt(&ids).await {
-            Ok(running) => running.into_iter().map(|one| (one.id, one.pid)).collect(),
-            Err(error) => {
-                let error = ErrorInfo::from_error(AosCode::Runtime, &error);
-                tracing::error!(%error, "running instances cannot be adopted");
-                BTreeMap::new()
+        let mut running: BTreeMap<InstanceId, u32> = BTreeMap::new();
+        for (id, runtime) in self.setup.runtimes.all() {
+            let own = going.iter().filter(|instance| instance.runtime == *id);
+            let own: Vec<InstanceId> = own.map(|one| InstanceId::of(&one.ident)).collect();
+            match runtime.adopt(&own).await {
+                Ok(adopted) => running.extend(adopted.into_iter().map(|one| (one.id, one.pid))),
+                Err(error) => {
+                    let error = ErrorInfo::from_error(AosCode::Runtime, &error);
+                    tracing::error!(%error, "running instances cannot be adopted");
+                }
             }
-        };
+        }
         let now = SystemClock.now();
         let mut images: BTreeMap<InstanceIdent, Installed> = BTreeMap::new();
         for instance in &stored {
@@ -96,8 +99,7 @@ impl Launcher {
             self.probe(&ident, pid, passed);
         }
         self.note_unseen_ends().await;
-        let present: BTreeSet<InstanceIdent> = stored.iter().map(|i| i.ident.clone()).collect();
-        let mut homeless = self.setup.networks.apply(present).await;
+        let mut homeless = self.setup.networks.apply(self.networked()).await;
         let mut due: BTreeSet<InstanceIdent> = self
             .entries()
             .iter()
@@ -128,14 +130,16 @@ impl Launcher {
         if !self.entries().values().any(may) {
             return;
         }
-        let exits: Vec<Exit> = match self.setup.runtime.exits().await {
-            Ok(exits) => exits,
-            Err(error) => {
-                let error = ErrorInfo::from_error(AosCode::Runtime, &error);
-                tracing::error!(%error, "instances that are over may run once more");
-                return;
+        let mut exits: Vec<Exit> = Vec::new();
+        for (_, runtime) in self.setup.runtimes.all() {
+            match runtime.exits().await {
+                Ok(own) => exits.extend(own),
+                Err(error) => {
+                    let error = ErrorInfo::from_error(AosCode::Runtime, &error);
+                    tracing::error!(%error, "instances that are over may run once more");
+                }
             }
-        };
+        }
         let mut over = Vec::new();
         self.change(|entries| {
             for (ident, entry) in entries.iter_mut().filter(|(_, entry)| may(entry)) {

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use aos_launch::Instance;
-use aos_runtime::{InstanceId, Started};
+use aos_runtime::{InstanceId, Runtime, Started};
 use aos_time::{Clock, SystemClock};
 use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState};
 
@@ -45,7 +45,10 @@ impl Launcher {
         installed: &Installed,
     ) -> Result<Started, Failed> {
         let failed = |why: String| ErrorInfo::new(AosCode::Failed, why);
-        let place = self.setup.networks.place(&instance.ident).await?;
+        let place = match self.setup.runtimes.has_networks(&instance.runtime) {
+            true => Some(self.setup.networks.place(&instance.ident).await?),
+            false => None,
+        };
         let (places, of) = (self.setup.places.clone(), instance.clone());
         let item = installed.image.item_config.as_ref();
         let quotas = item.map(|item| item.quotas).unwrap_or_default();
@@ -69,7 +72,7 @@ impl Launcher {
                 node: &self.setup.node,
                 resources: &self.setup.resources,
                 host_base: &self.setup.host_base,
-                place: &place,
+                place: place.as_ref(),
                 layers: installed.layers.clone(),
                 storage,
                 state,
@@ -77,8 +80,9 @@ impl Launcher {
             },
         )
         .map_err(|why| Failed::hopeless(failed(why)))?;
-        self.setup
-            .runtime
+        let runtime = self.setup.runtimes.get(&instance.runtime);
+        runtime
+            .map_err(Failed::hopeless)?
             .start(&spec)
             .await
             .map_err(|error| Failed {
@@ -169,7 +173,9 @@ impl Launcher {
     ) {
         let due = tokio::time::Instant::now() + pause;
         // The pause is used. Not dropped half-way: another start or stop would meet it at work.
-        if let Err(error) = self.setup.runtime.clear(InstanceId::of(&ident)).await {
+        if let Ok(runtime) = self.runtime_of(&ident)
+            && let Err(error) = runtime.clear(InstanceId::of(&ident)).await
+        {
             tracing::warn!(%ident, %error, "what an ended instance left stays until its next start");
         }
         // Nothing has happened yet when the wait is dropped.
@@ -210,10 +216,12 @@ impl Launcher {
                     }
                 });
             }
-            self.setup
-                .networks
-                .mend(&instance, &installed.image)
-                .await?;
+            if self.setup.runtimes.has_networks(&instance.runtime) {
+                self.setup
+                    .networks
+                    .mend(&instance, &installed.image)
+                    .await?;
+            }
             self.start_one(&instance, &installed).await
         }
         .await;
@@ -274,10 +282,19 @@ impl Launcher {
         let policy = image.map_or(self.setup.stop_policy, |installed| {
             container::stop_policy(&installed.image, self.setup.stop_policy)
         });
-        self.setup
-            .runtime
+        self.runtime_of(ident)?
             .stop(InstanceId::of(ident), policy)
             .await
             .map_err(|error| ErrorInfo::from_error(AosCode::Runtime, &error))
+    }
+
+    /// Where an instance runs, or shall run.
+    pub(super) fn runtime_of(&self, ident: &InstanceIdent) -> Result<&dyn Runtime, ErrorInfo> {
+        let runtime = self
+            .entries()
+            .get(ident)
+            .map(|entry| entry.instance.runtime.clone());
+        let gone = || ErrorInfo::new(AosCode::NotFound, "the instance is not on this Node");
+        self.setup.runtimes.get(&runtime.ok_or_else(gone)?)
     }
 }

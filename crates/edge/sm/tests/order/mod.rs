@@ -25,12 +25,22 @@ pub fn began(pid: u32) -> u64 {
     rest.split_whitespace().nth(19).unwrap().parse().unwrap()
 }
 
-/// The first process of an instance that runs as this user.
-fn pid_of(unit: &Unit, uid: u32) -> Option<u32> {
+/// The first process of an instance that runs as this user, once it does.
+async fn pid_of(unit: &Unit, uid: u32) -> u32 {
     use std::os::unix::fs::MetadataExt;
-    pids(unit)
-        .into_iter()
-        .find(|pid| fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == uid))
+    let owner = |pid: &u32| {
+        fs::metadata(format!("/proc/{pid}"))
+            .ok()
+            .map(|facts| facts.uid())
+    };
+    let find = || pids(unit).into_iter().find(|pid| owner(pid) == Some(uid));
+    let mut found = None;
+    until("it runs as its user", || {
+        found = find();
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
 }
 
 #[test]
@@ -79,8 +89,8 @@ fn instances_start_when_what_they_depend_on_is_ready_and_jobs_run_once() {
             cm.until_state(name, "1.0.0", "active").await;
             assert_eq!(cm.error(name), None);
         }
-        let [last_pid, web_pid, db_pid] =
-            [6_000, 6_001, 6_003].map(|uid| pid_of(&unit, uid).unwrap());
+        let (last_pid, web_pid) = (pid_of(&unit, 6_000).await, pid_of(&unit, 6_001).await);
+        let db_pid = pid_of(&unit, 6_003).await;
         assert!(began(db_pid) + 70 <= began(web_pid), "healthy after 700 ms");
         assert!(began(web_pid) <= began(last_pid));
         let running = pids(&unit);
@@ -235,8 +245,8 @@ fn what_depends_on_others_is_stopped_before_them() {
         list[1].uid = 6_001;
         cm.list(list).await;
         cm.until_state("web", "1.0.0", "active").await;
-        let web_pid = pid_of(&unit, 6_001).unwrap();
-        let db_pid = pid_of(&unit, 5_000).unwrap();
+        let web_pid = pid_of(&unit, 6_001).await;
+        let db_pid = pid_of(&unit, 5_000).await;
         // The one ends only when it is killed after its grace period; so long the other has to be there.
         cm.send_list(vec![]).await;
         until("it is stopped", || {

@@ -54,7 +54,7 @@ pub struct Seen {
     pub released: Vec<String>,
     /// Whom each is about, and its message.
     pub alerts: Vec<String>,
-    addresses: BTreeMap<String, String>,
+    pub addresses: BTreeMap<String, String>,
     orders: Option<Orders>,
     node_orders: Option<NodeOrders>,
     /// Blobs that are not handed out before the gate is opened.

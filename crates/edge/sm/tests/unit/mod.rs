@@ -94,6 +94,12 @@ impl Drop for Cleanup {
             // SM was told to end; until it has, it would start another keeper.
             std::thread::sleep(Duration::from_millis(500));
         }
+        while let Some(pid) = keeper_pid_in(&self.folder.join("sm/keeper-native")) {
+            signal(pid, "-KILL");
+            while alive(pid) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         if let Some(pid) = keeper_pid(&self.folder) {
             signal(pid, "-KILL");
             while alive(pid) {
@@ -347,7 +353,11 @@ pub async fn reboot(unit: &Unit, running: Vec<u32>) {
 }
 
 pub fn keeper_pid(folder: &Path) -> Option<u32> {
-    let wanted = folder.join("sm/keeper").to_string_lossy().into_owned();
+    keeper_pid_in(&folder.join("sm/keeper"))
+}
+
+fn keeper_pid_in(state_dir: &Path) -> Option<u32> {
+    let wanted = state_dir.to_string_lossy().into_owned();
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let line = fs::read(entry.path().join("cmdline")).ok()?;

@@ -1,10 +1,19 @@
 //! What is refused before anything is made, because no later step would name it well.
 
 use super::wrong;
-use crate::{Error, InstanceSpec};
+use crate::{Error, InstanceSpec, Isolation};
 
 /// Checks what no later step would name well.
-pub(crate) fn check(spec: &InstanceSpec) -> Result<(), Error> {
+pub(crate) fn check(spec: &InstanceSpec, isolation: Isolation) -> Result<(), Error> {
+    if isolation == Isolation::Native {
+        let why = "needs a namespace of its own, which instances of the runtime `native` do not have: run it in a container";
+        if spec.inside.is_some() {
+            return Err(wrong(spec, "userNamespace", why));
+        }
+        if !spec.sysctl.is_empty() {
+            return Err(wrong(spec, "sysctl", why));
+        }
+    }
     let no_nul = |field: &'static str, text: &str| {
         if text.contains('\0') {
             Err(wrong(spec, field, "holds a NUL character"))

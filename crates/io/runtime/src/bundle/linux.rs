@@ -14,7 +14,7 @@ use oci_spec::{
 
 use super::{Place, devices::accesses, seccomp};
 use crate::{
-    InstanceSpec,
+    InstanceSpec, Isolation,
     userns::{IdMaps, Range},
 };
 
@@ -128,6 +128,10 @@ fn namespaces(
     place: &Place,
     user: bool,
 ) -> Result<Vec<LinuxNamespace>, OciSpecError> {
+    if place.isolation == Isolation::Native {
+        let mounts = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Mount);
+        return Ok(vec![mounts.build()?]);
+    }
     let mut kinds = vec![
         LinuxNamespaceType::Pid,
         LinuxNamespaceType::Ipc,

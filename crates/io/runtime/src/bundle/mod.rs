@@ -30,7 +30,7 @@ pub(crate) use check::check;
 
 use self::mounts::{bind, default_mounts, kernel, oci};
 use crate::{
-    Error, InstanceSpec,
+    Error, InstanceSpec, Isolation,
     rootfs::{self, file},
     userns::IdMaps,
 };
@@ -47,6 +47,8 @@ pub(crate) struct Place {
     pub(crate) unified: bool,
     /// Whether system calls are filtered.
     pub(crate) seccomp: bool,
+    /// How much of the Node is hidden.
+    pub(crate) isolation: Isolation,
 }
 
 /// Makes the folder of the bundle. The first process of a user namespace goes through it as nobody in particular.
@@ -68,13 +70,16 @@ pub(crate) fn write(
     ids: Option<&IdMaps>,
     bundle: &Path,
 ) -> Result<(), Error> {
-    let hosts = write_file(bundle, "hosts", 0o644, &names::hosts(spec))?;
-    let resolv = write_file(
-        bundle,
-        "resolv.conf",
-        0o644,
-        &names::resolv(&spec.nameservers),
-    )?;
+    let (names_of_hosts, resolver) = match place.isolation {
+        Isolation::Full => (names::hosts(spec), names::resolv(&spec.nameservers)),
+        // It is in the Node's network, so the Node's names are right.
+        Isolation::Native => (
+            names::of_node("/etc/hosts")?,
+            names::of_node("/etc/resolv.conf")?,
+        ),
+    };
+    let hosts = write_file(bundle, "hosts", 0o644, &names_of_hosts)?;
+    let resolv = write_file(bundle, "resolv.conf", 0o644, &resolver)?;
     // With a user namespace the root brings them along.
     let below = match ids {
         None => rootfs::host_mounts(spec)?,
@@ -207,5 +212,10 @@ fn config(
     if let Some(name) = &spec.hostname {
         builder = builder.hostname(name.clone());
     }
-    builder.build()
+    let mut config = builder.build()?;
+    if place.isolation == Isolation::Native {
+        // The name is the Node's.
+        config.set_hostname(None);
+    }
+    Ok(config)
 }

@@ -29,3 +29,16 @@ pub(super) fn resolv(servers: &[IpAddr]) -> String {
         text
     })
 }
+
+/// A file of the Node itself; empty if there is none.
+pub(super) fn of_node(path: &str) -> Result<String, crate::Error> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(crate::rootfs::file(
+            "read",
+            std::path::Path::new(path),
+            error,
+        )),
+    }
+}

@@ -58,10 +58,39 @@ fn written(spec: &InstanceSpec) -> (serde_json::Value, tempfile::TempDir) {
         cgroup_parent: "/aos-a".into(),
         unified: false,
         seccomp: true,
+        isolation: crate::Isolation::Full,
     };
     write(spec, &place, None, folder.path()).unwrap();
     let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
     (serde_json::from_str(&text).unwrap(), folder)
+}
+
+#[test]
+fn without_isolation_there_are_mounts_of_its_own_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place {
+        cgroup_parent: "/aos-native".into(),
+        unified: false,
+        seccomp: false,
+        isolation: crate::Isolation::Native,
+    };
+    let mut spec = spec();
+    spec.sysctl.clear();
+    spec.inside = None;
+    check(&spec, place.isolation).unwrap();
+    write(&spec, &place, None, folder.path()).unwrap();
+    let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let namespaces = config["linux"]["namespaces"].as_array().unwrap();
+    assert_eq!(namespaces.len(), 1);
+    assert_eq!(namespaces[0]["type"], "mount");
+    assert_eq!(config.get("hostname"), None);
+    spec.sysctl.insert("net.core.somaxconn".into(), "1".into());
+    let error = check(&spec, place.isolation).unwrap_err().to_string();
+    assert!(
+        error.contains("sysctl needs a namespace of its own"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -138,11 +167,11 @@ fn impossible_specifications_are_refused_by_field() {
             }];
         }),
     ];
-    assert!(check(&spec()).is_ok());
+    assert!(check(&spec(), crate::Isolation::Full).is_ok());
     for (field, damage) in cases {
         let mut spec = spec();
         damage(&mut spec);
-        match check(&spec) {
+        match check(&spec, crate::Isolation::Full) {
             Err(Error::Spec { field: named, .. }) => assert_eq!(named, field),
             other => panic!("{field}: {other:?}"),
         }

@@ -21,8 +21,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error, Exit, ExitCause, InstanceId, InstanceSpec, Runtime, Started, Status, StopPolicy,
-    Unhealthy,
+    Error, Exit, ExitCause, InstanceId, InstanceSpec, Isolation, Runtime, Started, Status,
+    StopPolicy, Unhealthy,
     bundle::{self, Place},
     cgroup::Layout,
     keeper::{Answer, Kept, LogPolicy, Order, StartOrder, Starter, notices, start_time},
@@ -39,6 +39,8 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// Where a [`CrunRuntime`] works. Two Nodes on one machine differ in every path and in the cgroup.
 #[derive(Debug, Clone)]
 pub struct CrunOptions {
+    /// How much of the Node instances do not see.
+    pub isolation: Isolation,
     /// The OCI runtime: `crun`, `runc` or another with their command line.
     pub program: PathBuf,
     /// Its `--root`.
@@ -157,7 +159,7 @@ impl Drop for CrunRuntime {
 #[async_trait]
 impl Runtime for CrunRuntime {
     async fn start(&self, spec: &InstanceSpec) -> Result<Started, Error> {
-        bundle::check(spec)?;
+        bundle::check(spec, self.shared.options.isolation)?;
         let _turn = self.turn(spec.id).await;
         let shared = &self.shared;
         if let Some(kept) = shared.kept(spec.id).await? {
@@ -366,6 +368,7 @@ impl Shared {
                 cgroup_parent: shared.options.cgroup_parent.clone(),
                 unified: shared.layout.unified(),
                 seccomp: shared.options.seccomp,
+                isolation: shared.options.isolation,
             };
             bundle::make(&bundle, spec.inside.is_some())?;
             let (root, writable) = (bundle.join("rootfs"), shared.writable(spec.id));

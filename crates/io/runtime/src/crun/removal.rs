@@ -1,7 +1,7 @@
 use std::{collections::HashSet, fs, sync::Arc, time::Duration};
 
 use super::{Shared, blocking, command::Listed};
-use crate::{Error, InstanceId, StopPolicy, rootfs};
+use crate::{Error, InstanceId, Isolation, StopPolicy, rootfs};
 
 /// How long the output of a removed instance is kept.
 const KEEP_LOGS: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -15,6 +15,10 @@ impl Shared {
         }
         let shared = self.clone();
         blocking(move || {
+            if shared.options.isolation == Isolation::Native {
+                // Without a process namespace nothing else ends them.
+                shared.layout.kill(&shared.cgroup(id));
+            }
             let bundle = shared.bundle(id);
             if bundle.exists() {
                 // Never through a mount: the root has to be gone before its folder is.
