@@ -52,7 +52,7 @@ pub(crate) struct CmDisk {
     /// Variables in force.
     pub(crate) overrides: Overrides,
     /// The variables that instances were given last.
-    pub(crate) given: BTreeMap<Inst, Env>,
+    pub(crate) given: BTreeMap<(usize, Inst), Env>,
     pub(crate) config: Option<UnitConfig>,
     pub(crate) blobs: BTreeMap<Blob, Stored>,
     /// Items whose blobs are kept, installed or not, with the time since when they are not.

@@ -626,7 +626,7 @@ impl World {
         // Variables are not reported: what was given last counts.
         let given = &self.cm.disk.given;
         let env_fits = list.iter().all(|order| {
-            let given = given.get(&inst(&order.ident));
+            let given = given.get(&(node, inst(&order.ident)));
             given.map_or(&[][..], Vec::as_slice) == order.env
         });
         let stop = parcel(&self.names, seen, &list, retry, env_fits);
@@ -640,9 +640,9 @@ impl World {
         // Until the Node has answered nobody knows which variables it has.
         for order in list.iter() {
             let given = &mut self.cm.disk.given;
-            let known = given.get(&inst(&order.ident));
+            let known = given.get(&(node, inst(&order.ident)));
             if known.map_or(&[][..], Vec::as_slice) != order.env {
-                given.insert(inst(&order.ident), vec![Default::default()]);
+                given.insert((node, inst(&order.ident)), vec![Default::default()]);
             }
         }
         self.cm.unique += 1;
@@ -681,8 +681,8 @@ impl World {
             let given = &mut self.cm.disk.given;
             for order in busy.list.iter() {
                 match order.env.is_empty() {
-                    true => given.remove(&inst(&order.ident)),
-                    false => given.insert(inst(&order.ident), order.env.clone()),
+                    true => given.remove(&(node, inst(&order.ident))),
+                    false => given.insert((node, inst(&order.ident)), order.env.clone()),
                 };
             }
         }

@@ -423,17 +423,20 @@ impl Placing {
         });
     }
 
-    /// The variables that an instance was given last.
-    fn given_env(&self, ident: &InstanceIdent) -> Env {
+    /// The variables that an instance was given last on this Node. Another Node may still run it with others.
+    fn given_env(&self, node: &NodeId, ident: &InstanceIdent) -> Env {
         // Plain data, whole at every moment: a panic elsewhere does not spoil it.
         let env = self.env.lock().unwrap_or_else(PoisonError::into_inner);
-        env.get(&ident.to_string()).cloned().unwrap_or_default()
+        env.get(&given_key(node, ident))
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Remembers which variables a Node is about to be given with its list, or has taken over. In between nobody knows
     /// which it has: its answer may be lost.
     async fn remember_env(
         &self,
+        node: &NodeId,
         list: &[InstanceOrder],
         answered: bool,
     ) -> Result<(), aos_store::Error> {
@@ -441,7 +444,7 @@ impl Placing {
             let mut env = self.env.lock().unwrap_or_else(PoisonError::into_inner);
             let mut changes = Vec::new();
             for order in list {
-                let key = order.ident.to_string();
+                let key = given_key(node, &order.ident);
                 if env.get(&key).map_or(&[][..], Vec::as_slice) == order.env {
                     continue;
                 }
@@ -465,6 +468,11 @@ impl Placing {
         }
         self.given.apply(changes).await
     }
+}
+
+/// An id has no slash in it.
+fn given_key(node: &NodeId, ident: &InstanceIdent) -> String {
+    format!("{node}/{ident}")
 }
 
 /// Instances that fit nowhere. One that waits for its Node is not among them: nothing is wrong with it.

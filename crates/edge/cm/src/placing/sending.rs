@@ -102,7 +102,7 @@ impl Placing {
         // Variables are not reported: what was given last counts.
         let env_fits = list
             .iter()
-            .all(|order| self.given_env(&order.ident) == order.env);
+            .all(|order| self.given_env(id, &order.ident) == order.env);
         let Some(parcel) = parcel(node, list, &mut sent, retry, env_fits) else {
             return Ok(extent);
         };
@@ -113,11 +113,11 @@ impl Placing {
             return Err(ErrorInfo::from_error(AosCode::Failed, &error));
         }
         let failed = |error: aos_store::Error| ErrorInfo::from_error(AosCode::Failed, &error);
-        let asked = self.remember_env(&parcel.list, false).await;
+        let asked = self.remember_env(id, &parcel.list, false).await;
         asked.map_err(failed)?;
         let result = self.nodes.update_instances(id, list, parcel.stop).await;
         if result.is_ok() {
-            let taken = self.remember_env(&parcel.list, true).await;
+            let taken = self.remember_env(id, &parcel.list, true).await;
             taken.map_err(failed)?;
         }
         sent.0 = result.is_ok().then_some((parcel.connection, parcel.list));
