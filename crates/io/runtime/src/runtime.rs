@@ -220,6 +220,8 @@ pub(crate) fn cannot_start(words: &str) -> bool {
         // runc, youki
         "exec format error",
         "exec: \"",
+        // the same, as runc writes it into a log file
+        "exec: \\\"",
     ]
     .iter()
     .any(|known| words.contains(known))
@@ -244,6 +246,10 @@ mod tests {
             ("open executable: Permission denied", true),
             (
                 "runc create failed: unable to start container process: exec: \"/x\": permission denied",
+                true,
+            ),
+            (
+                r#"level=error msg="runc run failed: unable to start container process: exec: \"/x\": stat /x""#,
                 true,
             ),
             (

@@ -31,20 +31,30 @@ use tokio_util::sync::CancellationToken;
 struct Host {
     node: TestNode,
     cgroup: String,
+    program: &'static str,
 }
 
 impl Host {
     fn new() -> Self {
+        Self::with("crun")
+    }
+
+    /// With another OCI runtime.
+    fn with(program: &'static str) -> Self {
         let node = TestNode::new();
         let name = node.folder.path().file_name().unwrap().to_string_lossy();
         let cgroup = format!("/{name}");
-        Self { node, cgroup }
+        Self {
+            node,
+            cgroup,
+            program,
+        }
     }
 
     fn options(&self) -> CrunOptions {
         CrunOptions {
             isolation: aos_runtime::Isolation::Full,
-            program: "crun".into(),
+            program: self.program.into(),
             root: self.node.path("crun"),
             runtime_dir: self.node.path("run"),
             writable_dir: self.node.path("writable"),
@@ -128,7 +138,7 @@ impl Drop for Host {
         self.node.end_keeper();
         let root = self.node.path("crun");
         for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
-            let _ = Command::new("crun")
+            let _ = Command::new(self.program)
                 .arg("--root")
                 .arg(&root)
                 .args(["delete", "--force"])
@@ -478,6 +488,67 @@ async fn a_start_that_fails_says_why_and_leaves_nothing() {
         Err(Error::Full { limit: 1 })
     ));
     runtime.stop(one.id, StopPolicy::KILL).await.unwrap();
+}
+
+#[tokio::test]
+async fn other_oci_runtimes_do_the_same() {
+    if skip("other_oci_runtimes_do_the_same") {
+        return;
+    }
+    for program in ["runc", "youki"] {
+        if Command::new(program).arg("--version").output().is_err() {
+            eprintln!("SKIPPED other_oci_runtimes_do_the_same: needs {program}");
+            continue;
+        }
+        let host = Host::with(program);
+        let (runtime, mut exits) = host.open().await;
+        let short = host.spec(
+            1,
+            "grep -E 'CapEff|Seccomp:' /proc/self/status > /storage/report; exit 3",
+        );
+        let one = runtime.start(&short).await.unwrap();
+        let exit = next(&mut exits).await;
+        assert_eq!(
+            (exit.pid, exit.cause, exit.oom),
+            (one.pid, ExitCause::Code(3), false)
+        );
+        runtime.acknowledge(&exit).await.unwrap();
+        let report = fs::read_to_string(host.node.path("storage-1/report")).unwrap();
+        assert!(report.contains("CapEff:\t0000000000000400"), "{report}");
+        assert!(report.contains("Seccomp:\t2"), "{report}");
+        let mut greedy = host.spec(2, "exec tail /dev/zero");
+        greedy.limits.ram = Some(32 << 20);
+        runtime.start(&greedy).await.unwrap();
+        let exit = next(&mut exits).await;
+        assert_eq!((exit.cause, exit.oom), (ExitCause::Signal(9), true));
+        runtime.acknowledge(&exit).await.unwrap();
+        for id in [short.id, greedy.id] {
+            runtime.stop(id, StopPolicy::KILL).await.unwrap();
+        }
+        // Who asks for the end is not told of it, however the runtime removes what is left.
+        let polite = host.spec(
+            3,
+            "trap 'echo bye > /storage/bye; exit 0' TERM; echo up; while :; do sleep 0.05; done",
+        );
+        let running = runtime.start(&polite).await.unwrap();
+        until("it is up", || host.log(polite.id).contains("up")).await;
+        drop((runtime, exits));
+        let (runtime, mut exits) = host.open().await;
+        let adopted = runtime.adopt(&[polite.id]).await.unwrap();
+        assert_eq!(adopted[0].pid, running.pid);
+        runtime
+            .stop(polite.id, StopPolicy::default())
+            .await
+            .unwrap();
+        assert!(host.node.path("storage-3/bye").exists());
+        assert!(exits.try_recv().is_err());
+        let mut missing = host.spec(4, "true");
+        missing.args = vec!["/no/such/program".into()];
+        let error = runtime.start(&missing).await.unwrap_err();
+        assert!(error.is_final(), "{error}");
+        assert_eq!(runtime.running().await.unwrap(), []);
+        assert_eq!(host.mounts(), 0);
+    }
 }
 
 #[tokio::test]
