@@ -81,6 +81,18 @@ pub(crate) struct Busy {
     pub(crate) stop: Vec<InstanceIdent>,
 }
 
+/// What CM knows of the list a Node has, with the connection that holds for.
+#[derive(Debug, Default)]
+pub(crate) enum Sent {
+    #[default]
+    Nothing,
+    /// Given and not answered.
+    InDoubt,
+    /// It was given none, as it ran what it shall.
+    Adopted(u64, List),
+    Taken(u64, List),
+}
+
 /// What CM keeps of each Node while it runs.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
@@ -88,8 +100,7 @@ pub(crate) struct Seen {
     /// It has shown itself since CM started.
     pub(crate) known: bool,
     pub(crate) away_since: Option<Timestamp>,
-    /// The list it has, and on which connection.
-    pub(crate) sent: Option<(u64, List)>,
+    pub(crate) sent: Sent,
     /// For this connection, list and report there was nothing to send: nor is there now.
     pub(crate) nothing_for: Option<(u64, List, Rc<Snapshot>)>,
     pub(crate) busy: Option<Busy>,

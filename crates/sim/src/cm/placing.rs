@@ -16,7 +16,7 @@ use aos_types::{
 };
 use aos_update::{Failures, Target, UpdateState};
 
-use super::{Busy, LAUNCH, LOST, Running, Seen, View, error};
+use super::{Busy, LAUNCH, LOST, Running, Seen, Sent, View, error};
 use crate::{
     coverage::Fault,
     draw::{MIN, SEC},
@@ -458,7 +458,7 @@ impl World {
         for (node, seen) in run.seen.iter_mut().enumerate() {
             if seen.busy.as_ref().is_some_and(|busy| busy.sender == id) {
                 seen.busy = None;
-                seen.sent = None;
+                seen.sent = Sent::InDoubt;
                 free.push((node, std::mem::take(&mut seen.waiting)));
             }
         }
@@ -687,8 +687,8 @@ impl World {
             }
         }
         seen.sent = match (&failed, conn) {
-            (None, Some(conn)) => Some((conn, busy.list)),
-            _ => None,
+            (None, Some(conn)) => Sent::Taken(conn, busy.list),
+            _ => Sent::InDoubt,
         };
         let waiting = std::mem::take(&mut seen.waiting);
         if let Some(sending) = run.sendings.get_mut(&busy.sender) {
@@ -844,9 +844,13 @@ fn parcel(
     {
         return None;
     }
-    let sent = seen.sent.as_ref().filter(|(conn, _)| *conn == view.conn);
-    let sent_before = sent.is_some_and(|(_, sent)| Rc::ptr_eq(sent, list) || sent == list);
-    let sent_other = sent.is_some() && !sent_before;
+    let same = |sent: &List| Rc::ptr_eq(sent, list) || sent == list;
+    let (sent_before, sent_other) = match &seen.sent {
+        Sent::InDoubt => (false, true),
+        Sent::Taken(conn, sent) if *conn == view.conn => (same(sent), !same(sent)),
+        Sent::Adopted(conn, sent) if *conn == view.conn => (false, !same(sent)),
+        Sent::Nothing | Sent::Taken(..) | Sent::Adopted(..) => (false, false),
+    };
     let own = snapshot
         .reports
         .values()
@@ -866,7 +870,9 @@ fn parcel(
             .values()
             .any(|one| one.state == InstanceState::Failed);
     if !failed && as_wanted && !sent_other {
-        seen.sent = Some((view.conn, Rc::clone(list)));
+        if !sent_before {
+            seen.sent = Sent::Adopted(view.conn, Rc::clone(list));
+        }
         seen.nothing_for = Some(looked);
         return None;
     }

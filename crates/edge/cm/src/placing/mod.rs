@@ -104,9 +104,20 @@ pub(crate) struct Placing {
     env: std::sync::Mutex<BTreeMap<String, Env>>,
 }
 
-/// The list a Node was given, and on which of its connections.
+/// What CM knows of the list a Node has, with the connection that holds for.
 #[derive(Debug, Default)]
-struct Sent(Option<(u64, Vec<InstanceOrder>)>);
+enum Sent {
+    /// CM has given it none since it started.
+    #[default]
+    Nothing,
+    /// It was given one and has not answered. It may still carry that out, on whatever connection, and until then what it
+    /// reports tells nothing of what it will run.
+    InDoubt,
+    /// It was given none, as it ran what it shall. One of an earlier CM or connection may still come to light.
+    Adopted(u64, Vec<InstanceOrder>),
+    /// It has carried this one out as far as it can.
+    Taken(u64, Vec<InstanceOrder>),
+}
 
 impl Placing {
     /// Goes on from what is stored.

@@ -108,7 +108,7 @@ impl Placing {
         };
         let list = parcel.list.clone();
         // Until it has answered nobody knows what it has, also when nobody waits for the answer any more.
-        sent.0 = None;
+        *sent = Sent::InDoubt;
         if let Err(error) = self.states.bring(id, &list).await {
             return Err(ErrorInfo::from_error(AosCode::Failed, &error));
         }
@@ -120,8 +120,9 @@ impl Placing {
             let taken = self.remember_env(id, &parcel.list, true).await;
             taken.map_err(failed)?;
         }
-        sent.0 = result.is_ok().then_some((parcel.connection, parcel.list));
-        result.map(|()| extent)
+        result?;
+        *sent = Sent::Taken(parcel.connection, parcel.list);
+        Ok(extent)
     }
 }
 
@@ -165,18 +166,25 @@ fn parcel(
 ) -> Option<Parcel> {
     let sm: &SmNode = node.sm.as_ref()?;
     let reported = sm.instances.as_ref()?;
-    let sent = before.0.as_ref();
-    let sent = sent.filter(|(connection, _)| *connection == sm.connection);
-    let sent_before = sent.is_some_and(|(_, sent)| *sent == list);
-    let sent_other = sent.is_some_and(|(_, sent)| *sent != list);
+    // What it runs may be about to change if a list is in doubt; then only another one makes it certain.
+    let (sent_before, sent_other) = match &*before {
+        Sent::InDoubt => (false, true),
+        Sent::Taken(connection, sent) if *connection == sm.connection => {
+            (*sent == list, *sent != list)
+        }
+        Sent::Adopted(connection, sent) if *connection == sm.connection => (false, *sent != list),
+        Sent::Nothing | Sent::Taken(..) | Sent::Adopted(..) => (false, false),
+    };
     let as_wanted = env_fits && runs_as_wanted(reported, &list);
     let failed = retry
         && reported
             .values()
             .any(|one| one.state == InstanceState::Failed);
     if !failed && as_wanted && !sent_other {
-        // Adopted as it is: nothing is sent to a Node that runs what it shall.
-        before.0 = Some((sm.connection, list));
+        // Adopted as it is: nothing is sent to a Node that runs what it shall. What it took over stays taken over.
+        if !sent_before {
+            *before = Sent::Adopted(sm.connection, list);
+        }
         return None;
     }
     if sent_before && !retry {

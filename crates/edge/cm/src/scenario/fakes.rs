@@ -37,6 +37,8 @@ struct NodesState {
     broken: BTreeSet<String>,
     looping: BTreeSet<String>,
     stuck: BTreeSet<String>,
+    /// By Node, how many lists it was given: it carries out the newest one.
+    lists: BTreeMap<NodeId, u64>,
     /// Nodes do what they are told, and their answers are lost.
     answers_lost: bool,
     refused_config: Option<String>,
@@ -46,9 +48,32 @@ struct NodesState {
     started: Vec<String>,
 }
 
+impl NodesState {
+    fn carry_out(&mut self, node: &NodeId, list: &[InstanceOrder]) {
+        self.orders
+            .retain(|(of, ident), _| of != node || list.iter().any(|one| one.ident == *ident));
+        for order in list {
+            let key = (node.clone(), order.ident.clone());
+            // As SM does: what is ordered as before runs on.
+            if self.orders.get(&key) != Some(order) {
+                let env: Vec<String> = order
+                    .env
+                    .iter()
+                    .map(|(name, value)| format!(" {name}={value}"))
+                    .collect();
+                let entry = format!("{} on {node}{}", order.ident, env.concat());
+                self.started.push(entry);
+                self.orders.insert(key, order.clone());
+            }
+        }
+    }
+}
+
 pub(super) struct FakeNodes {
     view: watch::Sender<Arc<NodesView>>,
-    state: Mutex<NodesState>,
+    state: Arc<Mutex<NodesState>>,
+    /// Nodes have the lists they are given in hand and do not begin with them.
+    holding: watch::Sender<bool>,
 }
 
 fn runtime(node: &str) -> RuntimeInfo {
@@ -90,7 +115,8 @@ impl FakeNodes {
             .collect();
         Self {
             view: watch::channel(Arc::new(view)).0,
-            state: Mutex::default(),
+            state: Arc::default(),
+            holding: watch::channel(false).0,
         }
     }
 
@@ -119,6 +145,11 @@ impl FakeNodes {
     /// A Node that is to start this version begins with it and never answers.
     pub(super) fn stick_at_version(&self, version: &str) {
         self.state.lock().unwrap().stuck.insert(version.into());
+    }
+
+    /// Nodes do nothing of the lists they are given, until they may.
+    pub(super) fn hold(&self, holding: bool) {
+        self.holding.send_replace(holding);
     }
 
     pub(super) fn lose_answers(&self, lost: bool) {
@@ -275,40 +306,34 @@ impl Nodes for FakeNodes {
         start: Vec<InstanceOrder>,
         stop: Vec<InstanceIdent>,
     ) -> Result<(), ErrorInfo> {
-        let (broken, looping) = {
+        let newest = {
             let mut state = self.state.lock().unwrap();
             state
                 .calls
                 .push(format!("update {node} +{} -{}", start.len(), stop.len()));
-            state
-                .orders
-                .retain(|(of, ident), _| of != node || start.iter().any(|one| one.ident == *ident));
-            for order in &start {
-                let key = (node.clone(), order.ident.clone());
-                // As SM does: what is ordered as before runs on.
-                if state.orders.get(&key) != Some(order) {
-                    let env: Vec<String> = order
-                        .env
-                        .iter()
-                        .map(|(name, value)| format!(" {name}={value}"))
-                        .collect();
-                    let entry = format!("{} on {node}{}", order.ident, env.concat());
-                    state.started.push(entry);
-                    state.orders.insert(key, order.clone());
-                }
-            }
-            (state.broken.clone(), state.looping.clone())
+            let newest = state.lists.entry(node.clone()).or_default();
+            *newest += 1;
+            *newest
         };
+        // Whoever waits for calls looks again.
+        self.view.send_modify(|_| {});
         let list = start.clone();
-        let sticks = {
-            let state = self.state.lock().unwrap();
-            start
-                .iter()
-                .any(|order| state.stuck.contains(&order.version))
-        };
         // The Node goes on by itself, also when CM is killed in the middle.
         let (view, id) = (self.view.clone(), node.clone());
+        let (state, mut holding) = (self.state.clone(), self.holding.subscribe());
         let work = tokio::spawn(async move {
+            let held = holding.wait_for(|holding| !holding).await.is_err();
+            let (sticks, broken) = {
+                let mut state = state.lock().unwrap();
+                if held || state.lists.get(&id) != Some(&newest) {
+                    // It has a newer one.
+                    return;
+                }
+                state.carry_out(&id, &start);
+                let mut versions = start.iter().map(|order| &order.version);
+                let sticks = versions.any(|version| state.stuck.contains(version));
+                (sticks, state.broken.clone())
+            };
             let show = |state: &dyn Fn(&InstanceOrder) -> (InstanceState, Option<ErrorInfo>)| {
                 let reports = start.iter().map(|order| {
                     let (state, error) = state(order);
@@ -344,6 +369,7 @@ impl Nodes for FakeNodes {
             });
         });
         work.await.unwrap();
+        let looping = self.state.lock().unwrap().looping.clone();
         let looping = list
             .into_iter()
             .filter(|order| looping.contains(&order.version));

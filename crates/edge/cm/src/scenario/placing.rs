@@ -514,3 +514,78 @@ async fn nodes_that_exchange_instances_part_with_them_first() {
     );
     stage.stop().await;
 }
+
+/// A Node runs web and db, has a list with web alone in hand and does not begin with it. Gives how many calls there were.
+async fn a_list_without_db_is_in_hand(stage: &mut Stage) -> usize {
+    stage
+        .settle(desired(&[("web", "1", 1), ("db", "1", 1)]))
+        .await;
+    let mut both = stage.nodes.disconnect("main");
+    stage.nodes.connect("main", both.clone());
+    stage.settle(desired(&[("web", "1", 1)])).await;
+    let before = stage.nodes.calls().len();
+    stage.nodes.hold(true);
+    // As it was before its last list: it was restored so.
+    both.connection = stage.nodes.disconnect("main").connection;
+    stage.nodes.connect("main", both);
+    stage
+        .nodes
+        .until(|nodes| nodes.calls()[before..].contains(&"update main +1 -1".into()))
+        .await;
+    stage.nodes.calls().len()
+}
+
+#[tokio::test]
+async fn a_node_is_not_adopted_while_it_may_have_an_older_list_in_hand() {
+    // Seed 700244 of the simulator.
+    let mut stage = Stage::new(&["main"]).await;
+    stage.start().await;
+    let before = a_list_without_db_is_in_hand(&mut stage).await;
+    // What it runs fits again; what it will run does not.
+    stage
+        .cloud
+        .desire(desired(&[("web", "1", 1), ("db", "1", 1)]))
+        .await;
+    stage
+        .nodes
+        .until(|nodes| nodes.calls()[before..].contains(&"update main +2 -0".into()))
+        .await;
+    stage.nodes.hold(false);
+    stage
+        .settle(desired(&[("web", "1", 1), ("db", "1", 1)]))
+        .await;
+    tokio::time::sleep(MOMENT).await;
+    assert_eq!(stage.nodes.running("main"), ["db:s:0 1", "web:s:0 1"]);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn an_adopted_node_that_carries_out_a_list_of_an_earlier_cm_is_given_its_own() {
+    let mut stage = Stage::new(&["main"]).await;
+    stage.start().await;
+    stage.settle(desired(&[("web", "1", 2)])).await;
+    stage.nodes.hold(true);
+    stage.iam.pause("main", true);
+    stage
+        .nodes
+        .until(|nodes| nodes.calls().contains(&"update main +0 -2".into()))
+        .await;
+    stage.kill().await;
+    stage.iam.pause("main", false);
+    let before = stage.nodes.calls().len();
+    // This one knows nothing of that list, and the Node runs what it shall.
+    stage.start().await;
+    stage.settle(desired(&[("web", "1", 2)])).await;
+    tokio::time::sleep(MOMENT).await;
+    assert_eq!(stage.nodes.calls().len(), before, "it is adopted");
+    stage.nodes.hold(false);
+    stage
+        .nodes
+        .until(|nodes| nodes.running("main").is_empty())
+        .await;
+    stage
+        .nodes
+        .until(|nodes| nodes.running("main") == ["web:s:0 1", "web:s:1 1"])
+        .await;
+    stage.stop().await;
+}
