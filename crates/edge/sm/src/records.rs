@@ -17,6 +17,9 @@ const MAX_ENDS: usize = 500;
 pub(crate) struct Kept {
     /// The set that shall run: started by itself after a reboot.
     pub(crate) instances: Records<Instance>,
+    /// What is to take the place of processes that are being stopped. While it is the stored instance, a process of that
+    /// name is still the old one.
+    pub(crate) replacing: Records<Instance>,
     /// The Node's addresses in the networks of owners.
     pub(crate) networks: Records<Network>,
     /// The addresses of instances.
@@ -84,6 +87,7 @@ impl Kept {
     pub(crate) fn new(store: &Store) -> Self {
         Self {
             instances: Records::new(store.clone(), "instance"),
+            replacing: Records::new(store.clone(), "replacing"),
             networks: Records::new(store.clone(), "network"),
             endpoints: Records::new(store.clone(), "endpoint"),
             node_config: Records::new(store.clone(), "node_config"),

@@ -210,6 +210,7 @@ impl Launcher {
             tracing::error!(%ident, %error, "an instance cannot be stopped");
             held.insert(ident, error);
         }
+        self.replaced(&start, &held).await;
         start.retain(|start| !held.contains_key(&start.instance.ident));
         self.change(|entries| {
             for ident in &gone {
@@ -296,6 +297,18 @@ impl Launcher {
     async fn store(&self, gone: &[InstanceIdent], start: &[Start]) -> Result<(), aos_store::Error> {
         let begun = start.iter().map(|start| &start.instance.ident);
         self.setup.kept.begin_anew(gone.iter().chain(begun)).await?;
+        // Before the list: of one without the other nothing follows.
+        let replacing = start.iter().filter(|start| start.replaces).map(|start| {
+            (
+                Kept::key(&start.instance.ident),
+                Some(start.instance.clone()),
+            )
+        });
+        self.setup
+            .kept
+            .replacing
+            .apply(replacing.collect::<Vec<_>>())
+            .await?;
         let removed = gone.iter().map(|ident| (Kept::key(ident), None));
         let put = start.iter().map(|start| {
             (
@@ -305,6 +318,24 @@ impl Launcher {
         });
         let changes: Vec<_> = removed.chain(put).collect();
         self.setup.kept.instances.apply(changes).await
+    }
+
+    /// The old processes of these are gone, those of `held` excepted: what runs under their names from now on is new.
+    async fn replaced(&self, start: &[Start], held: &BTreeMap<InstanceIdent, ErrorInfo>) {
+        let gone = start
+            .iter()
+            .filter(|start| start.replaces && !held.contains_key(&start.instance.ident))
+            .map(|start| (Kept::key(&start.instance.ident), None));
+        if let Err(error) = self
+            .setup
+            .kept
+            .replacing
+            .apply(gone.collect::<Vec<_>>())
+            .await
+        {
+            // The next SM then starts them once more than needed.
+            tracing::warn!(%error, "that old processes are gone cannot be stored");
+        }
     }
 
     /// Dependents before what they depend on.

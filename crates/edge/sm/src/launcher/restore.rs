@@ -40,10 +40,16 @@ impl Launcher {
         self.setup.networks.restore(&stored).await?;
         let finished: BTreeMap<String, Finished> =
             self.setup.kept.finished.all().await?.into_iter().collect();
-        // What is left of one that is over goes.
+        // SM may have ended between storing a list and stopping what it replaces: what runs then is the old one.
+        let replacing: BTreeMap<String, Instance> =
+            self.setup.kept.replacing.all().await?.into_iter().collect();
+        // What is left of one that is over goes, and what was about to.
         let going: Vec<&Instance> = stored
             .iter()
-            .filter(|instance| !finished.contains_key(&Kept::key(&instance.ident)))
+            .filter(|instance| {
+                let key = Kept::key(&instance.ident);
+                !finished.contains_key(&key) && replacing.get(&key) != Some(*instance)
+            })
             .collect();
         let mut running: BTreeMap<InstanceId, u32> = BTreeMap::new();
         for (id, runtime) in self.setup.runtimes.all() {
@@ -56,6 +62,11 @@ impl Launcher {
                     tracing::error!(%error, "running instances cannot be adopted");
                 }
             }
+        }
+        if !replacing.is_empty() {
+            let over = replacing.into_keys().map(|key| (key, None));
+            let over = over.collect::<Vec<_>>();
+            self.setup.kept.replacing.apply(over).await?;
         }
         let now = SystemClock.now();
         let mut images: BTreeMap<InstanceIdent, Installed> = BTreeMap::new();

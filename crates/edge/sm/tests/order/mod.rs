@@ -59,7 +59,7 @@ fn instances_start_when_what_they_depend_on_is_ready_and_jobs_run_once() {
             needs(item, "db", Condition::Healthy);
             needs(item, "job", Condition::Completed);
         });
-        let last = item::publish(store, folder, &["last"], |item| {
+        let last = item::publish(store, folder, &["the last one"], |item| {
             needs(item, "web", Condition::Started);
         });
         let sm = unit.start_sm();

@@ -91,6 +91,52 @@ fn fifty_instances_outlive_a_killed_sm_and_their_ends_are_told() {
 }
 
 #[test]
+fn what_was_stored_and_not_exchanged_is_exchanged_by_the_next_sm() {
+    let test = "what_was_stored_and_not_exchanged_is_exchanged_by_the_next_sm";
+    run(test, async |unit: Unit| {
+        let (store, folder) = (&unit.images, unit.folder.path());
+        let old = item::publish(store, folder, &["old"], published(8080));
+        let new = item::publish(store, folder, &["new"], published(8081));
+        let sm = unit.start_sm_process();
+        let cm = &unit.cm;
+        cm.until("introduced", |seen| seen.complete > 0).await;
+        // Both images are on the Node.
+        let web = |version, image| cm.instance("web", 0, version, image);
+        cm.list(vec![web("2.0.0", new)]).await;
+        cm.list(vec![web("1.0.0", old)]).await;
+        let ran = pids(&unit);
+        sm.kill();
+        cm.until("left", |seen| seen.orders_gone()).await;
+
+        // As if SM had been killed in the moment after it stored the next list.
+        let path = unit.options.state_dir.join("sm.db");
+        let kept = aos_store::Store::open(path, &[aos_store::Records::<()>::SCHEMA]).unwrap();
+        let instances: aos_store::Records<aos_launch::Instance> =
+            aos_store::Records::new(kept.clone(), "instance");
+        let (key, mut instance) = instances.all().await.unwrap().remove(0);
+        instance.version = "2.0.0".into();
+        instance.manifest = new;
+        let replacing: aos_store::Records<aos_launch::Instance> =
+            aos_store::Records::new(kept, "replacing");
+        replacing.put(key.clone(), &instance).await.unwrap();
+        instances.put(key, &instance).await.unwrap();
+        drop((instances, replacing));
+
+        let sm = unit.start_sm_process();
+        cm.until("introduced again", |seen| seen.complete > 0).await;
+        cm.until_state("web", "2.0.0", "active").await;
+        assert!(!ran.iter().any(|&pid| alive(pid)), "the old one is gone");
+        // Active is before it listens.
+        until("the new one answers", || {
+            ask(8081).as_deref() == Some("new")
+        })
+        .await;
+        cm.list(vec![]).await;
+        drop(sm);
+    });
+}
+
+#[test]
 fn a_node_that_boots_alone_runs_its_set_in_order_within_two_seconds() {
     let test = "a_node_that_boots_alone_runs_its_set_in_order_within_two_seconds";
     run(test, async |unit: Unit| {
