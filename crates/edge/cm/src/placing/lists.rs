@@ -2,9 +2,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aos_schedule::{Disabled, Placement, Unplaced};
 use aos_time::Timestamp;
-use aos_types::{AlertRules, Digest, InstanceIdent, ItemType, NodeId, OwnerId, RuntimeId};
+use aos_types::{
+    AlertRules, Digest, InstanceIdent, ItemConfig, ItemType, NodeId, OwnerId, RuntimeId,
+};
 use aos_update::Target;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::contract::InstanceOrder;
 
@@ -52,9 +54,36 @@ pub(crate) struct Placed {
     pub(crate) litter: BTreeSet<NodeId>,
     #[serde(default)]
     pub(crate) alert_rules: Option<AlertRules>,
+    /// What it asks of a Node, as it was counted when it was placed.
+    #[serde(default, deserialize_with = "demand_if_it_can_be_read")]
+    pub(crate) demand: Option<ItemConfig>,
     /// Since when it is cached.
     #[serde(default)]
     pub(crate) unplaced_since: Option<Timestamp>,
+}
+
+/// Of a configuration what says where it fits and how much it takes there. It is kept also when the images cannot be read
+/// any more, or the Node would be given more than it has room for.
+fn demand(config: &ItemConfig) -> ItemConfig {
+    ItemConfig {
+        skip_resource_limits: config.skip_resource_limits,
+        balancing_policy: config.balancing_policy,
+        storage_policy: config.storage_policy,
+        runtimes: config.runtimes.clone(),
+        quotas: config.quotas,
+        requested_resources: config.requested_resources,
+        resources: config.resources.clone(),
+        published_ports: config.published_ports.clone(),
+        ..ItemConfig::default()
+    }
+}
+
+/// Rules for configurations may become stricter; what is placed is known all the same.
+fn demand_if_it_can_be_read<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ItemConfig>, D::Error> {
+    let stored = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(stored.and_then(|stored| serde_json::from_value(stored).ok()))
 }
 
 impl Placed {
@@ -88,6 +117,7 @@ impl Placed {
             home,
             litter,
             alert_rules: place.config.alert_rules.clone(),
+            demand: Some(demand(&place.config)),
             unplaced_since: None,
         }
     }

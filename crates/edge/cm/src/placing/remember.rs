@@ -177,6 +177,7 @@ mod tests {
             home: Some(NodeId::new("main").unwrap()),
             litter: BTreeSet::new(),
             alert_rules: None,
+            demand: None,
             unplaced_since: None,
         }
     }

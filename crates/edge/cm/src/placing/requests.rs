@@ -106,7 +106,8 @@ pub(crate) async fn requests(
     requests
 }
 
-/// What runs must not stop because CM cannot read its images any more: the Node has its own copy.
+/// What runs must not stop because CM cannot read its images any more: the Node has its own copy. It takes as much as when it
+/// was placed.
 fn remembered(
     placed: &BTreeMap<InstanceIdent, Placed>,
     item: &ItemId,
@@ -115,9 +116,13 @@ fn remembered(
     let running = placed.values().find(|placed| {
         placed.ident.item == *item && placed.version == version && placed.place.is_some()
     })?;
-    let mut config = ItemConfig::default();
-    config.quotas.storage_limit = running.storage.then_some(1);
-    config.quotas.state_limit = running.state.then_some(1);
+    let mut config = running.demand.clone().unwrap_or_else(|| {
+        // Placed by a CM that did not keep it.
+        let mut config = ItemConfig::default();
+        config.quotas.storage_limit = running.storage.then_some(1);
+        config.quotas.state_limit = running.state.then_some(1);
+        config
+    });
     config.alert_rules.clone_from(&running.alert_rules);
     Some(Image {
         manifest: running.manifest,

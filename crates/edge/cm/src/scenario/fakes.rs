@@ -475,6 +475,7 @@ struct ImagesState {
     here: BTreeSet<String>,
     refused: BTreeSet<String>,
     hanging: BTreeSet<String>,
+    unreadable: BTreeSet<String>,
     committed: Vec<String>,
     config: ItemConfig,
 }
@@ -492,6 +493,12 @@ impl FakeImages {
     pub(super) fn hang(&self, item: &str, version: &str) {
         let mut state = self.state.lock().unwrap();
         state.hanging.insert(format!("{item} {version}"));
+    }
+
+    /// What was downloaded of it cannot be read.
+    pub(super) fn spoil(&self, item: &str, version: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.unreadable.insert(format!("{item} {version}"));
     }
 
     /// From now on all items are configured so.
@@ -544,7 +551,7 @@ impl Images for FakeImages {
 
     async fn images_of(&self, item: &DesiredItem) -> Result<Vec<Image>, ErrorInfo> {
         let state = self.state.lock().unwrap();
-        if !state.here.contains(&key(item)) {
+        if !state.here.contains(&key(item)) || state.unreadable.contains(&key(item)) {
             return Err(failed("it is not here"));
         }
         Ok(vec![Image {

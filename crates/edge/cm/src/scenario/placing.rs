@@ -589,3 +589,30 @@ async fn an_adopted_node_that_carries_out_a_list_of_an_earlier_cm_is_given_its_o
         .await;
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn an_instance_whose_images_cannot_be_read_takes_as_much_as_before() {
+    let mut stage = Stage::new(&["main"]).await;
+    stage.images.configure(ItemConfig {
+        requested_resources: Some(RequestedResources {
+            cpu: Some(600),
+            ..RequestedResources::default()
+        }),
+        ..ItemConfig::default()
+    });
+    stage.start().await;
+    stage.settle(desired(&[("web", "1", 1)])).await;
+    stage.images.spoil("web", "1");
+    stage.kill().await;
+    stage.start().await;
+    // The Node has 1000: there is no room for both.
+    stage
+        .cloud
+        .desire(desired(&[("web", "1", 1), ("db", "1", 1)]))
+        .await;
+    let status = stage.cloud.whole(|status| nowhere(status).is_some()).await;
+    let why = nowhere(&status).unwrap();
+    assert!(why.contains("CPU"), "{why}");
+    assert_eq!(stage.nodes.running("main"), ["web:s:0 1"]);
+    stage.stop().await;
+}
