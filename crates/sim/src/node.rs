@@ -128,6 +128,8 @@ pub(crate) struct Node {
     wanted: Option<Ordered>,
     in_hand: Option<Launching>,
     answered: Vec<u64>,
+    /// The newest order it was given.
+    newest: u64,
     /// The last list, if something of it could not be had.
     held: Option<Ordered>,
     holds: u32,
@@ -158,6 +160,7 @@ impl Node {
             wanted: None,
             in_hand: None,
             answered: Vec::new(),
+            newest: 0,
             held: None,
             holds: 0,
             launches: 0,
@@ -452,9 +455,11 @@ impl World {
         stop: Vec<InstanceIdent>,
     ) {
         let it = &mut self.nodes[node];
-        if it.conn != Some(conn) {
+        // The stream of a Node keeps the order of its lists: one that is overtaken here was superseded before it came.
+        if it.conn != Some(conn) || order < it.newest {
             return;
         }
+        it.newest = order;
         let list = Ordered {
             order,
             list,

@@ -697,8 +697,9 @@ impl World {
                 sending.failed.insert(node, why);
             }
         }
-        self.sending_goes_on(busy.sender);
+        // Who waits for this Node has its turn before the engine hears how this list went.
         self.who_waits_sends(node, waiting);
+        self.sending_goes_on(busy.sender);
     }
 
     fn who_waits_sends(&mut self, node: usize, waiting: Vec<u64>) {
