@@ -145,6 +145,10 @@ pub fn explained(play: &Play<'_>) -> Result<()> {
 
 /// Nothing counted may fall, whatever was killed.
 pub fn nothing_lost(before: &Sight, now: &Sight) -> Result<()> {
+    ensure!(
+        before.of(COUNTER).is_empty() || !before.counts.is_empty(),
+        "a `{COUNTER}` runs and what it counts cannot be found, so nobody knows whether it is lost"
+    );
     for (file, count) in &before.counts {
         if let Some(later) = now.counts.get(file) {
             ensure!(
