@@ -279,6 +279,7 @@ impl World {
         };
         if stage.0 == UpdateState::Finalizing && entered && !stage.1 {
             self.check_commit(&old, &new);
+            self.check_config_in_force(&record.committed);
         } else if old != new {
             self.broken(2, |_| {
                 format!(
@@ -347,6 +348,20 @@ impl World {
     pub(crate) fn newest_target(&self) -> Target {
         let record = self.cm.disk.engine.as_ref();
         record.map_or_else(Target::default, |record| newest(record).clone())
+    }
+
+    /// What is committed with a unit configuration has it in force.
+    fn check_config_in_force(&mut self, committed: &Target) {
+        let Some(config) = &committed.unit_config else {
+            return;
+        };
+        let version = config.version.clone();
+        let in_force = self.cm.disk.config.as_ref().map(|one| one.version.clone());
+        if in_force.as_ref() != Some(&version) {
+            self.broken(2, |_| {
+                format!("unit configuration {version} is committed, and {in_force:?} is in force")
+            });
+        }
     }
 
     /// The new set becomes the one to go back to: every changed instance must have been active since the launch.
