@@ -1043,7 +1043,13 @@ impl World {
             // One that was active for a moment may have been committed, and ends again and again.
             let sound = !rotted && self.scene.fate(inst.item, *ver) == Fate::Good;
             let has_room = |node: &usize| self.has_room(*node, *inst, &priorities);
-            if at.is_empty() && sound && self.places_of(*inst, &paused).iter().any(has_room) {
+            // Seed 11645: a variable that ends in this moment restarts it.
+            let restarts = self.env_asked(*inst).is_none();
+            if at.is_empty()
+                && sound
+                && !restarts
+                && self.places_of(*inst, &paused).iter().any(has_room)
+            {
                 let (inst, ver) = (*inst, *ver);
                 self.broken(4, |_| {
                     format!("{inst} v{ver} of the committed set does not run after a calm day")
