@@ -75,7 +75,8 @@ pub(crate) struct Oracle {
     taken_at: Timestamp,
     /// Alerts by txn; promised once they are stored.
     pub(crate) alerts: BTreeMap<String, u32>,
-    stored: BTreeSet<String>,
+    /// Those that are, and since when.
+    stored: BTreeMap<String, Timestamp>,
     dropped: BTreeSet<String>,
     /// When an instance was last seen to become active, by version.
     active: BTreeMap<(Inst, Ver), Timestamp>,
@@ -112,7 +113,7 @@ impl Oracle {
             consented: false,
             taken_at: now,
             alerts: BTreeMap::new(),
-            stored: BTreeSet::new(),
+            stored: BTreeMap::new(),
             dropped: BTreeSet::new(),
             active: BTreeMap::new(),
             launched_at: now,
@@ -138,9 +139,9 @@ impl Oracle {
         self.homes.remove(&inst);
     }
 
-    pub(crate) fn stored(&mut self, txn: &str) {
+    pub(crate) fn stored(&mut self, txn: &str, now: Timestamp) {
         if self.alerts.contains_key(txn) {
-            self.stored.insert(txn.to_owned());
+            self.stored.insert(txn.to_owned(), now);
         }
     }
 
@@ -1093,13 +1094,15 @@ impl World {
                 format!("the cloud was told {told:?}, true is {truth:?}")
             });
         }
-        let lost = self.oracle.stored.iter().find(|txn| {
+        // What was stored a moment ago may still be on its way.
+        let lost = self.oracle.stored.iter().find(|(txn, since)| {
             let number = self.oracle.alerts.get(*txn).copied().unwrap_or(0);
             let times = self.cloud.alerts.get(&number).copied().unwrap_or(0);
-            times != 1 && !self.oracle.dropped.contains(*txn)
+            let due = self.now.since(**since) > 5 * MIN;
+            (times > 1 || times == 0 && due) && !self.oracle.dropped.contains(*txn)
         });
-        let lost = lost.cloned();
-        let gone = self.oracle.stored.iter().filter(|txn| {
+        let lost = lost.map(|(txn, _)| txn.clone());
+        let gone = self.oracle.stored.keys().filter(|txn| {
             let number = self.oracle.alerts.get(*txn).copied().unwrap_or(0);
             self.oracle.dropped.contains(*txn) && !self.cloud.alerts.contains_key(&number)
         });

@@ -122,7 +122,7 @@ impl World {
             match change {
                 Change::Put(record) => {
                     if let Record::Outgoing(message) = &record {
-                        self.oracle.stored(&message.txn);
+                        self.oracle.stored(&message.txn, self.now);
                     }
                     if !self
                         .mutation
@@ -202,6 +202,7 @@ impl World {
         let number = self.alerts;
         // The session stores it before it goes anywhere; only then it is promised.
         let txn = format!("u{}", self.cm.unique + 1);
+        self.note(|_| format!("alert {number} comes to CM as {txn}"));
         self.oracle.alerts.insert(txn, number);
         self.unit_sends(
             Message::Alert(number),
