@@ -706,6 +706,12 @@ impl World {
                 }
             }
             None => {
+                // A newer desired state that fetches meanwhile needs the space: nobody goes back to this set.
+                let record = self.cm.disk.engine.as_ref();
+                let cycle = record.and_then(|record| record.cycle.as_ref());
+                if cycle.is_some_and(|cycle| asked(&cycle.target) != target) {
+                    return;
+                }
                 for (item, ver) in &target.0 {
                     if !self.is_here(*item, *ver) {
                         self.broken(4, |_| {
