@@ -564,8 +564,12 @@ impl World {
             // Nodes that were to appear later have appeared by now.
         }
         for node in 0..self.nodes.len() {
-            if self.nodes[node].known && !self.nodes[node].gone {
-                self.node_link_comes_up(node);
+            if self.nodes[node].gone {
+                continue;
+            }
+            // Also of one that appears during the calm time (seed 15676).
+            self.node_link_comes_up(node);
+            if self.nodes[node].known {
                 self.node_comes_back(node);
             }
         }
