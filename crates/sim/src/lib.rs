@@ -21,6 +21,7 @@
 
 mod cloud;
 mod cm;
+mod conduct;
 mod coverage;
 mod dice;
 mod draw;

@@ -7,7 +7,8 @@ use aos_schedule::{Availability, KnownInstance, Rule, policy as places};
 use aos_session::{Dropped, policy as link};
 use aos_types::{Digest, InstanceIdent, InstanceState};
 use aos_update::{
-    Actual, Desired, Difference, Failures, InstanceView, Note, Record, Stand, Target, UpdateState,
+    Actual, Desired, DesiredItem, Difference, Failures, InstanceView, Note, Record, Stand, Target,
+    UpdateState,
     policy::{Policy, Rules},
 };
 
@@ -98,6 +99,34 @@ mutations! {
     NoRetry = "no-retry",
     /// Nobody keeps why an update failed.
     CauseForgotten = "cause-forgotten",
+    /// The same desired state again begins a new update.
+    SameIsNew = "same-is-new",
+    /// An update that is being fetched does not give way to a newer desired state.
+    OldGoesOn = "old-goes-on",
+    /// A commit gives way to a newer desired state.
+    CommitGivesWay = "commit-gives-way",
+    /// What is no longer wanted is not stopped.
+    StepGoesOn = "step-goes-on",
+    /// An instance that has failed for good is waited for until the deadline.
+    LostIsAwaited = "lost-is-awaited",
+    /// What was active for a moment is committed.
+    NoSettling = "no-settling",
+    /// The same desired state again takes a failed update out of its pause.
+    PauseCutShort = "pause-cut-short",
+    /// The pause after a failed update does not grow.
+    AttemptsNotCounted = "attempts-not-counted",
+    /// An item that may fail alone takes the others with it.
+    NothingFailsAlone = "nothing-fails-alone",
+    /// An item that fails is left out although the set is whole or nothing.
+    AllFailAlone = "all-fail-alone",
+    /// The way back is over when the Nodes have their lists.
+    WayBackNotJudged = "way-back-not-judged",
+    /// A way back that failed is not tried again.
+    WayBackTriedOnce = "way-back-tried-once",
+    /// Something newer does not wait until a half-done set is undone.
+    NewerBeforeUndo = "newer-before-undo",
+    /// A clock that was put back leaves the deadlines where they were.
+    ClockNotFollowed = "clock-not-followed",
     /// An instance that ended is never started again.
     NoRestart = "no-restart",
     /// The time of a variable is not looked at.
@@ -257,6 +286,62 @@ impl Policy for Planted {
 
     fn keeps_cause(&self) -> bool {
         self.0 != Mutation::CauseForgotten
+    }
+
+    fn is_same(&self, target: &Target, newest: &Target) -> bool {
+        self.0 != Mutation::SameIsNew && Rules.is_same(target, newest)
+    }
+
+    fn gives_way(&self, state: UpdateState) -> bool {
+        match self.0 {
+            Mutation::OldGoesOn => state != UpdateState::Downloading && Rules.gives_way(state),
+            Mutation::CommitGivesWay => true,
+            _ => Rules.gives_way(state),
+        }
+    }
+
+    fn cancels(&self) -> bool {
+        self.0 != Mutation::StepGoesOn
+    }
+
+    fn is_lost(&self, view: &InstanceView) -> bool {
+        self.0 != Mutation::LostIsAwaited && Rules.is_lost(view)
+    }
+
+    fn settles(&self) -> bool {
+        self.0 != Mutation::NoSettling
+    }
+
+    fn retries_at_once(&self) -> bool {
+        self.0 == Mutation::PauseCutShort
+    }
+
+    fn counts_attempts(&self) -> bool {
+        self.0 != Mutation::AttemptsNotCounted
+    }
+
+    fn may_fail_alone(&self, item: &DesiredItem) -> bool {
+        match self.0 {
+            Mutation::NothingFailsAlone => false,
+            Mutation::AllFailAlone => true,
+            _ => Rules.may_fail_alone(item),
+        }
+    }
+
+    fn judges_back(&self) -> bool {
+        self.0 != Mutation::WayBackNotJudged
+    }
+
+    fn retries_back(&self) -> bool {
+        self.0 != Mutation::WayBackTriedOnce
+    }
+
+    fn undoes_first(&self) -> bool {
+        self.0 != Mutation::NewerBeforeUndo
+    }
+
+    fn follows_clock(&self) -> bool {
+        self.0 != Mutation::ClockNotFollowed
     }
 }
 

@@ -15,6 +15,7 @@ use aos_update::{Direction, Effect, Failures, Record, Target, UpdateState};
 
 use crate::{
     cm::{GATE, LAUNCH, LOST, READY, brief},
+    conduct::Conduct,
     coverage::{Fault, Row},
     draw::{Fate, HOUR, Intent, MIN, SEC, Storage, When},
     words::{
@@ -59,7 +60,7 @@ type Asked = (BTreeMap<Item, Ver>, BTreeMap<(Item, u8), u8>);
 pub(crate) struct Oracle {
     pub(crate) broken: Option<Broken>,
     pub(crate) last_fault: Timestamp,
-    pub(crate) jumped_back: Duration,
+    pub(crate) conduct: Conduct,
     pub(crate) cm_started: Timestamp,
     /// The desired state that is being handed to the engine.
     pub(crate) taking: Option<usize>,
@@ -84,7 +85,6 @@ pub(crate) struct Oracle {
     last_launched: Asked,
     stage: (UpdateState, bool, Target),
     stage_since: Timestamp,
-    stage_back: Duration,
     pub(crate) rotted: BTreeSet<Blob>,
     /// Where each instance wrote its storage: where it was started first, or again after its loss was accepted.
     homes: BTreeMap<Inst, usize>,
@@ -103,7 +103,7 @@ impl Oracle {
         Self {
             broken: None,
             last_fault: now,
-            jumped_back: Duration::ZERO,
+            conduct: Conduct::default(),
             cm_started: now,
             taking: None,
             taken: BTreeSet::new(),
@@ -120,7 +120,6 @@ impl Oracle {
             last_launched: Asked::default(),
             stage: (UpdateState::None, false, Target::default()),
             stage_since: now,
-            stage_back: Duration::ZERO,
             rotted: BTreeSet::new(),
             homes: BTreeMap::new(),
             install_began: now,
@@ -128,6 +127,15 @@ impl Oracle {
             overridden: None,
             refused: None,
         }
+    }
+
+    pub(crate) fn stage_since(&self) -> Timestamp {
+        self.stage_since
+    }
+
+    /// When the last launch began.
+    pub(crate) fn launched_at(&self) -> Timestamp {
+        self.launched_at
     }
 
     pub(crate) fn was_active(&mut self, inst: Inst, ver: Ver, now: Timestamp) {
@@ -179,7 +187,7 @@ fn wished(intent: &Intent) -> Asked {
 }
 
 /// What the Unit goes to by what is stored: something newer that waits, what is under way, what is tried again.
-fn newest(record: &Record) -> &Target {
+pub(crate) fn newest(record: &Record) -> &Target {
     let failed = record.failure.as_ref().map(|failure| &failure.target);
     let cycle = record.cycle.as_ref();
     let next = cycle.and_then(|cycle| cycle.next.as_ref());
@@ -251,13 +259,16 @@ impl World {
         );
         let target = cycle.map(|cycle| &cycle.target);
         let known = &self.oracle.stage;
+        let (waited, since) = (
+            known.0 == UpdateState::WaitingActive,
+            self.oracle.stage_since,
+        );
         let entered =
             stage != (known.0, known.1) || target.unwrap_or(&Target::default()) != &known.2;
         if entered {
             let target = target.cloned().unwrap_or_default();
             self.oracle.stage = (stage.0, stage.1, target);
             self.oracle.stage_since = self.now;
-            self.oracle.stage_back = self.oracle.jumped_back;
             if stage.0 == UpdateState::Launching {
                 self.oracle.launched_at = self.now;
             }
@@ -280,6 +291,10 @@ impl World {
         };
         if stage.0 == UpdateState::Finalizing && entered && !stage.1 {
             self.check_commit(&old, &new);
+            if let (Some(cycle), Some(before)) = (cycle, before) {
+                let launched = self.oracle.launched_at;
+                self.check_tested(cycle, &before.committed, launched, waited.then_some(since));
+            }
             self.check_config_in_force(&record.committed);
         } else if old != new {
             self.broken(2, |_| {
@@ -299,6 +314,11 @@ impl World {
             && failed_before != Some(failure)
         {
             self.coverage.rollbacks += 1;
+            if let Some(before) = failed_before
+                && stage.0 != UpdateState::Finalizing
+            {
+                self.check_attempts(before, failure);
+            }
             let before = failed_before.filter(|before| before.attempts + 1 == failure.attempts);
             if before.is_some() {
                 self.coverage.row(Row::Again);
@@ -554,13 +574,18 @@ impl World {
             UpdateState::WaitingActive => 10 * MIN,
             UpdateState::Finalizing => 2 * HOUR,
         };
-        let jumped = self.oracle.jumped_back - self.oracle.stage_back;
+        // A clock that was put back is seen when the engine wakes: then it grants the whole time once more, at most.
         let since = self.oracle.stage_since.max(self.oracle.cm_started);
-        if self.now.since(since) > limit + jumped + 5 * MIN {
+        let (since, limit) = match self.oracle.conduct.jumped_since(since) {
+            Some(jumped) => (jumped, limit * 2),
+            None => (since, limit),
+        };
+        if self.now.since(since) > limit + 5 * MIN {
             self.broken(5, |world| {
                 format!("{} lasts longer than it may", world.oracle.stage.0)
             });
         }
+        self.check_half_done(15 * MIN);
     }
 
     // --- what the Nodes do

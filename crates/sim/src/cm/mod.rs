@@ -228,9 +228,7 @@ impl World {
     pub(crate) fn clock_jumps(&mut self, micros: i64) {
         self.note(|_| format!("the clock of CM jumps by {} s", micros / 1_000_000));
         self.cm.clock += micros;
-        if micros < 0 {
-            self.oracle.jumped_back += Duration::from_micros(micros.unsigned_abs());
-        }
+        self.oracle.conduct.jumps(self.now);
     }
 
     pub(crate) fn cm_boots(&mut self, life: u32) {
@@ -310,6 +308,7 @@ impl World {
             self.cm.disk.engine = self.cm.disk.unflushed.take().flatten();
         }
         self.note(|_| format!("CM {}", if cut { "loses power" } else { "is killed" }));
+        self.oracle.conduct.dies();
         self.oracle.last_fault = self.now;
         self.cm.life += 1;
         if self.wire.open {
@@ -373,9 +372,40 @@ impl World {
             Input::Readiness { .. } => 6,
             Input::LookAgain => 7,
         };
+        let told = match &input {
+            Input::Downloaded { effect, .. } | Input::Done { effect, .. } => {
+                self.oracle.conduct.ends(*effect);
+                false
+            }
+            Input::Instances(views) => {
+                self.oracle.conduct.is_told(self.now, views);
+                true
+            }
+            _ => false,
+        };
+        // Something newer that waits leads away as soon as the Nodes have their lists.
+        let on_the_way_back = run.engine.record().cycle.as_ref().filter(|cycle| {
+            let waits = matches!(
+                cycle.state,
+                UpdateState::Launching | UpdateState::WaitingActive
+            );
+            back && kind != 0 && waits && cycle.next.is_none()
+        });
+        let brought_back = on_the_way_back
+            .and_then(|cycle| cycle.undo.as_ref())
+            .map(|undo| undo.items.clone());
         run.engine.handle(now, input);
         self.coverage.pair(state_index(state), kind, back);
-        self.engine_carries_out()
+        let cycle = run.engine.record().cycle.as_ref();
+        let is_over = cycle.is_none_or(|cycle| cycle.direction == Direction::Forward);
+        if let Some(items) = brought_back.filter(|_| is_over) {
+            self.check_way_back(&items);
+        }
+        let alive = self.engine_carries_out();
+        if alive && told {
+            self.check_awaited();
+        }
+        alive
     }
 
     /// Carries out what the engine says, in order. False if CM did not survive it.
@@ -398,6 +428,7 @@ impl World {
                     Fault::CutAfterPersist
                 }
                 Output::Do(_, Effect::Cancel { effect }) => {
+                    self.oracle.conduct.cancels(effect);
                     // What was cancelled may already be about to answer.
                     if run.sendings.contains_key(&effect.0) || !self.dice.percent(10) {
                         run.jobs.remove(&effect.0);
@@ -407,6 +438,9 @@ impl World {
                 }
                 Output::Do(id, effect) => {
                     self.note(|_| format!("engine does {}: {}", id.0, named(&effect)));
+                    if let Effect::Download { .. } = effect {
+                        self.oracle.conduct.downloads(id);
+                    }
                     self.check_effect(&effect);
                     self.job_begins(id, effect);
                     Fault::CutAfterDo
@@ -504,6 +538,8 @@ impl World {
         }
         self.coverage.desired += 1;
         self.oracle.taking = Some(number);
+        let before = self.cm.run.as_ref().map(|run| run.engine.record().clone());
+        let in_hand = self.oracle.conduct.in_hand();
         let alive = self.engine_input(input);
         // Stored at the latest with the last output: what was cut off before is sent again.
         if !alive {
@@ -511,6 +547,9 @@ impl World {
             return;
         }
         self.check_taken(number);
+        if let Some(before) = before {
+            self.check_desired(number, &before, in_hand);
+        }
         self.unit_input(aos_session::Input::Handled {
             txn,
             outcome: aos_session::Handled::Accept,
@@ -691,6 +730,7 @@ impl World {
         let now = self.cm_now();
         if let Some(run) = &mut self.cm.run {
             run.last_view.clone_from(&view);
+            self.oracle.conduct.is_told(self.now, &view);
             run.engine.handle(now, Input::Instances(view));
         }
     }
