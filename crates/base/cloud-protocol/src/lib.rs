@@ -38,6 +38,7 @@ mod reading;
 mod secret;
 mod state;
 mod status;
+mod update;
 mod writing;
 
 pub use alerts::{Alert, AlertEvent, Alerts, DownloadState, QuotaState};
@@ -77,4 +78,7 @@ pub use secret::Secret;
 pub use state::{NewState, StateAcceptance, StateRequest, StateResult, UpdateState};
 pub use status::{
     InstanceStatus, InstancesStatus, ItemStatus, NodeStatus, UnitConfigStatus, UnitStatus,
+};
+pub use update::{
+    ExcludedNode, PlacementStatus, UpdateFailure, UpdatePart, UpdateStage, UpdateStatus, UpdateWait,
 };

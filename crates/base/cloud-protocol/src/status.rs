@@ -9,6 +9,7 @@ use crate::{
     envelope::Data,
     identity::{self, ItemIdentity, codename_json, subject_json},
     reading::{Element, Named, Reader},
+    update::{PlacementStatus, UpdateStatus},
     writing::{Out, ToJson, bounded_text},
 };
 
@@ -94,6 +95,10 @@ pub struct UnitStatus {
     pub instances: Option<Vec<InstancesStatus>>,
     /// Subjects the Unit itself reports.
     pub subjects: Option<Vec<SubjectId>>,
+    /// Where its update stands; ours.
+    pub update: Option<UpdateStatus>,
+    /// Instances without a place, or not where they might be: always all that are told; ours.
+    pub placements: Option<Vec<PlacementStatus>>,
 }
 
 /// `state`, or `status` as the older protocol has it.
@@ -474,6 +479,8 @@ impl Data for UnitStatus {
             subjects: reader
                 .list::<Reported>(&fields, "subjects")
                 .map(|subjects| subjects.into_iter().map(|subject| subject.0).collect()),
+            update: reader.part(&fields, "update"),
+            placements: reader.list(&fields, "placements"),
         })
     }
 
@@ -483,7 +490,9 @@ impl Data for UnitStatus {
             .opt_list("unitConfig", self.unit_config.as_ref())
             .opt_list("nodes", self.nodes.as_ref())
             .opt_list("items", self.items.as_ref())
-            .opt_list("instances", self.instances.as_ref());
+            .opt_list("instances", self.instances.as_ref())
+            .opt("update", self.update.as_ref().map(ToJson::to_json))
+            .opt_list("placements", self.placements.as_ref());
         match &self.subjects {
             Some(subjects) => {
                 let list: Vec<Value> = subjects

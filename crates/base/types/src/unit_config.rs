@@ -115,16 +115,19 @@ impl NodeConfig {
 }
 
 impl UnitConfig {
-    /// Whether it may take the place of `before`: versions only grow. What is no semantic version cannot be compared and only
-    /// has to differ.
+    /// Whether it may take the place of `before`: it is the same, or its version is greater. A version that is no semantic
+    /// one cannot be compared and only has to differ.
     pub fn may_follow(&self, before: &Self) -> bool {
+        if self == before {
+            return true;
+        }
         let versions = (
             Version::parse(&before.version),
             Version::parse(&self.version),
         );
         match versions {
-            (Ok(before), Ok(new)) => new >= before,
-            _ => true,
+            (Ok(before), Ok(new)) => new > before,
+            _ => self.version != before.version,
         }
     }
 
@@ -263,6 +266,12 @@ mod tests {
         assert!(!may_follow("1.9.0", "1.10.0"));
         assert!(may_follow("1.0.0", "1.0.0"), "it is there already");
         assert!(may_follow("one", "two"));
+        let other = |version: &str| UnitConfig {
+            format_version: "7".into(),
+            ..config(version)
+        };
+        assert!(!other("1.0.0").may_follow(&config("1.0.0")));
+        assert!(!other("one").may_follow(&config("one")));
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl<'a> Identities<'a> {
 
     fn none(&self, kind: &str) -> String {
         format!(
-            "no free {kind} id from {} to {}: remove instances or widen the range",
+            "no free {kind} id from {} to {}: remove instances, or widen the range (`placing.ids` of CM)",
             self.range.first, self.range.last
         )
     }

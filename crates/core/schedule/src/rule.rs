@@ -61,6 +61,28 @@ impl Rule {
         }
     }
 
+    /// A stable word for programs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Unusable(_) => "state",
+            Self::Away => "link",
+            Self::Paused => "paused",
+            Self::NoRuntime => "runtime",
+            Self::Elsewhere(_) => "elsewhere",
+            Self::Label(_) => "labels",
+            Self::NoResource(_) | Self::ResourceTaken(..) => "resources",
+            Self::Port(..) => "port",
+            Self::RuntimeType(_) => "runtime_type",
+            Self::Platform(_) => "platform",
+            Self::Cpu(..) => "cpu",
+            Self::Ram(..) => "ram",
+            Self::Overloaded => "overload",
+            Self::Storage(..) => "storage",
+            Self::State(..) => "state_space",
+            Self::Instances(_) => "instances",
+        }
+    }
+
     /// What AosEdge says when this rule leaves no Node.
     pub const fn headline(&self) -> &'static str {
         match self {

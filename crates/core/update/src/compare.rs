@@ -5,7 +5,7 @@ use std::{
 
 use aos_types::{AosCode, ErrorInfo, InstanceIdent, ItemId, NodeId, NodeState};
 
-use crate::{DesiredNodeState, Failures, Target};
+use crate::{DesiredNodeState, Target};
 
 /// How the Unit is, as far as the comparison needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,25 +53,29 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A unit configuration that is older than the committed one is not taken: its version must grow.
-pub fn downgrade(target: &Target, committed: &Target) -> Option<Failures> {
+/// Why the unit configuration of `target` is not taken: its version must grow with every change.
+pub fn downgrade(target: &Target, committed: &Target) -> Option<ErrorInfo> {
     let (new, before) = (
         target.unit_config.as_ref()?,
         committed.unit_config.as_ref()?,
     );
-    let error = (!new.may_follow(before)).then(|| {
-        ErrorInfo::new(
-            AosCode::WrongState,
-            format!(
-                "version {} is not greater than {}, which is in force: give the next configuration a greater version",
-                new.version, before.version
-            ),
-        )
-    });
-    Some(Failures {
-        unit_config: Some(error?),
-        ..Failures::default()
-    })
+    if new.may_follow(before) {
+        return None;
+    }
+    let what = match new.version == before.version {
+        true => format!(
+            "another configuration of the same version {} is in force",
+            before.version
+        ),
+        false => format!(
+            "version {} is not greater than {}, which is in force",
+            new.version, before.version
+        ),
+    };
+    Some(ErrorInfo::new(
+        AosCode::WrongState,
+        format!("{what}: give the next configuration a greater version"),
+    ))
 }
 
 /// What an update to `target` would change, given what was committed and how the Unit is (seed 003, change detection).

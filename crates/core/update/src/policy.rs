@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use aos_types::ErrorInfo;
+
 use crate::{
     Actual, Desired, DesiredItem, Difference, Failures, InstanceView, Note, Record, Report, Stand,
     Target, UpdateState, differences, downgrade, resolve,
@@ -27,8 +29,8 @@ pub trait Policy: fmt::Debug + Send + Sync {
         target.asks_the_same(newest)
     }
 
-    /// Why a set can never be reached from the committed one, however often it is tried: only something newer helps.
-    fn refuses(&self, target: &Target, committed: &Target) -> Option<Failures> {
+    /// Why the unit configuration of a set can never follow the committed one; the rest of the set does not wait for it.
+    fn refuses_config(&self, target: &Target, committed: &Target) -> Option<ErrorInfo> {
         downgrade(target, committed)
     }
 

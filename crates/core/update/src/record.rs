@@ -7,7 +7,7 @@ use aos_time::Timestamp;
 use aos_types::{ErrorInfo, ItemId, NodeId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Failures, Gates, Target};
+use crate::{Failures, Gates, Target, UnitConfigStatus};
 
 /// Where an update stands (seed 003). [`UpdateState::None`] is never stored: then there is no cycle.
 #[derive(
@@ -155,9 +155,6 @@ pub struct Failure {
     /// Its gate stayed shut too long: it is tried again only by something newer, or when somebody starts it.
     #[serde(default)]
     pub expired: bool,
-    /// It can never succeed from the committed set: only something newer helps.
-    #[serde(default)]
-    pub lasting: bool,
     /// How often it was tried.
     #[serde(default = "once")]
     pub attempts: u32,
@@ -204,4 +201,6 @@ pub struct Record {
     pub gates: Option<Gates>,
     /// The committed set could not be brought back; kept until it is, or another one is committed.
     pub rollback: Option<Rollback>,
+    /// A unit configuration that was asked for last and may not follow the committed one; the rest goes on without it.
+    pub refused_config: Option<UnitConfigStatus>,
 }

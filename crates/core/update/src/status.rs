@@ -2,6 +2,8 @@ use std::{collections::HashSet, fmt};
 
 use aos_types::{AosCode, ErrorInfo, ItemId, ItemState, ItemType};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Cycle, DesiredItem, Direction, Engine, Failure, Rollback, UpdateState};
 
 /// The state of one version of an item, for the unit status.
@@ -20,7 +22,7 @@ pub struct ItemStatus {
 }
 
 /// What became of a unit configuration that is not in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitConfigStatus {
     /// Its version.
     pub version: String,
@@ -79,12 +81,16 @@ impl Engine {
         items
     }
 
-    /// The unit configuration that the last failed update was to bring, if that is why it failed.
+    /// The unit configuration that was asked for last and is not in force: one that was refused, or that the last failed
+    /// update was to bring, if that is why it failed.
     pub fn failed_unit_config(&self) -> Option<UnitConfigStatus> {
-        let failure = self.record().failure.as_ref()?;
-        let error = failure.failures.unit_config.clone()?;
-        let version = failure.target.unit_config.as_ref()?.version.clone();
-        Some(UnitConfigStatus { version, error })
+        let refused = self.record().refused_config.clone();
+        refused.or_else(|| {
+            let failure = self.record().failure.as_ref()?;
+            let error = failure.failures.unit_config.clone()?;
+            let version = failure.target.unit_config.as_ref()?.version.clone();
+            Some(UnitConfigStatus { version, error })
+        })
     }
 }
 
@@ -110,7 +116,6 @@ impl Failure {
             _ if self.expired => {
                 "it comes back by something newer, or by `aos update start PART --again`".into()
             }
-            _ if self.lasting => "not tried again before something newer comes".into(),
             Some(at) => format!("attempt {}, tried again at {at}", self.attempts),
             None => format!("attempt {}", self.attempts),
         }

@@ -18,12 +18,13 @@ use crate::{
     contract::{AlertSink, Iam, Images, NodeEvent, Nodes},
     gates::{self, Desk, UnitReadiness, ZoneSource},
     local::{Explainer, Local},
+    node_states::NodeStates,
     placing::{self, Placing, Usages},
     renewal::{self, Renewal},
     states::States,
     status::{EngineStatus, Keeper, Sources},
-    unit_config::UnitConfigs,
-    updates::{Doer, InForce, NewDesired, Updates},
+    unit_config::{ConfigRecords, UnitConfigs},
+    updates::{Doer, InForce, Most, NewDesired, Updates},
     world::{Patience, World},
 };
 
@@ -120,7 +121,10 @@ pub(crate) async fn run(
     let configs = UnitConfigs::open(
         nodes.clone(),
         world.clone(),
-        Records::new(store.clone(), "unit_config"),
+        ConfigRecords {
+            current: Records::new(store.clone(), "unit_config"),
+            given: Records::new(store.clone(), "unit_config_given"),
+        },
     );
     let configs = Arc::new(configs.await?);
     let states = States::open(
@@ -169,6 +173,7 @@ pub(crate) async fn run(
         orders: to_engine,
         status: engine_status.clone(),
         readiness: readiness.clone(),
+        images: images.clone(),
     };
     local.open(explainer, desk);
     let link = cloud.link.clone();
@@ -190,7 +195,10 @@ pub(crate) async fn run(
         configs: configs.clone(),
         alerts: Arc::new(link.clone()),
         node: node.clone(),
-        max_instances: options.max_instances,
+        most: Most {
+            of_entry: options.max_instances,
+            in_all: options.max_instances_in_all,
+        },
         desired,
         orders,
         zone,
@@ -198,6 +206,7 @@ pub(crate) async fn run(
         in_force,
         full: full.clone(),
     };
+    let node_states = NodeStates::new(iam.clone(), world.clone());
     let keeper = Keeper::new(
         Sources {
             world: world.clone(),
@@ -205,6 +214,8 @@ pub(crate) async fn run(
             engine: engine_status,
             config: configs.changes(),
             subjects: iam.subjects(),
+            config_troubles: configs.troubles(),
+            state_troubles: node_states.troubles(),
             full,
         },
         link.clone(),
@@ -259,8 +270,14 @@ pub(crate) async fn run(
     let (around, lists, token_settle) = (world.clone(), placing.lists(), token());
     tasks.spawn(async move { Ok(states.settle(&around, lists, token_settle).await?) });
     tasks.spawn(plain(tell_nodes(nodes, link, token())));
+    let (moved, token_states) = (target.clone(), token());
+    tasks.spawn(plain(async move {
+        node_states.follow(moved, token_states).await
+    }));
+    let token_configs = token();
+    tasks.spawn(async move { Ok(configs.follow(token_configs).await?) });
     let token_follow = token();
-    tasks.spawn(async move { Ok(placing.follow(configs, target, token_follow).await?) });
+    tasks.spawn(async move { Ok(placing.follow(target, token_follow).await?) });
 
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {

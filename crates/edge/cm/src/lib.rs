@@ -53,6 +53,7 @@ mod gates;
 mod identity;
 pub mod images;
 mod local;
+mod node_states;
 pub mod nodes;
 mod options;
 mod placing;

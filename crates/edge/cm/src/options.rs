@@ -1,5 +1,6 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use aos_schedule::IdRange;
 use aos_session::{Config as Session, Reconnect};
 use serde::Deserialize;
 
@@ -98,6 +99,9 @@ pub struct Options {
     /// Most instances a desired state may ask for in one entry.
     #[serde(default = "max_instances")]
     pub max_instances: u64,
+    /// Most instances a desired state may ask for in all its entries together.
+    #[serde(default = "max_instances_in_all")]
+    pub max_instances_in_all: u64,
     /// What holds updates back on this Unit.
     #[serde(default)]
     pub gates: GateOptions,
@@ -144,6 +148,59 @@ pub struct PlacingOptions {
     pub default_ram_bytes: u64,
     /// The window over which usage is averaged before a Node counts as overloaded, in seconds.
     pub usage_window_secs: u64,
+    /// The numbers instances get as user and group ids.
+    pub ids: Ids,
+}
+
+/// A range of user and group ids, both ends included. It is the same on all Nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "IdsAsWritten")]
+pub struct Ids {
+    first: u32,
+    last: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdsAsWritten {
+    first: u32,
+    last: u32,
+}
+
+impl TryFrom<IdsAsWritten> for Ids {
+    type Error = String;
+
+    /// Numbers below 1000 are those of the system's own users; the highest ones have meanings of their own.
+    fn try_from(IdsAsWritten { first, last }: IdsAsWritten) -> Result<Self, String> {
+        const LOWEST: u32 = 1000;
+        const HIGHEST: u32 = i32::MAX as u32;
+        if !(LOWEST..=last).contains(&first) || last > HIGHEST {
+            return Err(format!(
+                "placing.ids: {first} to {last} is no range of ids for instances: they lie from {LOWEST} to {HIGHEST}, the first not above the last"
+            ));
+        }
+        Ok(Self { first, last })
+    }
+}
+
+impl Default for Ids {
+    fn default() -> Self {
+        let range = IdRange::default();
+        Self {
+            first: range.first,
+            last: range.last,
+        }
+    }
+}
+
+impl Ids {
+    /// For the scheduler.
+    pub const fn range(self) -> IdRange {
+        IdRange {
+            first: self.first,
+            last: self.last,
+        }
+    }
 }
 
 impl Default for PlacingOptions {
@@ -157,6 +214,7 @@ impl Default for PlacingOptions {
             default_cpu_dmips: defaults.cpu,
             default_ram_bytes: defaults.ram,
             usage_window_secs: 300,
+            ids: Ids::default(),
         }
     }
 }
@@ -314,4 +372,9 @@ const fn keep_items_secs() -> u64 {
 
 const fn max_instances() -> u64 {
     1000
+}
+
+/// As many as there are user ids by default.
+const fn max_instances_in_all() -> u64 {
+    5000
 }

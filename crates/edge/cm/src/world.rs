@@ -28,9 +28,16 @@ pub(crate) struct KnownNode {
     pub(crate) is_away: bool,
     /// It is paused, and not for long enough for its instances to be placed elsewhere.
     pub(crate) is_paused_shortly: bool,
+    /// It counts as lost: as far as IAM knows it is provisioned.
+    is_lost: bool,
 }
 
 impl KnownNode {
+    /// Away for so long that what it ran is placed elsewhere.
+    pub(crate) const fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
     /// Connected, and has said what it runs.
     pub(crate) fn is_ready(&self) -> bool {
         self.info.state == NodeState::Provisioned
@@ -162,7 +169,8 @@ impl World {
             .away_since
             .map(|since| now.saturating_duration_since(since));
         let lost = away.is_some_and(|away| away >= self.patience.lost);
-        if lost && runs_sm(&info) && info.state == NodeState::Provisioned {
+        let is_lost = lost && runs_sm(&info) && info.state == NodeState::Provisioned;
+        if is_lost {
             info.state = NodeState::Error;
             info.error = Some(ErrorInfo::new(
                 AosCode::Timeout,
@@ -186,6 +194,7 @@ impl World {
             .map(|since| now.saturating_duration_since(since));
         KnownNode {
             is_away: waiting && !lost && runs_sm(&info),
+            is_lost,
             is_paused_shortly: paused.is_some_and(|paused| paused < self.patience.pause),
             info,
             runtimes: seen.equipment.runtimes.clone(),

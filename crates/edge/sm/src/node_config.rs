@@ -63,7 +63,8 @@ impl NodeConfigs {
         }
     }
 
-    /// Puts a configuration in force. One that cannot be read leaves the present one as it is.
+    /// Puts a configuration in force. One that cannot be read leaves the present one as it is; one without a version takes
+    /// the present one back.
     pub(crate) async fn set(&self, version: &str, json: &str) -> ConfigStatus {
         let answer = |error: Option<ErrorInfo>| ConfigStatus {
             state: if error.is_some() {
@@ -76,6 +77,19 @@ impl NodeConfigs {
         };
         if let Err(error) = read(json) {
             return answer(Some(error));
+        }
+        if version.is_empty() {
+            let mut current = self.current.lock().await;
+            return match self.records.remove(KEY).await {
+                Ok(()) => {
+                    *current = None;
+                    ConfigStatus {
+                        state: UnitConfigState::Absent,
+                        ..answer(None)
+                    }
+                }
+                Err(error) => answer(Some(ErrorInfo::from_error(AosCode::Failed, &error))),
+            };
         }
         let stored = StoredConfig {
             version: version.to_owned(),
@@ -129,5 +143,9 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(again.status().await.version, "0.9.0");
+        // The first one is taken back by one of no version.
+        let gone = again.set("", good).await;
+        assert_eq!((gone.state, gone.error), (UnitConfigState::Absent, None));
+        assert_eq!(again.status().await.state, UnitConfigState::Absent);
     }
 }

@@ -57,7 +57,6 @@ impl Engine {
             target,
             failures: failures.bounded(),
             expired,
-            lasting: false,
             attempts: attempts.saturating_add(1),
             retry_at: None,
         });
@@ -66,31 +65,6 @@ impl Engine {
             if let Some(failure) = &mut self.record.failure {
                 failure.retry_at = at;
             }
-        }
-    }
-
-    /// It can never be reached: nothing is begun, and what was half done is undone.
-    pub(super) fn refuse(
-        &mut self,
-        now: Timestamp,
-        target: Target,
-        failures: Failures,
-        undo: Option<Undo>,
-    ) {
-        self.record.cycle = None;
-        self.awaited = None;
-        self.keep_refusal(now, target, failures);
-        match undo {
-            Some(undo) if self.config.policy.undoes() => self.go_back(now, undo, None),
-            _ => self.end(),
-        }
-    }
-
-    pub(super) fn keep_refusal(&mut self, now: Timestamp, target: Target, failures: Failures) {
-        self.keep_failure(now, UpdateState::Installing, target, failures, false);
-        if let Some(failure) = &mut self.record.failure {
-            failure.lasting = true;
-            failure.retry_at = None;
         }
     }
 

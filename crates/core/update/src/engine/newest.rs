@@ -1,11 +1,10 @@
-use std::borrow::Cow;
-
 use aos_time::Timestamp;
 use aos_types::NodeId;
 
 use super::Engine;
 use crate::{
-    Actual, Aside, Cycle, Desired, Direction, Note, Part, Report, Target, Undo, UpdateState,
+    Actual, Aside, Cycle, Desired, Direction, Note, Part, Report, Target, Undo, UnitConfigStatus,
+    UpdateState,
 };
 
 /// Which desired state counts: the newest one, at once or at the next safe point.
@@ -25,26 +24,15 @@ impl Engine {
             .unwrap_or(&record.committed)
     }
 
-    /// What a desired state leaves out stays as it is in this set: the newest one, without what of it can never come.
-    fn base(&self) -> Cow<'_, Target> {
-        let newest = self.newest();
-        let failure = self.record.failure.as_ref();
-        match failure.filter(|failure| failure.lasting && failure.target == *newest) {
-            Some(_) => Cow::Owned(Target {
-                unit_config: self.record.committed.unit_config.clone(),
-                ..newest.clone()
-            }),
-            None => Cow::Borrowed(newest),
-        }
-    }
-
     pub(super) fn desired(&mut self, now: Timestamp, desired: Desired, actual: &Actual) {
         let policy = self.config.policy;
-        let (target, mut notes) = policy.resolve(desired, &self.base());
+        let names_config = desired.unit_config.is_some();
+        let (mut target, mut notes) = policy.resolve(desired, self.newest());
         notes.extend(unknown_nodes(&target, actual));
         if !notes.is_empty() {
             self.report(Report::Notes(notes));
         }
+        self.refuse_config(&mut target, names_config);
         let same = policy.is_same(&target, self.newest());
         let again = self.gates_for(now, &target);
         let committed = &self.record.committed;
@@ -114,9 +102,9 @@ impl Engine {
         let Some(failure) = &mut self.record.failure else {
             return;
         };
-        let given_up = failure.retry_at.is_none() && !failure.expired && !failure.lasting;
+        let given_up = failure.retry_at.is_none() && !failure.expired;
         let rested = given_up && now.since(failure.at) >= most;
-        if rested || (fresh && !failure.lasting) {
+        if rested || fresh {
             self.start(now, target, None, None);
             return;
         }
@@ -179,12 +167,6 @@ impl Engine {
             cycle.next = None;
         } else if failed_again {
             cycle.next = None;
-        } else if let Some(failures) = self.config.policy.refuses(&target, &record.committed) {
-            cycle.next = None;
-            self.keep_refusal(now, target, failures);
-            self.persist();
-            self.report(Report::Changed);
-            return;
         } else if cycle.state == UpdateState::WaitingActive {
             self.start(now, target, None, None);
             return;
@@ -203,8 +185,31 @@ impl Engine {
         self.report(Report::Changed);
     }
 
+    /// A unit configuration that may not follow the committed one stays as it is, and it is told why; the rest of the set
+    /// goes on. `named`: the desired state names one; what is left out does not take back that another was refused.
+    fn refuse_config(&mut self, target: &mut Target, named: bool) {
+        let committed = &self.record.committed;
+        let error = self.config.policy.refuses_config(target, committed);
+        let kept = committed.unit_config.clone();
+        let refused = match (error, &mut target.unit_config) {
+            (Some(error), Some(config)) => {
+                let version = config.version.clone();
+                target.unit_config = kept;
+                Some(UnitConfigStatus { version, error })
+            }
+            (_, config) if !named && *config == kept => return,
+            _ => None,
+        };
+        if self.record.refused_config != refused {
+            self.record.refused_config = refused;
+            self.persist();
+            self.report(Report::Changed);
+        }
+    }
+
     /// Leads to `next`, which was asked for last, from a place where `undo` is to be undone.
-    pub(super) fn go_to(&mut self, now: Timestamp, next: Target, undo: Option<Undo>) {
+    pub(super) fn go_to(&mut self, now: Timestamp, mut next: Target, undo: Option<Undo>) {
+        self.refuse_config(&mut next, false);
         if !self.record.committed.asks_the_same(&next) {
             self.start(now, next, undo, None);
             return;
@@ -221,15 +226,11 @@ impl Engine {
     pub(super) fn start(
         &mut self,
         now: Timestamp,
-        asked: Target,
+        mut asked: Target,
         mut undo: Option<Undo>,
         aside: Option<Aside>,
     ) {
-        let refused = self.config.policy.refuses(&asked, &self.record.committed);
-        if let Some(failures) = refused {
-            self.refuse(now, asked, failures, undo);
-            return;
-        }
+        self.refuse_config(&mut asked, false);
         if let Some(undo) = &mut undo {
             let wait = self.config.deadlines.waiting_active;
             undo.by.get_or_insert(now + wait);

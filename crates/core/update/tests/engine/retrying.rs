@@ -442,66 +442,70 @@ fn failures_are_bounded_before_they_are_stored() {
 }
 
 #[test]
-fn an_older_unit_configuration_is_refused_at_once_and_never_tried_again() {
+fn a_unit_configuration_that_may_not_follow_is_refused_and_the_rest_goes_on() {
     let mut engine = settled();
-    let first = desired("1.0.0", &[("a", "1", 1)]);
     let outputs = send(&mut engine, 10, desired("2.0.0", &[("a", "1", 1)]));
     go_on(&mut engine, 10, outputs);
     let older = desired("1.0.0", &[("a", "2", 1)]);
-    let outputs = send(&mut engine, 20, older.clone());
-    assert_eq!(asked(&outputs), None, "nothing is begun: {outputs:?}");
-    assert!(outputs.contains(&Output::Report(Report::Full)));
-    let status = engine.failed_unit_config().unwrap();
-    assert_eq!(status.version, "1.0.0");
-    assert!(
-        status
-            .error
-            .message
-            .starts_with("version 1.0.0 is not greater than 2.0.0"),
-        "{}",
-        status.error
-    );
-    let failed = engine.items();
-    let failed = failed.iter().find(|item| item.version == "2").unwrap();
-    let why = failed.error.as_ref().unwrap().message.clone();
-    assert!(
-        why.ends_with("(not tried again before something newer comes)"),
-        "{why}"
-    );
-    // Neither time nor the same again brings another attempt, also after a restart.
-    let mut engine = restarted(&engine, 30);
-    drain(&mut engine);
-    for now in [40, 100_000, 10_000_000] {
-        engine.handle(at(now), Input::Wake);
-        assert_eq!(drain(&mut engine), vec![]);
-        assert_eq!(asked(&send(&mut engine, now, older.clone())), None);
+    let mut same = desired("2.0.0", &[("a", "3", 1)]);
+    same.unit_config.as_mut().unwrap().format_version = "other".into();
+    for (wish, version, why) in [
+        (&older, "1.0.0", "version 1.0.0 is not greater than 2.0.0"),
+        (
+            &same,
+            "2.0.0",
+            "another configuration of the same version 2.0.0",
+        ),
+    ] {
+        let outputs = send(&mut engine, 20, wish.clone());
+        let effects = go_on(&mut engine, 20, outputs);
+        let applied = effects.iter().find_map(|effect| match effect {
+            Effect::ApplyUnitConfig { config, .. } => config.clone(),
+            _ => None,
+        });
+        assert_eq!(applied.unwrap().format_version, "");
+        let committed = &engine.record().committed;
+        assert_eq!(
+            committed.items[0].version,
+            wish.items.as_ref().unwrap()[0].version
+        );
+        assert_eq!(committed.unit_config.as_ref().unwrap().version, "2.0.0");
+        assert_eq!(engine.record().failure, None);
+        let status = engine.failed_unit_config().unwrap();
+        assert_eq!(status.version, version);
+        assert!(status.error.message.starts_with(why), "{}", status.error);
+        // The same again changes nothing, also after a restart.
+        let mut again = restarted(&engine, 30);
+        assert_eq!(asked(&send(&mut again, 40, wish.clone())), None);
+        assert_eq!(again.failed_unit_config(), Some(status));
     }
-    // What leaves the configuration out does not ask for the refused one again.
+    // What names none asks for nothing new; what names the one in force takes the refused one back.
     let mut without = desired("-", &[("a", "3", 1)]);
     without.unit_config = None;
-    let outputs = send(&mut engine, 10_000_010, without);
-    go_on(&mut engine, 10_000_010, outputs);
-    let committed = &engine.record().committed;
-    assert_eq!(committed.items[0].version, "3");
-    assert_eq!(committed.unit_config.as_ref().unwrap().version, "2.0.0");
-    assert_eq!(engine.record().failure, None);
-    // So is a newer one that comes while another update is half done; that one is undone.
-    let mut outputs = send(&mut engine, 10_000_020, desired("3.0.0", &[("a", "4", 1)]));
-    while engine.state() != UpdateState::WaitingActive {
-        let effect = asked(&outputs).unwrap();
-        outputs = answer(&mut engine, 10_000_020, effect, Failures::default());
-    }
-    let outputs = send(&mut engine, 10_000_030, first);
-    assert_eq!(
-        engine.record().cycle.as_ref().unwrap().direction,
-        Direction::Back
-    );
-    go_on(&mut engine, 10_000_030, outputs);
-    assert_eq!(engine.in_force().items[0].version, "3");
-    assert!(engine.record().failure.as_ref().unwrap().lasting);
-    // 3.0.0 was never committed, so 2.5.0 is newer than what is in force.
-    let outputs = send(&mut engine, 10_000_040, desired("2.5.0", &[("a", "5", 1)]));
-    go_on(&mut engine, 10_000_040, outputs);
-    let committed = &engine.record().committed;
-    assert_eq!(committed.unit_config.as_ref().unwrap().version, "2.5.0");
+    send(&mut engine, 50, without);
+    assert!(engine.failed_unit_config().is_some());
+    send(&mut engine, 60, desired("2.0.0", &[("a", "3", 1)]));
+    assert_eq!(engine.failed_unit_config(), None);
+}
+
+#[test]
+fn what_waits_for_a_commit_may_not_bring_an_older_unit_configuration_either() {
+    let (mut engine, effect) = in_state(UpdateState::Finalizing);
+    let version = |engine: &Engine| {
+        engine
+            .record()
+            .committed
+            .unit_config
+            .clone()
+            .unwrap()
+            .version
+    };
+    let before = version(&engine);
+    let outputs = send(&mut engine, 100, desired("0.1.0", &[("a", "3", 1)]));
+    assert_eq!(asked(&outputs), None, "a commit is finished first");
+    let outputs = answer(&mut engine, 101, effect.unwrap(), Failures::default());
+    go_on(&mut engine, 101, outputs);
+    assert_eq!(version(&engine), before);
+    assert_eq!(engine.record().committed.items[0].version, "3");
+    assert_eq!(engine.failed_unit_config().unwrap().version, "0.1.0");
 }

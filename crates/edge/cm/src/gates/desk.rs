@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
 use super::UnitReadiness;
-use crate::status::EngineStatus;
+use crate::{contract::Images, status::EngineStatus};
 
 /// How long the engine may take for an order: it stores something.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,11 +19,12 @@ pub(crate) struct Ordered {
 }
 
 /// Where programs and people on the Unit turn to about an update that waits.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) orders: mpsc::Sender<Ordered>,
     pub(crate) status: watch::Receiver<Arc<EngineStatus>>,
     pub(crate) readiness: Arc<UnitReadiness>,
+    pub(crate) images: Arc<dyn Images>,
 }
 
 impl Desk {

@@ -4,14 +4,14 @@ use aos_ipc::proto::{
     common::v1 as common,
     communicationmanager::v3::{self as pb, scheduler_notifications::SchedulerNotification},
 };
-use aos_types::ErrorInfo;
+use aos_types::{ErrorInfo, ItemType};
 use aos_update::{DesiredItem, Order, PartState, PartStatus, UpdatePart};
 use futures::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::{Request, Response, Status};
 
 use super::Desk;
-use crate::{local::Local, status::EngineStatus};
+use crate::{contract::Images, local::Local, status::EngineStatus};
 
 /// How many may follow at the same time.
 const SUBSCRIBERS: usize = 64;
@@ -67,6 +67,7 @@ impl pb::update_scheduler_service_server::UpdateSchedulerService for Scheduler {
         })?;
         let follow = Follow {
             status: desk.status.clone(),
+            images: desk.images.clone(),
             told: (None, None),
             to_tell: VecDeque::new(),
             _place: place,
@@ -83,6 +84,7 @@ impl pb::update_scheduler_service_server::UpdateSchedulerService for Scheduler {
 /// between, never the newest one.
 struct Follow {
     status: watch::Receiver<Arc<EngineStatus>>,
+    images: Arc<dyn Images>,
     told: (Option<pb::UpdateFotaStatus>, Option<pb::UpdateSotaStatus>),
     to_tell: VecDeque<SchedulerNotification>,
     _place: OwnedSemaphorePermit,
@@ -97,10 +99,9 @@ impl Follow {
                     scheduler_notification: Some(next),
                 });
             }
-            let (fota, sota) = {
-                let status = self.status.borrow_and_update();
-                (fota(&status.parts.firmware), sota(&status.parts.software))
-            };
+            let status = self.status.borrow_and_update().clone();
+            let sota = sota(&status.parts.software);
+            let fota = self.fota(&status.parts.firmware).await;
             if self.told.0.as_ref() != Some(&fota) {
                 self.told.0 = Some(fota.clone());
                 self.to_tell
@@ -116,6 +117,45 @@ impl Follow {
             }
         }
     }
+}
+
+impl Follow {
+    async fn fota(&self, status: &PartStatus) -> pb::UpdateFotaStatus {
+        let mut components = Vec::new();
+        for item in &status.changes.install {
+            components.push(pb::ComponentInfo {
+                component_id: item.id.to_string(),
+                component_type: self.component_type(item).await,
+                version: item.version.clone(),
+            });
+        }
+        for item in gone(status) {
+            components.push(pb::ComponentInfo {
+                component_id: item.id.to_string(),
+                component_type: self.component_type(item).await,
+                version: String::new(),
+            });
+        }
+        pb::UpdateFotaStatus {
+            state: state(status.state),
+            components,
+            error: error(status),
+        }
+    }
+
+    /// The type of runtime it is made for; empty while its images are not here.
+    async fn component_type(&self, item: &DesiredItem) -> String {
+        let images = self.images.images_of(item).await.unwrap_or_default();
+        let mut types = images.iter().flat_map(|image| &image.config.runtimes);
+        types.next().cloned().unwrap_or_default()
+    }
+}
+
+/// Items that go and are not replaced.
+fn gone(status: &PartStatus) -> impl Iterator<Item = &DesiredItem> {
+    let comes = &status.changes.install;
+    let gone = status.changes.remove.iter();
+    gone.filter(|item| !comes.iter().any(|new| new.id == item.id))
 }
 
 fn state(state: PartState) -> i32 {
@@ -145,27 +185,24 @@ fn error(status: &PartStatus) -> Option<common::ErrorInfo> {
     })
 }
 
-fn fota(status: &PartStatus) -> pb::UpdateFotaStatus {
-    let components = status.changes.install.iter();
-    pb::UpdateFotaStatus {
-        state: state(status.state),
-        components: components
-            .map(|item| pb::ComponentInfo {
-                component_id: item.id.to_string(),
-                component_type: item.id.to_string(),
-                version: item.version.clone(),
-            })
-            .collect(),
-        error: error(status),
-    }
-}
-
 fn sota(status: &PartStatus) -> pb::UpdateSotaStatus {
     let services = |items: &[DesiredItem]| -> Vec<pb::ServiceInfo> {
         items
             .iter()
+            .filter(|item| item.item_type != ItemType::Layer)
             .map(|item| pb::ServiceInfo {
                 service_id: item.id.to_string(),
+                version: item.version.clone(),
+            })
+            .collect()
+    };
+    let layers = |items: &[DesiredItem]| -> Vec<pb::LayerInfo> {
+        items
+            .iter()
+            .filter(|item| item.item_type == ItemType::Layer)
+            .map(|item| pb::LayerInfo {
+                layer_id: item.id.to_string(),
+                digest: item.index_digest.to_string(),
                 version: item.version.clone(),
             })
             .collect()
@@ -176,9 +213,9 @@ fn sota(status: &PartStatus) -> pb::UpdateSotaStatus {
         unit_config: config.map(|version| pb::UnitConfigInfo { version }),
         install_services: services(&status.changes.install),
         remove_services: services(&status.changes.remove),
-        install_layers: Vec::new(),
-        remove_layers: Vec::new(),
-        rebalance_request: false,
+        install_layers: layers(&status.changes.install),
+        remove_layers: layers(&status.changes.remove),
+        rebalance_request: status.changes.rearranged,
         error: error(status),
     }
 }

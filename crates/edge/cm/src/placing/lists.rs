@@ -8,6 +8,7 @@ use aos_types::{
 use aos_update::Target;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::explain::Explained;
 use crate::contract::InstanceOrder;
 
 /// What an instance is to CM.
@@ -178,6 +179,8 @@ pub(crate) struct Lists {
     pub(crate) unplaced: Vec<Unplaced>,
     /// Instances that are wanted and not run now.
     pub(crate) disabled: Vec<Disabled>,
+    /// Why instances have no place, or not the one they might have: some of them, if they are many.
+    pub(crate) explained: Vec<Explained>,
 }
 
 impl Lists {

@@ -1,7 +1,7 @@
 //! Where instances run: asks the scheduler, remembers what it said, and gives the Nodes their lists.
 //!
 //! There is one set of lists at a time ([`Lists`]). An update replaces it ([`Placing::launch`]); between updates
-//! [`Placing::reconcile`] follows the Nodes: one that connects and runs something else is given its list, and when one is
+//! [`Placing::follow`] follows the Nodes: one that connects and runs something else is given its list, and when one is
 //! lost, paused or changed, what it had is placed again.
 //!
 //! | module | decides or does |
@@ -10,10 +10,13 @@
 //! | `remember` | what becomes of an instance that is wanted no more: cached, then removed |
 //! | `overrides` | variables on top of those of the images, each until its time |
 //! | `usage` | what Nodes and instances use on average, and which Node is overloaded |
+//! | `explain` | why an instance has no place, or not the one it might have |
 //! | `sending` | which Node is sent its list, and in which order |
+//! | `turns` | whose turn it is while the Nodes are followed: one that hangs holds up nobody else |
 //! | `litter` | removes what instances kept on Nodes once nobody needs it |
 //! | `follow` | the task that does all that when something changes |
 
+mod explain;
 mod follow;
 mod host_ids;
 mod lists;
@@ -22,6 +25,7 @@ mod overrides;
 mod remember;
 mod requests;
 mod sending;
+mod turns;
 mod usage;
 
 use std::{
@@ -39,10 +43,12 @@ use futures::future::join_all;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use explain::Explained;
 pub(crate) use lists::{Lists, Placed};
 pub(crate) use usage::Usages;
 
 use self::{
+    explain::explain,
     lists::Standing,
     overrides::Overrides,
     remember::{Keep, Memory, remember},
@@ -251,13 +257,13 @@ impl Placing {
         Ok(failures)
     }
 
-    /// Follows the Nodes: places `target` again and gives its list to each Node that has another one or runs something
-    /// else. An instance that runs and fits stays where it is.
-    pub(crate) async fn reconcile(&self, target: &Target) -> Result<(), aos_store::Error> {
+    /// Places `target` again as the Nodes are now; an instance that runs and fits stays where it is. Gives whether the lists
+    /// are such that the Nodes can be given them.
+    async fn reconcile(&self, target: &Target) -> Result<bool, aos_store::Error> {
         let world = self.world.nodes();
         // Before IAM has told of any Node, nothing can be said about places.
         if world.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         // Nor can it about a Node that was never seen: what it runs stays there until it is lost.
         let unknown = |node: &KnownNode| node.is_away && node.runtimes.is_empty();
@@ -265,14 +271,10 @@ impl Placing {
             self.place(target).await?;
         } else if !self.lists.borrow().are_of(target) {
             // The lists are those of a set that counts no more. The Nodes run on with what they have.
-            return Ok(());
+            return Ok(false);
         }
-        let over = CancellationToken::new();
-        self.following.send_replace(over.clone());
-        for (node, error) in self.send(false, &over).await {
-            tracing::warn!(%node, %error, "a node did not take its list");
-        }
-        self.tidy().await
+        self.forget_litter().await?;
+        Ok(true)
     }
 
     /// Takes a set of overrides of the cloud over; gives how each went.
@@ -367,8 +369,8 @@ impl Placing {
                 cpu: self.options.default_cpu_dmips,
                 ram: self.options.default_ram_bytes,
             },
+            ids: self.options.ids.range(),
             taken_ids: self.taken_ids.clone(),
-            ..aos_schedule::Input::default()
         })
     }
 
@@ -419,6 +421,14 @@ impl Placing {
         let mut lists = Lists::of(placed.values(), |ident| overrides.of(ident, now));
         lists.unplaced.clone_from(&plan.unplaced);
         lists.disabled.clone_from(&plan.disabled);
+        let (world, config) = (self.world.nodes(), self.configs.current());
+        let priority = |id: &NodeId| {
+            let node = world.get(id).zip(config.as_deref());
+            node.map_or(0, |(node, config)| {
+                config.for_node(id, &node.info.node_type).priority
+            })
+        };
+        lists.explained = explain(&plan, priority, &self.lists.borrow().explained);
         self.lists.send_if_modified(|current| {
             let differs = **current != lists;
             if differs {

@@ -5,9 +5,10 @@ use std::{
 
 use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState, NodeId};
 use futures::future::join_all;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{Lists, Placing, Sent};
+use super::{Lists, Placing, Sent, turns::Ended};
 use crate::{
     contract::{InstanceOrder, InstanceReport, SmNode},
     world::KnownNode,
@@ -76,14 +77,44 @@ impl Placing {
         failed
     }
 
+    /// One Node while the Nodes are followed: sends it its list if it needs it, and has it remove what nobody needs any more.
+    pub(super) async fn errand(
+        &self,
+        id: &NodeId,
+        parting: bool,
+    ) -> Result<Ended, aos_store::Error> {
+        let ended = match self.send_to(id, false, parting).await {
+            Ok(Sending::All) => Ended::Whole,
+            Ok(Sending::Part) => Ended::Without(self.still_run_of(id)),
+            Err(error) => {
+                tracing::warn!(node = %id, %error, "a node did not take its list");
+                return Ok(Ended::Failed);
+            }
+        };
+        self.tidy(id).await?;
+        Ok(ended)
+    }
+
+    /// The other Nodes that still run something of the list of this one.
+    fn still_run_of(&self, id: &NodeId) -> BTreeSet<NodeId> {
+        let (lists, world) = (self.lists.borrow().clone(), self.world.nodes());
+        let others = world.iter().filter(|(other, node)| {
+            *other != id && lists.on(id).iter().any(|order| runs_on(node, order))
+        });
+        others.map(|(other, _)| other.clone()).collect()
+    }
+
+    /// What a Node was given. Held while it is given something.
+    pub(super) fn sent_to(&self, id: &NodeId) -> Arc<Mutex<Sent>> {
+        // Plain data, whole at every moment: a panic elsewhere does not spoil it.
+        let mut all = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(id.clone()).or_default())
+    }
+
     /// One Node after what it was given before; by then the newest lists count. While Nodes are `parting` with instances, it
     /// gets none that another one still runs.
     async fn send_to(&self, id: &NodeId, retry: bool, parting: bool) -> Result<Sending, ErrorInfo> {
-        let sent = {
-            // Plain data, whole at every moment: a panic elsewhere does not spoil it.
-            let mut all = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.entry(id.clone()).or_default())
-        };
+        let sent = self.sent_to(id);
         let mut sent = sent.lock().await;
         let lists = self.lists.borrow().clone();
         let world = self.world.nodes();

@@ -243,6 +243,8 @@ fn merge(whole: UnitStatus, status: UnitStatus) -> UnitStatus {
             )
         }),
         subjects: status.subjects.or(whole.subjects),
+        update: status.update.or(whole.update),
+        placements: status.placements.or(whole.placements),
     }
 }
 

@@ -37,12 +37,16 @@ struct NodesState {
     broken: BTreeSet<String>,
     looping: BTreeSet<String>,
     stuck: BTreeSet<String>,
+    /// Nodes that never answer a list.
+    hanging: BTreeSet<NodeId>,
     /// By Node, how many lists it was given: it carries out the newest one.
     lists: BTreeMap<NodeId, u64>,
     /// Nodes do what they are told, and their answers are lost.
     answers_lost: bool,
     refused_config: Option<String>,
-    configs: BTreeMap<NodeId, String>,
+    configs: BTreeMap<NodeId, NodeConfig>,
+    /// Nodes that take no configuration.
+    stubborn: BTreeSet<NodeId>,
     installed: BTreeSet<(NodeId, Digest)>,
     orders: BTreeMap<(NodeId, InstanceIdent), InstanceOrder>,
     started: Vec<String>,
@@ -128,6 +132,14 @@ impl FakeNodes {
         self.state.lock().unwrap().calls.clone()
     }
 
+    /// The user ids that instances have.
+    pub(super) fn uids(&self) -> Vec<u32> {
+        let state = self.state.lock().unwrap();
+        let mut uids: Vec<u32> = state.orders.values().map(|order| order.uid).collect();
+        uids.sort_unstable();
+        uids
+    }
+
     /// What was started since this was last asked, with its variables.
     pub(super) fn started(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().started)
@@ -147,6 +159,11 @@ impl FakeNodes {
         self.state.lock().unwrap().stuck.insert(version.into());
     }
 
+    /// The Node takes no more lists over, and does not answer.
+    pub(super) fn hang(&self, node: &str) {
+        self.state.lock().unwrap().hanging.insert(node_id(node));
+    }
+
     /// Nodes do nothing of the lists they are given, until they may.
     pub(super) fn hold(&self, holding: bool) {
         self.holding.send_replace(holding);
@@ -162,7 +179,20 @@ impl FakeNodes {
 
     pub(super) fn config(&self, node: &str) -> Option<String> {
         let state = self.state.lock().unwrap();
-        state.configs.get(&node_id(node)).cloned()
+        state.configs.get(&node_id(node))?.version.clone()
+    }
+
+    pub(super) fn config_labels(&self, node: &str) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let config = state.configs.get(&node_id(node));
+        config
+            .map(|config| config.labels.clone())
+            .unwrap_or_default()
+    }
+
+    /// The Node says that it would take a configuration, and does not.
+    pub(super) fn take_no_config(&self, node: &str) {
+        self.state.lock().unwrap().stubborn.insert(node_id(node));
     }
 
     pub(super) fn mend_version(&self, version: &str) {
@@ -317,6 +347,10 @@ impl Nodes for FakeNodes {
         };
         // Whoever waits for calls looks again.
         self.view.send_modify(|_| {});
+        let hangs = self.state.lock().unwrap().hanging.contains(node);
+        if hangs {
+            future::pending::<()>().await;
+        }
         let list = start.clone();
         // The Node goes on by itself, also when CM is killed in the middle.
         let (view, id) = (self.view.clone(), node.clone());
@@ -436,9 +470,15 @@ impl Nodes for FakeNodes {
     }
 
     async fn set_config(&self, node: &NodeId, config: &NodeConfig) -> Result<(), ErrorInfo> {
-        let version = config.version.clone().unwrap();
         let mut state = self.state.lock().unwrap();
-        state.configs.insert(node.clone(), version);
+        if state.stubborn.contains(node) {
+            return Err(failed("its disk is full"));
+        }
+        if config.version.as_deref() == Some("") {
+            state.configs.remove(node);
+        } else {
+            state.configs.insert(node.clone(), config.clone());
+        }
         Ok(())
     }
 
@@ -448,7 +488,11 @@ impl Nodes for FakeNodes {
     ) -> Result<(UnitConfigState, String, Option<ErrorInfo>), ErrorInfo> {
         let state = self.state.lock().unwrap();
         Ok(match state.configs.get(node) {
-            Some(version) => (UnitConfigState::Installed, version.clone(), None),
+            Some(config) => (
+                UnitConfigState::Installed,
+                config.version.clone().unwrap_or_default(),
+                None,
+            ),
             None => (UnitConfigState::Absent, String::new(), None),
         })
     }
@@ -588,6 +632,8 @@ pub(super) struct FakeIam {
     nodes: watch::Sender<Arc<IamNodes>>,
     subjects: watch::Sender<Arc<Vec<SubjectId>>>,
     calls: Mutex<Vec<String>>,
+    /// Nodes whose IAM is not connected.
+    unreachable: Mutex<BTreeSet<NodeId>>,
 }
 
 impl FakeIam {
@@ -618,6 +664,7 @@ impl FakeIam {
             nodes: watch::channel(Arc::new(nodes.collect())).0,
             subjects: watch::channel(Arc::default()).0,
             calls: Mutex::default(),
+            unreachable: Mutex::default(),
         }
     }
 
@@ -639,6 +686,28 @@ impl FakeIam {
                     false => NodeState::Provisioned,
                 };
             }
+        });
+    }
+
+    pub(super) fn reach(&self, node: &str, reached: bool) {
+        let mut unreachable = self.unreachable.lock().unwrap();
+        match reached {
+            true => unreachable.remove(&node_id(node)),
+            false => unreachable.insert(node_id(node)),
+        };
+    }
+
+    /// The Node is none of the Unit any more.
+    pub(super) fn forget(&self, node: &str) -> NodeInfo {
+        let mut gone = None;
+        self.nodes
+            .send_modify(|nodes| gone = Arc::make_mut(nodes).remove(&node_id(node)));
+        gone.unwrap()
+    }
+
+    pub(super) fn know(&self, info: NodeInfo) {
+        self.nodes.send_modify(|nodes| {
+            Arc::make_mut(nodes).insert(info.id.clone(), info);
         });
     }
 
@@ -676,6 +745,9 @@ impl Iam for FakeIam {
     }
 
     async fn set_paused(&self, node: &NodeId, paused: bool) -> Result<(), ErrorInfo> {
+        if self.unreachable.lock().unwrap().contains(node) {
+            return Err(failed("its IAM is not connected"));
+        }
         let call = format!("{} {node}", if paused { "pause" } else { "resume" });
         self.calls.lock().unwrap().push(call);
         self.nodes.send_modify(|nodes| {

@@ -10,7 +10,7 @@ use aos_ipc::{
             unit_service_client::UnitServiceClient,
         },
         communicationmanager::v3::{
-            SchedulerNotifications, UpdateSotaStatus, UpdateState,
+            SchedulerNotifications, UpdateFotaStatus, UpdateSotaStatus, UpdateState,
             scheduler_notifications::SchedulerNotification,
             update_scheduler_service_client::UpdateSchedulerServiceClient,
         },
@@ -19,7 +19,7 @@ use aos_ipc::{
 };
 use aos_pki::CertKind;
 use aos_time::{Clock, SystemClock, Zone};
-use aos_types::{InstanceState, ItemState, Schedule, tolerant::FromJson};
+use aos_types::{InstanceState, ItemConfig, ItemState, ItemType, Schedule, tolerant::FromJson};
 use serde_json::{Value, json};
 use tonic::{Code, Streaming, transport::Channel};
 
@@ -370,5 +370,75 @@ async fn who_does_not_read_is_given_the_newest_and_too_many_are_refused() {
     stage.cloud.desire(wish).await;
     let status = until(&mut slow, |status| says(status, "start it")).await;
     assert_eq!(status.install_services[0].version, "4");
+    stage.stop().await;
+}
+
+/// Reads on until the firmware part is as wanted.
+async fn until_firmware(
+    stream: &mut Streaming<SchedulerNotifications>,
+    wanted: impl Fn(&UpdateFotaStatus) -> bool,
+) -> UpdateFotaStatus {
+    let look = async {
+        loop {
+            if let SchedulerNotification::FotaStatus(status) = next(stream).await
+                && wanted(&status)
+            {
+                return status;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, look).await.expect("in time")
+}
+
+#[tokio::test]
+async fn what_a_firmware_update_changes_is_told_also_if_it_only_removes() {
+    let mut stage = Stage::new(&["main"]).await;
+    stage.start().await;
+    stage.images.configure(ItemConfig {
+        runtimes: vec!["crun".into()],
+        ..ItemConfig::default()
+    });
+    let mut tool = Tool::of(&stage, CertKind::Cm).await;
+    let mut told = tool.follow().await;
+    let with = |services: &[(&str, &str, u64)]| {
+        let mut wish = desired(services);
+        for item in wish.items.iter_mut().flatten() {
+            if item.item.as_str() == "boot" {
+                item.item_type = ItemType::Component;
+            }
+        }
+        wish.fota_schedule = Schedule::from_json(&json!({ "type": "trigger" })).ok();
+        wish
+    };
+    let waits = |status: &UpdateFotaStatus| status.state() == UpdateState::ReadyToUpdate;
+    let components = |status: UpdateFotaStatus| -> Vec<(String, String, String)> {
+        let all = status.components.into_iter();
+        all.map(|one| (one.component_id, one.component_type, one.version))
+            .collect()
+    };
+    let one = |version: &str| vec![("boot".to_owned(), "crun".to_owned(), version.to_owned())];
+    stage.cloud.desire(with(&[("boot", "1", 1)])).await;
+    let status = until_firmware(&mut told, waits).await;
+    assert_eq!(components(status), one("1"));
+    let started = tool.scheduler.start_fota_update(within(SOON, ())).await;
+    started.unwrap();
+    until_firmware(&mut told, |status| status.state() == UpdateState::NoUpdate).await;
+    // It only goes.
+    stage.cloud.desire(with(&[])).await;
+    let status = until_firmware(&mut told, waits).await;
+    assert_eq!(components(status), one(""));
+    // Nothing comes or goes of the software, and more instances are asked for.
+    stage
+        .settle(with(&[("boot", "1", 1), ("web", "1", 1)]))
+        .await;
+    let mut wish = with(&[("boot", "1", 1), ("web", "1", 2)]);
+    wish.sota_schedule = Schedule::from_json(&json!({ "type": "trigger" })).ok();
+    stage.cloud.desire(wish).await;
+    let status = until(&mut told, |status| {
+        status.state() == UpdateState::ReadyToUpdate
+    })
+    .await;
+    assert!(status.rebalance_request);
+    assert_eq!(status.install_services, []);
     stage.stop().await;
 }

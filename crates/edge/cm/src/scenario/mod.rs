@@ -4,6 +4,7 @@
 mod bad_input;
 mod cloud;
 mod fakes;
+mod follow;
 mod gaps;
 mod gates;
 mod idle;

@@ -228,6 +228,13 @@ pub(super) fn paused(node: &str) -> DesiredNode {
     }
 }
 
+pub(super) fn provisioned(node: &str) -> DesiredNode {
+    DesiredNode {
+        node: NodeId::new(node).unwrap(),
+        state: DesiredNodeState::Provisioned,
+    }
+}
+
 /// A configuration that gives each Node its own name as a label.
 pub(super) fn config(version: &str, preferred: &str) -> UnitConfig {
     let node = |name: &str| NodeConfig {

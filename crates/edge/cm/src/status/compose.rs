@@ -11,6 +11,7 @@ use aos_types::{
 };
 use aos_update::{Cycle, Failure, PartStatus, Rollback, UpdatePart};
 
+use super::update;
 use crate::{contract::InstanceReport, placing::Lists, world::KnownNode};
 
 /// What the update engine knows that belongs into a status.
@@ -52,6 +53,10 @@ pub(crate) struct Parts<'a> {
     pub(crate) engine: &'a EngineStatus,
     pub(crate) config: Option<&'a UnitConfig>,
     pub(crate) subjects: &'a [SubjectId],
+    /// Nodes that did not take their part of the unit configuration in force.
+    pub(crate) config_troubles: &'a BTreeMap<NodeId, ErrorInfo>,
+    /// Nodes that could not be paused or resumed as ordered.
+    pub(crate) state_troubles: &'a BTreeMap<NodeId, ErrorInfo>,
 }
 
 /// The whole status of this moment; every list is present.
@@ -63,6 +68,8 @@ pub(crate) fn compose(parts: &Parts<'_>) -> UnitStatus {
         items: Some(items(parts)),
         instances: Some(instances(parts)),
         subjects: Some(parts.subjects.to_vec()),
+        update: Some(update::of(parts.engine)),
+        placements: Some(update::placements(&parts.lists.explained)),
     }
 }
 
@@ -82,7 +89,19 @@ pub(crate) fn anything_comes_up(world: &BTreeMap<NodeId, KnownNode>, lists: &Lis
 }
 
 fn configs(parts: &Parts<'_>) -> Vec<UnitConfigStatus> {
+    let trouble = parts.config_troubles.iter().next();
     let current = match parts.config {
+        // It is in force on this Unit, and not on all of its Nodes.
+        Some(config) if trouble.is_some() => UnitConfigStatus {
+            version: config.version.clone(),
+            state: UnitConfigState::Failed,
+            error: trouble.map(|(node, error)| ErrorInfo {
+                message: bounded(&format!(
+                    "node `{node}` did not take it, which is tried again: {error}"
+                )),
+                ..error.clone()
+            }),
+        },
         Some(config) => UnitConfigStatus {
             version: config.version.clone(),
             state: UnitConfigState::Installed,
@@ -114,7 +133,15 @@ fn nodes(parts: &Parts<'_>) -> Vec<NodeStatus> {
             if info.error.is_none() {
                 info.error = failed
                     .and_then(|failure| failure.failures.nodes.get(&info.id))
+                    .or_else(|| parts.state_troubles.get(&info.id))
                     .cloned();
+                let config = parts.config_troubles.get(&info.id);
+                info.error = info.error.or_else(|| {
+                    config.map(|error| ErrorInfo {
+                        message: format!("it did not take its configuration: {error}"),
+                        ..error.clone()
+                    })
+                });
             }
             NodeStatus {
                 info,

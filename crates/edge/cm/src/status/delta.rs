@@ -35,6 +35,12 @@ pub(crate) fn delta(before: &UnitStatus, now: &UnitStatus) -> Option<UnitStatus>
         subjects: (before.subjects != now.subjects)
             .then(|| now.subjects.clone())
             .flatten(),
+        update: (before.update != now.update)
+            .then(|| now.update.clone())
+            .flatten(),
+        placements: (before.placements != now.placements)
+            .then(|| now.placements.clone())
+            .flatten(),
     })
 }
 
@@ -45,6 +51,8 @@ pub(crate) fn is_empty(status: &UnitStatus) -> bool {
         && status.items.is_none()
         && status.instances.is_none()
         && status.subjects.is_none()
+        && status.update.is_none()
+        && status.placements.is_none()
 }
 
 /// The elements that are new or different; `None` if one has gone.
@@ -112,6 +120,7 @@ mod tests {
             items: Some(items),
             instances: Some(instances),
             subjects: Some(vec![]),
+            ..UnitStatus::default()
         }
     }
 

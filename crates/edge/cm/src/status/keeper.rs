@@ -16,6 +16,7 @@ use super::{
 use crate::{
     cloud::{Answer, Link, Outgoing},
     placing::Lists,
+    unit_config::Troubles,
     world::World,
 };
 
@@ -29,6 +30,9 @@ pub(crate) struct Sources {
     pub(crate) engine: watch::Receiver<Arc<EngineStatus>>,
     pub(crate) config: watch::Receiver<Option<Arc<UnitConfig>>>,
     pub(crate) subjects: watch::Receiver<Arc<Vec<SubjectId>>>,
+    /// Nodes that did not take their configuration, and those that could not be paused or resumed.
+    pub(crate) config_troubles: watch::Receiver<Troubles>,
+    pub(crate) state_troubles: watch::Receiver<Troubles>,
     /// Asks for a full status.
     pub(crate) full: Arc<Notify>,
 }
@@ -73,6 +77,8 @@ impl Keeper {
         let mut engine = self.sources.engine.clone();
         let mut config = self.sources.config.clone();
         let mut subjects = self.sources.subjects.clone();
+        let mut config_troubles = self.sources.config_troubles.clone();
+        let mut state_troubles = self.sources.state_troubles.clone();
         let mut connected = self.link.connected.clone();
         let full = Arc::clone(&self.sources.full);
         self.connection(*connected.borrow_and_update());
@@ -94,6 +100,8 @@ impl Keeper {
                 Ok(()) = engine.changed() => self.changed(),
                 Ok(()) = config.changed() => self.changed(),
                 Ok(()) = subjects.changed() => self.changed(),
+                Ok(()) = config_troubles.changed() => self.changed(),
+                Ok(()) = state_troubles.changed() => self.changed(),
                 () = until(due) => self.send().await,
                 () = stop.cancelled() => return,
             }
@@ -167,12 +175,16 @@ impl Keeper {
         let engine = sources.engine.borrow().clone();
         let config = sources.config.borrow().clone();
         let subjects = sources.subjects.borrow().clone();
+        let config_troubles = sources.config_troubles.borrow().clone();
+        let state_troubles = sources.state_troubles.borrow().clone();
         compose(&Parts {
             world: &world,
             lists: &lists,
             engine: &engine,
             config: config.as_deref(),
             subjects: &subjects,
+            config_troubles: &config_troubles,
+            state_troubles: &state_troubles,
         })
     }
 }

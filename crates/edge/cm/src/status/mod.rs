@@ -9,6 +9,7 @@
 mod compose;
 mod delta;
 mod keeper;
+mod update;
 
 pub(crate) use compose::{EngineStatus, UpdateParts};
 pub(crate) use keeper::{Keeper, Sources};

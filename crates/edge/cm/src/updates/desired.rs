@@ -1,29 +1,31 @@
+use std::collections::BTreeMap;
+
 use aos_cloud_protocol::{self as wire, Named};
 use aos_update::{
     Certificate, CertificateChain, Desired, DesiredInstances, DesiredItem, DesiredNode,
     DesiredNodeState, DesiredSubject, Part, Unreadable,
 };
 
-/// What the cloud wrote, in the engine's words. An entry that asks for more than `max_instances` instances counts as one that
-/// cannot be read: it stays as it runs.
+/// Most instances that CM is configured to take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    /// Of one entry.
+    pub(crate) of_entry: u64,
+    /// Of all together.
+    pub(crate) in_all: u64,
+}
+
+/// What the cloud wrote, in the engine's words. An entry that asks for more instances than are taken, by itself or together
+/// with those of higher priority, counts as one that cannot be read: it stays as it runs.
 pub(crate) fn readable(
     status: wire::DesiredStatus,
     unreadable: &[wire::Unreadable],
-    max_instances: u64,
+    most: Most,
 ) -> Desired {
     let mut notes: Vec<Unreadable> = unreadable.iter().filter_map(note).collect();
     let instances = status.instances.map(|entries| {
-        let (good, too_many): (Vec<_>, Vec<_>) = entries
-            .into_iter()
-            .partition(|entry| entry.num_instances <= max_instances);
-        notes.extend(too_many.into_iter().map(|entry| Unreadable {
-            part: Part::Instances,
-            name: Some(entry.item.to_string()),
-            error: format!(
-                "it asks for {} instances, more than the {max_instances} CM is configured to take",
-                entry.num_instances
-            ),
-        }));
+        let (good, too_many) = bounded(entries, most);
+        notes.extend(too_many);
         good.into_iter().map(instance).collect()
     });
     Desired {
@@ -88,6 +90,54 @@ pub(crate) fn readable(
     }
 }
 
+/// The entries that are taken, in their order, and what is wrong with the others.
+fn bounded(
+    entries: Vec<wire::DesiredInstances>,
+    most: Most,
+) -> (Vec<wire::DesiredInstances>, Vec<Unreadable>) {
+    let mut by_priority: Vec<usize> = (0..entries.len()).collect();
+    by_priority.sort_by_key(|place| {
+        let entry = entries.get(*place);
+        std::cmp::Reverse(entry.map_or(0, |entry| entry.priority))
+    });
+    let (mut total, mut refused) = (0_u64, BTreeMap::new());
+    for place in by_priority {
+        let Some(entry) = entries.get(place) else {
+            continue;
+        };
+        let asks = entry.num_instances;
+        let together = total.saturating_add(asks);
+        if asks > most.of_entry {
+            let why = format!(
+                "it asks for {asks} instances, more than the {} CM is configured to take (`max_instances`)",
+                most.of_entry
+            );
+            refused.insert(place, why);
+        } else if together > most.in_all {
+            let why = format!(
+                "it asks for {asks} instances, {together} together with the entries before it: more than the {} CM is configured \
+                 to take in all (`max_instances_in_all`)",
+                most.in_all
+            );
+            refused.insert(place, why);
+        } else {
+            total = together;
+        }
+    }
+    let (mut good, mut notes) = (Vec::new(), Vec::new());
+    for (place, entry) in entries.into_iter().enumerate() {
+        match refused.remove(&place) {
+            None => good.push(entry),
+            Some(error) => notes.push(Unreadable {
+                part: Part::Instances,
+                name: Some(entry.item.to_string()),
+                error,
+            }),
+        }
+    }
+    (good, notes)
+}
+
 fn instance(entry: wire::DesiredInstances) -> DesiredInstances {
     DesiredInstances {
         item: entry.item,
@@ -133,20 +183,47 @@ mod tests {
 
     #[test]
     fn too_many_instances_stay_as_they_run() {
-        let entry = |item: &str, num_instances| wire::DesiredInstances {
+        let entry = |item: &str, num_instances, priority| wire::DesiredInstances {
             item: ItemId::new(item).unwrap(),
             subject: SubjectId::new("s").unwrap(),
-            priority: 0,
+            priority,
             num_instances,
             labels: vec![],
         };
         let status = wire::DesiredStatus {
-            instances: Some(vec![entry("a", 3), entry("b", u64::MAX)]),
+            instances: Some(vec![
+                entry("a", 3, 0),
+                entry("b", u64::MAX, 9),
+                entry("c", 990, 1),
+                entry("d", 8, 0),
+                entry("e", 2, 0),
+            ]),
             ..wire::DesiredStatus::default()
         };
-        let desired = readable(status, &[], 1000);
-        assert_eq!(desired.instances.unwrap().len(), 1);
-        assert_eq!(desired.unreadable[0].name.as_deref(), Some("b"));
+        let most = Most {
+            of_entry: 1000,
+            in_all: 1000,
+        };
+        let desired = readable(status, &[], most);
+        // The most important ones count first, and what is too much leaves room for what is not.
+        let taken: Vec<String> = desired
+            .instances
+            .unwrap()
+            .iter()
+            .map(|entry| entry.item.to_string())
+            .collect();
+        assert_eq!(taken, ["a", "c", "e"]);
+        let refused: Vec<_> = desired
+            .unreadable
+            .iter()
+            .map(|one| (one.name.as_deref().unwrap(), one.error.as_str()))
+            .collect();
+        assert_eq!(refused[0].0, "b");
+        assert_eq!(refused[1].0, "d");
+        assert!(
+            refused[1].1.contains("1001 together") && refused[1].1.contains("1000 CM"),
+            "{refused:?}"
+        );
         assert_eq!(desired.items, None);
     }
 }

@@ -1,13 +1,14 @@
 use std::{sync::Arc, time::Duration};
 
 use aos_types::{AosCode, ErrorInfo, NodeState, RuntimeInfo};
-use aos_update::{DesiredNode, DesiredNodeState, Effect, EffectId, Failures, Input, Target};
+use aos_update::{DesiredNode, Effect, EffectId, Failures, Input, Target};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     contract::{DownloadRequest, Iam, Images},
     gates::UnitReadiness,
+    node_states,
     placing::Placing,
     unit_config::UnitConfigs,
     world::World,
@@ -142,23 +143,21 @@ impl Doer {
         }
     }
 
-    /// Only Nodes that are in another state are touched; a Node that IAM does not know cannot be.
+    /// Only Nodes that are in another state are touched. Those that are away or not known are left to
+    /// [`NodeStates`](node_states::NodeStates): they follow when they are back.
     async fn apply_node_states(&self, nodes: &[DesiredNode]) -> Failures {
         let mut failures = Failures::default();
         let world = self.world.nodes();
         for wanted in nodes {
             let Some(known) = world.get(&wanted.node) else {
-                tracing::warn!(node = %wanted.node, "the desired state names a node that is not known");
                 continue;
             };
-            let paused = match (wanted.state, known.info.state) {
-                (DesiredNodeState::Paused, NodeState::Provisioned) => true,
-                (DesiredNodeState::Provisioned, NodeState::Paused) => false,
-                _ => continue,
+            let Some(paused) = node_states::change(wanted.state, known.info.state) else {
+                continue;
             };
             match self.iam.set_paused(&wanted.node, paused).await {
                 Ok(()) => {}
-                // A Node that vanished while it was paused would block every later update.
+                // A Node that vanished while it was paused would block every later update: it is moved when it is back.
                 Err(error) if known.sm.is_none() => {
                     tracing::warn!(node = %wanted.node, %error, "a node that is away cannot be paused or resumed");
                 }

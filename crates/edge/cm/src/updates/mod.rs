@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use desired::readable;
+pub(crate) use desired::{Most, readable};
 pub(crate) use effects::Doer;
 
 use crate::{
@@ -66,7 +66,7 @@ pub(crate) struct Updates {
     pub(crate) configs: Arc<UnitConfigs>,
     pub(crate) alerts: Arc<dyn AlertSink>,
     pub(crate) node: NodeId,
-    pub(crate) max_instances: u64,
+    pub(crate) most: Most,
     pub(crate) desired: mpsc::Receiver<NewDesired>,
     pub(crate) orders: mpsc::Receiver<Ordered>,
     pub(crate) zone: ZoneSource,
@@ -173,7 +173,7 @@ impl Updates {
         new: NewDesired,
         running: &mut Running,
     ) -> Result<(), aos_store::Error> {
-        let desired = readable(new.status, &new.unreadable, self.max_instances);
+        let desired = readable(new.status, &new.unreadable, self.most);
         let input = Input::Desired {
             desired,
             actual: self.actual(),
