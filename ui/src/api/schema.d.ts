@@ -1343,8 +1343,10 @@ export interface components {
             instance_id: number;
             /** @description The Node it is on. */
             node_id?: string | null;
-            /** @description Each Node of the Unit, as far as the cloud can tell. */
+            /** @description Each Node of the Unit: as its scheduler says, else as far as the cloud can tell. */
             nodes: components["schemas"]["NodeVerdict"][];
+            /** @description Why the Unit's scheduler gave it no place, or this one and not another. */
+            placement?: string | null;
             reported?: components["schemas"]["ReportedError"] | null;
             /** @description What the Unit reports; none if it does not speak of it. */
             run_state?: string | null;
@@ -1618,10 +1620,16 @@ export interface components {
         };
         /** @description Whether an instance may be on a Node, as the cloud knows it. The Unit's scheduler has the last word. */
         NodeVerdict: {
-            /** @description The rule that excludes it: `state`, `link`, `runtime`, `platform`, `labels` or `resources`; none: it may be there. */
+            /**
+             * @description The rule that excludes it: `state`, `link`, `runtime`, `platform`, `labels` or `resources`; of the Unit's scheduler
+             *     also `paused`, `elsewhere`, `port`, `runtime_type`, `cpu`, `ram`, `overload`, `storage`, `state_space` or
+             *     `instances`. None: it may be there.
+             */
             excluded_by?: string | null;
             /** @description The Node. */
             node_id: string;
+            /** @description The Unit's own scheduler says so; else it is what the cloud can tell. */
+            said_by_unit?: boolean;
             /** @description What was found. */
             text: string;
         };
@@ -2318,6 +2326,7 @@ export interface components {
                 /** @description Name for people; may be empty. */
                 title: string;
                 unit_model?: components["schemas"]["UnitModelRef"] | null;
+                update?: components["schemas"]["UnitUpdate"] | null;
                 /** @description How far it is with its newest desired state. */
                 update_phase: components["schemas"]["UpdatePhase"];
                 /**
@@ -3106,6 +3115,7 @@ export interface components {
             /** @description Name for people; may be empty. */
             title: string;
             unit_model?: components["schemas"]["UnitModelRef"] | null;
+            update?: components["schemas"]["UnitUpdate"] | null;
             /** @description How far it is with its newest desired state. */
             update_phase: components["schemas"]["UpdatePhase"];
             /**
@@ -3354,6 +3364,17 @@ export interface components {
             /** @description For whom. */
             subject: components["schemas"]["SubjectRef"];
         };
+        /** @description Where the update of a Unit stands, as the Unit itself says. It is there as long as it is true. */
+        UnitUpdate: {
+            failure?: components["schemas"]["UpdateFailure"] | null;
+            /** @description It leads back to the committed set. */
+            goes_back: boolean;
+            rollback?: components["schemas"]["UpdateFailure"] | null;
+            /** @description Its stage. */
+            stage: components["schemas"]["UpdateStage"];
+            /** @description What its parts wait for. */
+            waits: components["schemas"]["UpdateWait"][];
+        };
         /** @description The update schedules of a Unit and where they come from. */
         UnitUpdateSchedules: {
             /** @description What is sent to the Unit; an absent one means at once. */
@@ -3372,6 +3393,32 @@ export interface components {
             /** @description What the Unit reports of the update as a whole: what it waits for, the next attempt, a rollback that fails. */
             update: string[];
         };
+        /** @description An update, or the way back from one, that has failed. */
+        UpdateFailure: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /**
+             * Format: int32
+             * @description How often it was tried.
+             */
+            attempts: number;
+            error?: components["schemas"]["ReportedError"] | null;
+            /**
+             * Format: date-time
+             * @description When it is tried again; none: not by itself, or it is being tried.
+             */
+            next_try?: string | null;
+            /** @description In which stage. */
+            stage: components["schemas"]["UpdateStage"];
+        };
+        /**
+         * @description A part of an update with a gate of its own.
+         * @enum {string}
+         */
+        UpdatePart: "software" | "firmware";
         /**
          * @description How far a Unit is with its newest desired state, derived from what it reports.
          * @enum {string}
@@ -3395,6 +3442,23 @@ export interface components {
             fota?: components["schemas"]["UpdateSchedule"] | null;
             /** @default null */
             sota?: components["schemas"]["UpdateSchedule"] | null;
+        };
+        /**
+         * @description The stage of an update on a Unit.
+         * @enum {string}
+         */
+        UpdateStage: "none" | "downloading" | "pending" | "installing" | "launching" | "waiting_active" | "finalizing";
+        /** @description What one part of an update waits for. */
+        UpdateWait: {
+            /** @description Which part. */
+            part: components["schemas"]["UpdatePart"];
+            /** @description For people. */
+            reason: string;
+            /**
+             * Format: date-time
+             * @description How long it may wait.
+             */
+            until?: string | null;
         };
         /** @description The form of an upload. */
         UploadForm: {

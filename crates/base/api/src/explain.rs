@@ -94,7 +94,10 @@ pub struct InstanceWhy {
     pub reported: Option<crate::ReportedError>,
     /// What it waits for, or what is wrong; none if it is as desired.
     pub waits_for: Option<String>,
-    /// Each Node of the Unit, as far as the cloud can tell.
+    /// Why the Unit's scheduler gave it no place, or this one and not another.
+    #[serde(default)]
+    pub placement: Option<String>,
+    /// Each Node of the Unit: as its scheduler says, else as far as the cloud can tell.
     pub nodes: Vec<NodeVerdict>,
 }
 
@@ -103,8 +106,13 @@ pub struct InstanceWhy {
 pub struct NodeVerdict {
     /// The Node.
     pub node_id: String,
-    /// The rule that excludes it: `state`, `link`, `runtime`, `platform`, `labels` or `resources`; none: it may be there.
+    /// The rule that excludes it: `state`, `link`, `runtime`, `platform`, `labels` or `resources`; of the Unit's scheduler
+    /// also `paused`, `elsewhere`, `port`, `runtime_type`, `cpu`, `ram`, `overload`, `storage`, `state_space` or
+    /// `instances`. None: it may be there.
     pub excluded_by: Option<String>,
+    /// The Unit's own scheduler says so; else it is what the cloud can tell.
+    #[serde(default)]
+    pub said_by_unit: bool,
     /// What was found.
     pub text: String,
 }

@@ -97,6 +97,7 @@ mod services;
 mod states;
 mod subjects;
 mod unit_models;
+mod unit_update;
 mod units;
 
 pub use account::*;
@@ -112,4 +113,5 @@ pub use services::*;
 pub use states::*;
 pub use subjects::*;
 pub use unit_models::*;
+pub use unit_update::*;
 pub use units::*;

@@ -7,7 +7,7 @@ use aos_api::{
     UpdatePhase,
 };
 use aos_compose::Trust;
-use aos_db::{Actor, Db};
+use aos_db::{Actor, Db, PlacementReport};
 
 use crate::ApiError;
 
@@ -32,6 +32,7 @@ pub(crate) async fn why(
         .await?
         .input(&Trust::default())
         .map_err(|error| ApiError::internal(&error))?;
+    let told = db.placements_told(unit.id).await?;
     let mut instances = Vec::new();
     for row in db.unit_subjects_services(actor, &key).await?.items {
         if only.as_ref().is_some_and(|only| *only != row.service.id) {
@@ -50,10 +51,18 @@ pub(crate) async fn why(
         };
         for number in 0..wanted {
             let seen = reported.remove(&number);
-            instances.push(instance(&unit, &row, number, true, seen, &nodes));
+            instances.push(instance(&unit, &row, number, true, seen, &nodes, &told));
         }
         for (number, seen) in reported {
-            instances.push(instance(&unit, &row, number, false, Some(seen), &nodes));
+            instances.push(instance(
+                &unit,
+                &row,
+                number,
+                false,
+                Some(seen),
+                &nodes,
+                &told,
+            ));
         }
     }
     Ok(UnitWhy {
@@ -80,6 +89,7 @@ fn verdicts(input: &aos_compose::Unit, row: &UnitSubjectService) -> Vec<NodeVerd
         .map(|verdict| NodeVerdict {
             node_id: verdict.node.to_string(),
             excluded_by: verdict.excluded_by.map(|rule| rule.as_str().to_owned()),
+            said_by_unit: false,
             text: verdict.text,
         })
         .collect()
@@ -92,8 +102,27 @@ fn instance(
     desired: bool,
     seen: Option<&UnitInstance>,
     nodes: &[NodeVerdict],
+    told: &[PlacementReport],
 ) -> InstanceWhy {
+    let told = told.iter().find(|one| {
+        one.item_id == row.service.id && one.subject_id == row.subject.id && one.instance == number
+    });
+    let mut nodes = nodes.to_vec();
+    for (node, rule, text) in told.iter().flat_map(|told| &told.excluded) {
+        let verdict = NodeVerdict {
+            node_id: node.clone(),
+            excluded_by: Some(rule.clone()),
+            said_by_unit: true,
+            text: text.clone(),
+        };
+        // The scheduler knows what is used and what is left; the cloud does not.
+        match nodes.iter_mut().find(|known| known.node_id == *node) {
+            Some(known) => *known = verdict,
+            None => nodes.push(verdict),
+        }
+    }
     InstanceWhy {
+        placement: told.map(|told| told.reason.clone()),
         service: row.service.clone(),
         subject: row.subject.clone(),
         instance_id: number,
@@ -103,8 +132,8 @@ fn instance(
             .map(|seen| seen.node_id.clone())
             .filter(|node| !node.is_empty()),
         reported: seen.and_then(|seen| seen.error.clone()),
-        waits_for: waits_for(unit, row, desired, seen, nodes),
-        nodes: nodes.to_vec(),
+        waits_for: waits_for(unit, row, desired, seen, &nodes),
+        nodes,
     }
 }
 
@@ -151,6 +180,10 @@ fn waits_for(
 
 /// What the Unit said of its update as a whole, while that is not done. Whatever it waits for is over once it installs.
 async fn update(db: &Db, unit: &Unit) -> Result<Vec<String>, ApiError> {
+    if let Some(update) = &unit.update {
+        return Ok(update.texts());
+    }
+    // A Unit of another make says it in alerts only.
     let stands = matches!(
         unit.update_phase,
         UpdatePhase::Downloading | UpdatePhase::Pending | UpdatePhase::Failed

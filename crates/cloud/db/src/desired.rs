@@ -300,7 +300,8 @@ impl Tx {
         let acknowledged = desired
             .as_ref()
             .is_some_and(|desired| desired.acked_at.is_some());
-        let phase = phase::phase(content, acknowledged, &items, &instances);
+        let told = self.update_told(unit).await?;
+        let phase = phase::phase(content, acknowledged, &items, &instances, told.as_ref());
         let counts = UnitCounts {
             nodes: nodes.count("nodes")?,
             nodes_connected: nodes.count("connected")?,

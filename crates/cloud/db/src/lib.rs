@@ -80,7 +80,8 @@ pub use phase::{DesiredContent, DesiredInstances, DesiredItem};
 pub use renewals::{ExpiringCertificate, Installed, RenewalFilter, RenewalOrder};
 pub use states::StateVerdict;
 pub use status::{
-    InstanceReport, ItemReport, NodeReport, StatusOutcome, UnitConfigReport, UnitStatusReport,
+    InstanceReport, ItemReport, NodeReport, PlacementReport, StatusOutcome, UnitConfigReport,
+    UnitStatusReport,
 };
 pub use store::{Db, hash_secret};
 pub use timeline::{Happening, KEPT_PER_UNIT};

@@ -1,4 +1,4 @@
-use aos_api::{UnitCounts, UpdatePhase};
+use aos_api::{UnitCounts, UnitUpdate, UpdatePhase, UpdateStage};
 use aos_types::{InstanceState, ItemState};
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,7 @@ pub(crate) fn phase(
     acknowledged: bool,
     items: &[SeenItem],
     instances: &[SeenInstance],
+    told: Option<&UnitUpdate>,
 ) -> UpdatePhase {
     let Some(desired) = desired else {
         return UpdatePhase::None;
@@ -91,6 +92,34 @@ pub(crate) fn phase(
     if !acknowledged {
         return UpdatePhase::WaitingForUnit;
     }
+    let phase = seen(desired, items, instances);
+    let Some(told) = told else {
+        return phase;
+    };
+    // What the Unit says of its update as a whole is known nowhere else, if no item changes its version.
+    let under_way = told.stage != UpdateStage::None;
+    if told.rollback.is_some() || (told.failure.is_some() && !under_way) {
+        return UpdatePhase::Failed;
+    }
+    match (phase, told.stage) {
+        (UpdatePhase::Installed | UpdatePhase::Installing, UpdateStage::Downloading) => {
+            UpdatePhase::Downloading
+        }
+        (UpdatePhase::Failed | UpdatePhase::Downloading, _) => phase,
+        _ if !told.waits.is_empty() => UpdatePhase::Pending,
+        (UpdatePhase::Installed, UpdateStage::Pending) => UpdatePhase::Pending,
+        (UpdatePhase::Installed, UpdateStage::Installing | UpdateStage::Launching) => {
+            UpdatePhase::Installing
+        }
+        (UpdatePhase::Installed, UpdateStage::WaitingActive | UpdateStage::Finalizing) => {
+            UpdatePhase::WaitingForActive
+        }
+        _ => phase,
+    }
+}
+
+/// How far a Unit is, from what it reports of items and instances alone.
+fn seen(desired: &DesiredContent, items: &[SeenItem], instances: &[SeenInstance]) -> UpdatePhase {
     let version_of = |item_id: &str| {
         desired
             .items
@@ -280,21 +309,22 @@ mod tests {
         ];
         for (name, items, instances, expected) in table {
             assert_eq!(
-                phase(Some(&one), true, &items, &instances),
+                phase(Some(&one), true, &items, &instances, None),
                 expected,
                 "{name}"
             );
         }
-        assert_eq!(phase(None, false, &[], &[]), P::None);
-        assert_eq!(phase(Some(&one), false, &[], &[]), P::WaitingForUnit);
+        assert_eq!(phase(None, false, &[], &[], None), P::None);
+        assert_eq!(phase(Some(&one), false, &[], &[], None), P::WaitingForUnit);
         let nothing = DesiredContent::default();
-        assert_eq!(phase(Some(&nothing), true, &[], &[]), P::Installed);
+        assert_eq!(phase(Some(&nothing), true, &[], &[], None), P::Installed);
         assert_eq!(
             phase(
                 Some(&nothing),
                 true,
                 &[item("1.0.0", I::Installed)],
-                &[instance("1.0.0", N::Active)]
+                &[instance("1.0.0", N::Active)],
+                None
             ),
             P::Installing,
             "what is not desired any more still runs"
@@ -303,5 +333,69 @@ mod tests {
         let seen = [instance("2.0.0", N::Active), instance("2.0.0", N::Active)];
         assert_eq!(count(Some(&two), &seen).instances_active, 2);
         assert_eq!(count(Some(&two), &seen).instances_desired, 2);
+    }
+
+    #[test]
+    fn what_the_unit_says_of_its_update_counts_where_no_item_changes() {
+        use UpdatePhase as P;
+        use UpdateStage as S;
+        let one = desired(1);
+        let items = [item("2.0.0", ItemState::Installed)];
+        let instances = [instance("2.0.0", InstanceState::Active)];
+        let told = |stage| UnitUpdate {
+            stage,
+            goes_back: false,
+            waits: vec![],
+            failure: None,
+            rollback: None,
+        };
+        let failed = || aos_api::UpdateFailure {
+            stage: S::WaitingActive,
+            at: aos_time::Timestamp::from_secs(0),
+            error: None,
+            attempts: 3,
+            next_try: None,
+        };
+        let waiting = UnitUpdate {
+            waits: vec![aos_api::UpdateWait {
+                part: aos_api::UpdatePart::Software,
+                reason: "it waits to be started".into(),
+                until: None,
+            }],
+            ..told(S::Pending)
+        };
+        for (update, expected) in [
+            (told(S::None), P::Installed),
+            (waiting, P::Pending),
+            (told(S::Launching), P::Installing),
+            (told(S::WaitingActive), P::WaitingForActive),
+            (
+                UnitUpdate {
+                    failure: Some(failed()),
+                    ..told(S::None)
+                },
+                P::Failed,
+            ),
+            (
+                UnitUpdate {
+                    failure: Some(failed()),
+                    ..told(S::Downloading)
+                },
+                P::Downloading,
+            ),
+            (
+                UnitUpdate {
+                    rollback: Some(failed()),
+                    ..told(S::None)
+                },
+                P::Failed,
+            ),
+        ] {
+            assert_eq!(
+                phase(Some(&one), true, &items, &instances, Some(&update)),
+                expected,
+                "{update:?}"
+            );
+        }
     }
 }

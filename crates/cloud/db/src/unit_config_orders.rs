@@ -322,6 +322,54 @@ impl Tx {
         ))
     }
 
+    /// Refuses a model whose unit configuration the Unit would refuse: one below what it has in force, or another of the same
+    /// version.
+    pub(crate) async fn model_goes_forward(
+        &mut self,
+        unit: Uuid,
+        model: Uuid,
+    ) -> Result<(), DbError> {
+        let row = sqlx::query(
+            "SELECT units.config_in_force, units.system_uid, asked.version AS asked_version, asked.document AS asked_document,
+             known.document AS known_document FROM units
+             JOIN unit_models ON unit_models.id = $2
+             JOIN unit_configs AS asked ON asked.unit_model_id = unit_models.id
+             AND asked.version = unit_models.ordered_config
+             LEFT JOIN unit_configs AS known ON known.unit_model_id = units.unit_model_id
+             AND known.version = units.config_in_force
+             WHERE units.id = $1 AND units.config_in_force IS NOT NULL
+             AND (units.unit_model_id IS NULL OR units.unit_model_id <> $2)",
+        )
+        .bind(unit.to_string())
+        .bind(model.to_string())
+        .fetch_optional(self.on())
+        .await
+        .doing("compare unit configurations")?;
+        let Some(row) = row else { return Ok(()) };
+        let read = |name: &'static str| -> Result<Option<UnitConfig>, DbError> {
+            let text = row.text_or_null(name)?;
+            text.map(|text| {
+                UnitConfig::from_slice(text.as_bytes())
+                    .map_err(|source| DbError::corrupt("unit configuration", source))
+            })
+            .transpose()
+        };
+        let asked = row.text("asked_version")?;
+        self.goes_forward(&asked, Of::Unit(unit)).await?;
+        // What the Unit has may be known no more; then it decides itself, and says so.
+        match (read("asked_document")?, read("known_document")?) {
+            (Some(new), Some(before)) if !new.may_follow(&before) => Err(DbError::conflict(
+                format!(
+                    "the model's unit configuration {asked} is another one than the {asked} that Unit {} has in force, and a \
+                     Unit takes other content only under a greater version",
+                    row.text("system_uid")?
+                ),
+                "store the model's unit configuration under a higher version and order that, then give the Unit the model",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Orders a known version for a model and all its Units.
     pub(crate) async fn order_for_model(
         &mut self,

@@ -22,7 +22,7 @@ macro_rules! units {
     ($rest:literal) => {
         sqlx::query(concat!(
             "SELECT units.id, units.system_uid, units.title, units.status, units.online_status, units.online_changed_at,
-             units.last_seen_at, units.config_version, units.config_state, units.config_error, units.phase, units.counts,
+             units.last_seen_at, units.config_version, units.config_state, units.config_error, units.phase, units.update_told, units.counts,
              units.created_at, units.updated_at, unit_models.id AS model_id, unit_models.name AS model_name,
              unit_models.version AS model_version,
              COALESCE(units.ordered_config, unit_models.ordered_config) AS wanted_config, units.encrypt_blobs,
@@ -69,6 +69,7 @@ fn unit(row: &AnyRow) -> Result<Unit, DbError> {
             Some(_) => BlobEncryption::On,
         },
         update_phase: row.word("phase")?,
+        update: row.json_or_null("update_told")?,
         counts: UnitCounts {
             subjects: row.count("subjects")?,
             ..row.json("counts")?
@@ -220,6 +221,7 @@ impl Db {
         }
         if let Some(model) = &patch.unit_model {
             let model_id = tx.model_asked(actor, model).await?;
+            tx.model_goes_forward(id, model_id).await?;
             sqlx::query(
                 "UPDATE units SET ordered_config = CASE WHEN unit_model_id = $2 THEN ordered_config ELSE NULL END,
                  unit_model_id = $2, updated_at = $3 WHERE id = $1",

@@ -822,6 +822,8 @@ async fn a_unit_is_followed_from_assignment_to_running_and_back() {
         items: Some(vec![item(&sid, "1.10.0", ItemState::Pending)]),
         instances: Some(vec![]),
         subjects: Some(vec!["group".into()]),
+        update: None,
+        placements: None,
         unreadable: vec!["nodes[2].state".into()],
     };
     let outcome = db

@@ -34,6 +34,7 @@ mod link;
 mod registry;
 mod status;
 mod token;
+mod told;
 mod upgrade;
 
 pub use blob_urls::BLOB_CHAIN_NAME;

@@ -4,6 +4,8 @@ use aos_cloud_protocol::{UnitStatus, Unreadable};
 use aos_db::{InstanceReport, ItemReport, NodeReport, UnitConfigReport, UnitStatusReport};
 use aos_types::InstanceIdent;
 
+use crate::told;
+
 /// The reports to apply, one after the other.
 ///
 /// In a full status what is not there is gone. An element that could not be read is not gone, so a list that holds one is
@@ -77,6 +79,10 @@ pub(crate) fn reports(status: UnitStatus, unreadable: &[Unreadable]) -> Vec<Unit
                 .map(|subject| subject.to_string())
                 .collect()
         }),
+        update: status.update.map(told::update),
+        placements: status
+            .placements
+            .map(|all| all.into_iter().map(told::placement).collect()),
         unreadable: texts,
     };
     if report.delta || unreadable.is_empty() {
@@ -91,6 +97,12 @@ pub(crate) fn reports(status: UnitStatus, unreadable: &[Unreadable]) -> Vec<Unit
         delta: true,
         ..UnitStatusReport::default()
     };
+    if hurt("update") {
+        rest.update = report.update.take();
+    }
+    if hurt("placements") {
+        rest.placements = report.placements.take();
+    }
     if hurt("nodes") {
         rest.nodes = report.nodes.take();
     } else {

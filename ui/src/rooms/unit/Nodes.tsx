@@ -45,6 +45,14 @@ function Placed({ node, services }: { node: Node; services: UnitSubjectService[]
   );
 }
 
+/** Free attributes of a Node, without those that are shown as something else. */
+function attributes(node: Node): string[] {
+  const shown = Object.entries(node.attrs).filter(
+    ([name]) => !["MainNode", "AosComponents", "AosBlobTransfer"].includes(name),
+  );
+  return shown.map(([name, value]) => (value === "" ? name : `${name}: ${value}`));
+}
+
 /** What was ordered, while the Node is not so yet. */
 function Wanted({ node }: { node: Node }) {
   if (node.wanted_state === "paused" && node.state !== "paused")
@@ -120,6 +128,11 @@ export function Nodes(properties: { unit: Unit; nodes: Node[]; services: UnitSub
               </span>
             </div>
             <Wanted node={node} />
+            {node.attrs.AosBlobTransfer === "plain-http" && (
+              <p className={css.wanted}>
+                It is served its images over plain HTTP, without encryption on the way (legacy_blobs).
+              </p>
+            )}
             {node.error && <p className={css.nodeError}>{why(node.error)}</p>}
             <Facts
               of={[
@@ -142,6 +155,7 @@ export function Nodes(properties: { unit: Unit; nodes: Node[]; services: UnitSub
                   "Runtimes",
                   <Chips key="runtimes" of={node.runtimes.map((each) => each.runtime_type || each.id)} />,
                 ],
+                ["Attributes", <Chips key="attributes" of={attributes(node)} />],
                 ["Instances", <Placed key="placed" node={node} services={services} />],
               ]}
             />

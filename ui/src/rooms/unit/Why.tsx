@@ -44,12 +44,18 @@ function Placement({ instances }: { instances: InstanceWhy[] }) {
             Instance {each.instance_id} for {each.subject.label}
           </h3>
           <p>{each.waits_for}</p>
+          {each.placement && each.placement !== each.waits_for && (
+            <p>The Unit's scheduler: {each.placement}</p>
+          )}
           <ul>
             {each.nodes.map((node) => (
               <li key={node.node_id} data-excluded={node.excluded_by ?? undefined}>
                 <b>{node.node_id}</b>
                 {node.excluded_by && <em>{node.excluded_by}</em>}
-                <span>{node.text}</span>
+                <span>
+                  {node.text}
+                  {node.said_by_unit && " (the Unit's scheduler)"}
+                </span>
               </li>
             ))}
           </ul>
@@ -66,7 +72,7 @@ export function Why({ unit, service, close }: { unit: string; service: string | 
   const told = read.data;
   const where = useQuery({ ...unitWhy(unit), enabled: service !== null });
   const held = (where.data?.instances ?? []).filter(
-    (each) => each.waits_for && each.service.id === told?.service.id,
+    (each) => (each.waits_for || each.placement) && each.service.id === told?.service.id,
   );
   return (
     <Drawer

@@ -132,6 +132,58 @@ async fn a_node_is_paused_and_resumed() {
 }
 
 #[tokio::test]
+async fn a_unit_is_given_no_model_whose_unit_configuration_it_would_refuse() {
+    let world = world().await;
+    let document = |version: &str, priority: i64| {
+        json!({"formatVersion": "1", "version": version,
+               "nodes": [{"nodeGroupSubject": {"codename": "vm"}, "priority": priority}]})
+    };
+    let configs = paths::fill(paths::UNIT_CONFIGS, &[&world.model]);
+    let body = json!({"unit_config": document("1.1.0", 1), "order": true});
+    world.call(Method::POST, &configs, body).await.expect(201);
+    world
+        .reports(UnitStatusReport {
+            delta: true,
+            unit_config: Some(vec![UnitConfigReport {
+                version: "1.1.0".into(),
+                state: UnitConfigState::Installed,
+                error: None,
+            }]),
+            ..UnitStatusReport::default()
+        })
+        .await;
+    for (name, version, priority) in [
+        ("older", "1.0.0", 1),
+        ("other", "1.1.0", 2),
+        ("same", "1.1.0", 1),
+        ("newer", "1.2.0", 3),
+    ] {
+        let body =
+            json!({"name": name, "version": "1", "unit_config": document(version, priority)});
+        world
+            .call(Method::POST, paths::UNIT_MODELS, body)
+            .await
+            .expect(201);
+    }
+    let give = |model: &str| {
+        let body = json!({"unit_model": format!("{model};1")});
+        world.call(Method::PATCH, "/api/v11/units/car/", body)
+    };
+    let older = give("older").await.expect(409).to_string();
+    assert!(older.contains("would be a step back"), "{older}");
+    let other = give("other").await.expect(409).to_string();
+    assert!(other.contains("only under a greater version"), "{other}");
+    assert_eq!(
+        world.read("/api/v11/units/car/").await["unit_model"]["name"],
+        "vm"
+    );
+    for model in ["same", "newer"] {
+        let unit = give(model).await.expect(200);
+        assert_eq!(unit["unit_model"]["name"], model);
+    }
+}
+
+#[tokio::test]
 async fn a_unit_configuration_is_ordered_for_one_unit_and_for_all_of_a_model() {
     let world = world().await;
     let configs = paths::fill(paths::UNIT_CONFIGS, &[&world.model]);
@@ -617,4 +669,73 @@ async fn why_says_for_each_instance_which_nodes_are_excluded_by_which_rule() {
         why["instances"][0]["nodes"][0]["excluded_by"], "state",
         "{why}"
     );
+    // What the Unit itself says counts before what the cloud can tell, as long as it is true.
+    let at = aos_time::Timestamp::from_secs(1_800_000_000);
+    let update = aos_api::UnitUpdate {
+        stage: aos_api::UpdateStage::Pending,
+        goes_back: false,
+        waits: vec![aos_api::UpdateWait {
+            part: aos_api::UpdatePart::Software,
+            reason: "the vehicle drives".into(),
+            until: None,
+        }],
+        failure: Some(aos_api::UpdateFailure {
+            stage: aos_api::UpdateStage::Launching,
+            at,
+            error: Some(
+                ErrorInfo {
+                    aos_code: 1,
+                    exit_code: 0,
+                    message: "launching took longer than it may".into(),
+                }
+                .into(),
+            ),
+            attempts: 2,
+            next_try: Some(at),
+        }),
+        rollback: None,
+    };
+    world
+        .reports(UnitStatusReport {
+            delta: true,
+            update: Some(update),
+            placements: Some(vec![aos_db::PlacementReport {
+                item_id: service.into(),
+                subject_id: subject["id"].as_str().unwrap().into(),
+                instance: 1,
+                node: None,
+                reason: "no runtimes with requested RAM".into(),
+                excluded: vec![("main".into(), "ram".into(), "10 bytes are left".into())],
+            }]),
+            ..UnitStatusReport::default()
+        })
+        .await;
+    let why = world.read("/api/v11/units/car/why/").await;
+    let said = why["update"].to_string();
+    assert!(
+        said.contains("the software part waits: the vehicle drives")
+            && said.contains("launching took longer than it may (attempt 2, tried again at 2027"),
+        "{said}"
+    );
+    let held = &why["instances"][1];
+    assert_eq!(held["placement"], "no runtimes with requested RAM");
+    assert_eq!(held["nodes"].as_array().unwrap().len(), 1);
+    assert_eq!(held["nodes"][0]["excluded_by"], "ram");
+    assert_eq!(held["nodes"][0]["said_by_unit"], true);
+    assert_eq!(why["instances"][0]["nodes"][0]["said_by_unit"], false);
+    let unit = world.read("/api/v11/units/car/").await;
+    assert_eq!(unit["update"]["stage"], "pending");
+    assert_eq!(unit["update"]["failure"]["attempts"], 2);
+    // A delta that says nothing of it changes nothing; a full status that says nothing takes it back.
+    world
+        .reports(UnitStatusReport {
+            delta: true,
+            ..UnitStatusReport::default()
+        })
+        .await;
+    let unit = world.read("/api/v11/units/car/").await;
+    assert_eq!(unit["update"]["stage"], "pending");
+    world.reports(UnitStatusReport::default()).await;
+    let unit = world.read("/api/v11/units/car/").await;
+    assert_eq!(unit["update"], Value::Null);
 }

@@ -15,9 +15,11 @@ mod instances;
 mod items;
 mod nodes;
 mod report;
+mod told;
 
 pub use report::{
-    InstanceReport, ItemReport, NodeReport, StatusOutcome, UnitConfigReport, UnitStatusReport,
+    InstanceReport, ItemReport, NodeReport, PlacementReport, StatusOutcome, UnitConfigReport,
+    UnitStatusReport,
 };
 
 impl Db {
@@ -54,6 +56,7 @@ impl Db {
         if let Some(subjects) = &report.subjects {
             recompose |= tx.subject_status(unit, subjects, &mut events).await?;
         }
+        tx.told(unit, report).await?;
         for text in &report.unreadable {
             events.push(Happening::new(
                 TimelineKind::Protocol,

@@ -1,3 +1,4 @@
+use aos_api::UnitUpdate;
 use aos_types::{
     ErrorInfo, InstanceIdent, InstanceState, ItemId, ItemState, ItemType, NodeId, NodeInfo,
     NodeResource, RuntimeId, RuntimeInfo, UnitConfigState,
@@ -19,8 +20,29 @@ pub struct UnitStatusReport {
     pub instances: Option<Vec<InstanceReport>>,
     /// Codenames of subjects that the Unit itself holds.
     pub subjects: Option<Vec<String>>,
+    /// Where its update stands.
+    pub update: Option<UnitUpdate>,
+    /// Instances without a place, or not where they might be.
+    pub placements: Option<Vec<PlacementReport>>,
     /// Parts of the message that could not be read. What they name stays as it was; people see them in the timeline.
     pub unreadable: Vec<String>,
+}
+
+/// Why an instance has no place, or not the one it might have, as the scheduler of its Unit decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementReport {
+    /// Id of the item.
+    pub item_id: String,
+    /// Id of the subject.
+    pub subject_id: String,
+    /// From 0.
+    pub instance: u64,
+    /// Where it is.
+    pub node: Option<String>,
+    /// For people.
+    pub reason: String,
+    /// Nodes that were not taken: the Node, the rule's word, what it found.
+    pub excluded: Vec<(String, String, String)>,
 }
 
 /// A unit configuration as a Unit reports it.
