@@ -51,7 +51,9 @@ pub fn read_libtest(program: &str, output: &str) -> Counts {
             let name = name.split(" - should panic").next().unwrap_or(name);
             verdicts.insert(name, verdict);
             section = None;
-        } else if let Some((name, reason)) = skipped_line(line) {
+        } else if let Some((name, reason)) = skipped_line(line)
+            && section.is_none_or(|test| is_of(test, name))
+        {
             reasons.insert(section.unwrap_or(name), reason.to_owned());
         }
     }
@@ -82,8 +84,20 @@ fn by_last(reasons: &mut BTreeMap<&str, String>, name: &str) -> Option<String> {
     reasons.remove(last)
 }
 
+/// Whether a test of this full name is the one that `SKIPPED <test>` speaks of. One that only prints such a line, because it
+/// tests what is done with them, is not.
+fn is_of(test: &str, named: &str) -> bool {
+    test.rsplit("::").next() == Some(named)
+}
+
+/// The reason why a test of this full name was skipped, if its output says so.
+pub fn reason_of<'a>(test: &str, output: &'a str) -> Option<&'a str> {
+    let mut lines = output.lines().filter_map(skipped_line);
+    lines.find_map(|(named, reason)| is_of(test, named).then_some(reason))
+}
+
 /// Splits `SKIPPED <test>: <reason>`.
-pub fn skipped_line(line: &str) -> Option<(&str, &str)> {
+fn skipped_line(line: &str) -> Option<(&str, &str)> {
     let rest = line.trim().strip_prefix("SKIPPED ")?;
     let (name, reason) = rest.split_once(": ")?;
     Some((name.trim(), reason.trim()))
@@ -100,10 +114,7 @@ pub fn read_junit(report: &str) -> Counts {
         // A test that passed only when tried again has `flakyFailure`; we allow no retries.
         if case.contains("<failure") || case.contains("<error") {
             counts.failed.push(full);
-        } else if let Some((_, reason)) = case
-            .lines()
-            .find_map(|line| skipped_line(line.rsplit('>').next().unwrap_or(line)))
-        {
+        } else if let Some(reason) = reason_of(&name, &case.replace('>', ">\n")) {
             counts.skipped.push((full, unescape(reason)));
         } else {
             counts.passed += 1;
@@ -152,6 +163,18 @@ mod tests {
             ]
         );
         assert_eq!(counts.line(), "1 passed, 1 failed, 2 skipped");
+    }
+
+    #[test]
+    fn a_test_that_prints_the_word_was_not_skipped() {
+        let output = "test a::reads_lines ... ok\n---- a::reads_lines stdout ----\n\
+            SKIPPED guest_b: needs more\n";
+        let counts = read_libtest("aos-x", output);
+        assert_eq!((counts.passed, counts.skipped.len()), (1, 0));
+        let report = "<testcase name=\"a::reads_lines\" classname=\"x\">\n<system-out>  PASS guest a\n\
+            SKIPPED guest_b: needs more\n</system-out></testcase>";
+        let counts = read_junit(report);
+        assert_eq!((counts.passed, counts.skipped.len()), (1, 0));
     }
 
     #[test]

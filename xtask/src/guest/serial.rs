@@ -1,7 +1,7 @@
 //! What the guest said on its serial console, as results of tests.
 
 use super::Case;
-use crate::results::{Counts, skipped_line};
+use crate::results::{Counts, reason_of};
 
 /// How one test ended, and what it printed.
 struct Outcome<'a> {
@@ -27,8 +27,8 @@ pub(super) fn read(cases: &[Case], console: &str) -> Counts {
                     .failed
                     .push(format!("{name}: the guest ended before it did"));
             }
-            Some(Outcome { code: "0", text }) => match text.lines().find_map(skipped_line) {
-                Some((_, reason)) => counts.skipped.push((name, reason.to_owned())),
+            Some(Outcome { code: "0", text }) => match reason_of(&case.test, &text) {
+                Some(reason) => counts.skipped.push((name, reason.to_owned())),
                 None => {
                     println!("  PASS {name}");
                     counts.passed += 1;

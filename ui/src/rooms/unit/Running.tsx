@@ -7,8 +7,7 @@ import { Mark, Shape } from "~/parts/Mark";
 import { Card } from "~/parts/Room";
 import { Ago, Chips, Empty } from "~/parts/small";
 import { count } from "~/parts/time";
-import { say } from "~/parts/tone";
-import { serviceState, why } from "./phase";
+import { instanceState, isCompleted, serviceState, why } from "./phase";
 import css from "./unit.module.css";
 
 const FEW = 6;
@@ -27,10 +26,11 @@ function Version({ entry }: { entry: UnitSubjectService }) {
 }
 
 function Instance({ instance, entry }: { instance: UnitInstance; entry: UnitSubjectService }) {
+  const state = instanceState(instance);
   return (
     <li className={css.instance} data-run-state={instance.run_state}>
       <span className={css.number}>#{instance.instance_id}</span>
-      <Mark state={instance.run_state} />
+      <Mark state={instance.run_state} tone={state.tone} word={state.word} />
       <span className={css.where}>
         {instance.node_id ? (
           <>
@@ -56,7 +56,7 @@ function Entry({ entry, ask }: { entry: UnitSubjectService; ask: () => void }) {
   const { service, subject } = entry;
   const state = serviceState(entry);
   const many = entry.instances.length > FEW;
-  const troubled = entry.instances.filter((each) => each.run_state !== "active");
+  const troubled = entry.instances.filter((each) => each.run_state !== "active" && !isCompleted(each));
   const shown = !many || open ? entry.instances : troubled.slice(0, FEW);
   return (
     <li className={css.entry} data-service={service.codename}>
@@ -92,7 +92,7 @@ function Entry({ entry, ask }: { entry: UnitSubjectService; ask: () => void }) {
         <div className={css.many}>
           <span className={css.shapes} aria-hidden="true">
             {entry.instances.map((each) => (
-              <Shape key={each.instance_id} tone={say(each.run_state).tone} size={9} />
+              <Shape key={each.instance_id} tone={instanceState(each).tone} size={9} />
             ))}
           </span>
           <Button variant="subtle" size="compact-xs" aria-expanded={open} onClick={() => setOpen(!open)}>

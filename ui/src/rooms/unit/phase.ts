@@ -2,12 +2,13 @@ import type {
   DesiredState,
   ReportedError,
   Unit,
+  UnitInstance,
   UnitItem,
   UnitSubjectService,
   UpdatePhase,
 } from "~/api/types";
 import { clock, count } from "~/parts/time";
-import type { Said } from "~/parts/tone";
+import { type Said, say } from "~/parts/tone";
 
 /** Where a step of an update stands. */
 export type StepState = "done" | "now" | "failed" | "ahead";
@@ -47,6 +48,21 @@ export function why(error: ReportedError | null | undefined): string {
     return "no reason was reported";
   const code = error.exit_code !== 0 ? ` (exit code ${error.exit_code})` : "";
   return `${error.message || `error ${error.aos_code}`}${code}`;
+}
+
+/** Whether an instance was meant to end, and has: it does not run, and nothing is wrong with it. */
+export function isCompleted(instance: UnitInstance): boolean {
+  return instance.run_state === "inactive" && !instance.error;
+}
+
+/** Whether an instance is as it shall be: it runs, or has completed. */
+function isUp(instance: UnitInstance): boolean {
+  return instance.run_state === "active" || isCompleted(instance);
+}
+
+/** How an instance is, in a word. */
+export function instanceState(instance: UnitInstance): Said {
+  return isCompleted(instance) ? { tone: "good", word: "Completed" } : say(instance.run_state);
 }
 
 /** Everything that failed on a Unit. */
@@ -101,9 +117,7 @@ export function steps(
   const due = services
     .filter((entry) => entry.desired_version)
     .reduce((sum, entry) => sum + entry.num_instances, 0);
-  const active = services
-    .flatMap((entry) => entry.instances)
-    .filter((each) => each.run_state === "active").length;
+  const active = services.flatMap((entry) => entry.instances).filter(isUp).length;
   const notes: Record<string, string> = {
     sent: sentNote(desired),
     downloading: wanted.length > 0 ? `${here} of ${count(wanted.length, "item")} here` : "",
@@ -121,7 +135,8 @@ export function steps(
 
 /** How one assigned service is on a Unit, in a word. */
 export function serviceState(entry: UnitSubjectService): Said {
-  const active = entry.instances.filter((each) => each.run_state === "active").length;
+  const up = entry.instances.filter(isUp).length;
+  const completed = entry.instances.filter(isCompleted).length;
   const failed = entry.instances.filter((each) => each.run_state === "failed").length;
   if (!entry.desired_version) {
     return entry.instances.length > 0 || entry.installed_version
@@ -129,14 +144,23 @@ export function serviceState(entry: UnitSubjectService): Said {
       : { tone: "warn", word: "Not desired" };
   }
   if (failed > 0) return { tone: "bad", word: `${failed} failed` };
-  const current = entry.instances.filter(
-    (each) => each.version === entry.desired_version && each.run_state === "active",
-  );
+  const current = entry.instances.filter((each) => each.version === entry.desired_version && isUp(each));
   if (current.length >= entry.num_instances && entry.instances.length <= entry.num_instances) {
-    return { tone: "good", word: entry.num_instances === 1 ? "Active" : `${active} active` };
+    return { tone: "good", word: upWord(up - completed, completed) };
   }
   if (entry.installed_version && entry.installed_version !== entry.desired_version) {
     return { tone: "busy", word: `Updating, ${current.length} of ${entry.num_instances}` };
   }
-  return { tone: "busy", word: `${active} of ${entry.num_instances} active` };
+  const word =
+    completed > 0
+      ? `${up} of ${entry.num_instances} active or completed`
+      : `${up} of ${entry.num_instances} active`;
+  return { tone: "busy", word };
+}
+
+/** How many run and how many have completed, when all are as they shall be. */
+function upWord(active: number, completed: number): string {
+  if (completed === 0) return active === 1 ? "Active" : `${active} active`;
+  if (active === 0) return completed === 1 ? "Completed" : `${completed} completed`;
+  return `${active} active, ${completed} completed`;
 }

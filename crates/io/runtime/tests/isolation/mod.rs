@@ -81,7 +81,10 @@ fn program(host: &Host, spec: &mut InstanceSpec, code: &str) -> bool {
         .arg(&source)
         .status();
     if !built.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: needs cc and a static C library");
+        let test = std::thread::current();
+        let test = test.name().unwrap_or_default();
+        let test = test.rsplit("::").next().unwrap_or(test);
+        eprintln!("SKIPPED {test}: needs cc and a static C library");
         return false;
     }
     spec.layers = vec![layer];

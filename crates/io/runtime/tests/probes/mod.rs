@@ -217,7 +217,9 @@ async fn a_program_that_cannot_run_is_named() {
     let mut broken = host.spec(1, "");
     let formats = fs::read_dir("/proc/sys/fs/binfmt_misc").map_or(0, Iterator::count);
     if formats > 2 {
-        eprintln!("SKIPPED wrong formats: this kernel has binfmt_misc entries");
+        eprintln!(
+            "SKIPPED a_program_that_cannot_run_is_named: programs of other formats, as this kernel has binfmt_misc entries"
+        );
     }
     broken.layers = vec![layer.clone()];
     for (content, wanted) in [
