@@ -34,4 +34,4 @@ mod user;
 
 pub use choose::{Choice, Chosen, Setup, open};
 pub use error::Error;
-pub use quota::{Backend, Bound, Kind, Name, Quota, Space, Usage};
+pub use quota::{Backend, Below, Bound, Kind, Name, Quota, Space, Usage};

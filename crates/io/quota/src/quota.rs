@@ -116,6 +116,17 @@ pub struct Space {
     pub shared: bool,
 }
 
+/// The disk below a file that all folders are in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Below {
+    /// Where the file is.
+    pub folder: PathBuf,
+    /// Bytes that are free on its disk.
+    pub free: u64,
+    /// Bytes that the file may still take of it.
+    pub growth: u64,
+}
+
 /// Folders of instances, each with its limit. Calls block; no folder is changed by two calls at a time.
 pub trait Quota: fmt::Debug + Send + Sync {
     /// What stands behind it.
@@ -136,6 +147,11 @@ pub trait Quota: fmt::Debug + Send + Sync {
 
     /// What is free.
     fn space(&self) -> Result<Space, Error>;
+
+    /// How the disk is on which the file grows that all folders are in; nothing if they are in none.
+    fn below(&self) -> Result<Option<Below>, Error> {
+        Ok(None)
+    }
 }
 
 #[cfg(test)]

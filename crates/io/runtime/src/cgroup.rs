@@ -59,6 +59,24 @@ impl Layout {
         layout
     }
 
+    /// Whether the kernel bounds how much of a cgroup is in swap.
+    pub(crate) fn bounds_swap(&self) -> bool {
+        let memory = self
+            .v1
+            .iter()
+            .find(|(_, controllers)| controllers.iter().any(|name| name == "memory"));
+        if let Some((point, _)) = memory {
+            return point.join("memory.memsw.limit_in_bytes").exists();
+        }
+        // The root of a v2 tree has no limits; whatever is below has those there are.
+        self.v2.iter().any(|point| {
+            let below = fs::read_dir(point).into_iter().flatten().flatten();
+            below
+                .map(|entry| entry.path().join("memory.swap.max"))
+                .any(|file| file.exists())
+        })
+    }
+
     /// How many processes of the cgroup `path` the kernel has killed for want of memory.
     pub(crate) fn oom_kills(&self, path: &str) -> u64 {
         let relative = path.trim_start_matches('/');
@@ -137,6 +155,27 @@ mod tests {
         assert!(!hybrid.unified());
         assert_eq!(hybrid.hidden(), [PathBuf::from("/sys/fs/cgroup/unified")]);
         assert_eq!(Layout::parse("nonsense\n"), Layout::default());
+    }
+
+    #[test]
+    fn whether_swap_is_bounded_is_seen_in_either_layout() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = || vec!["rw".to_owned(), "memory".to_owned()];
+        let v1 = Layout {
+            v1: vec![(folder.path().into(), memory())],
+            v2: Vec::new(),
+        };
+        let v2 = Layout {
+            v1: Vec::new(),
+            v2: vec![folder.path().into()],
+        };
+        assert!(!v1.bounds_swap() && !v2.bounds_swap());
+        fs::create_dir(folder.path().join("system.slice")).unwrap();
+        fs::write(folder.path().join("system.slice/memory.swap.max"), "max").unwrap();
+        assert!(!v1.bounds_swap() && v2.bounds_swap());
+        fs::write(folder.path().join("memory.memsw.limit_in_bytes"), "1").unwrap();
+        assert!(v1.bounds_swap());
+        assert!(!Layout::default().bounds_swap());
     }
 
     #[test]

@@ -153,7 +153,11 @@ impl Runtime for FakeRuntime {
             .collect())
     }
 
-    async fn adopt(&self, known: &[InstanceId]) -> Result<Vec<Started>, Error> {
+    async fn adopt(
+        &self,
+        known: &[InstanceId],
+        _others: StopPolicy,
+    ) -> Result<Vec<Started>, Error> {
         self.state().running.retain(|id, _| known.contains(id));
         self.running().await
     }

@@ -34,9 +34,9 @@ pub trait Runtime: Send + Sync {
     /// The instances of this Node that run, whoever started them.
     async fn running(&self) -> Result<Vec<Started>, Error>;
 
-    /// Takes over what still runs of `known` and removes everything else that carries this Node's roots. Says which ones
-    /// run; those that ended meanwhile come as [`Exit`]s.
-    async fn adopt(&self, known: &[InstanceId]) -> Result<Vec<Started>, Error>;
+    /// Takes over what still runs of `known`, and ends and removes everything else that carries this Node's roots; `others` is
+    /// how that is asked to end, all at once. Says which ones run; those that ended meanwhile come as [`Exit`]s.
+    async fn adopt(&self, known: &[InstanceId], others: StopPolicy) -> Result<Vec<Started>, Error>;
 
     /// Looks once whether a running instance, known by its first process, is healthy. Dropped, it ends what runs for it in
     /// the instance.

@@ -370,19 +370,29 @@ async fn a_new_runtime_adopts_what_runs_and_removes_the_rest() {
         "trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done",
     );
     let short = host.spec(2, "exec sleep 100");
-    let unknown = host.spec(3, "exec sleep 100");
+    let unknown = host.spec(
+        3,
+        "trap 'echo bye > /storage/bye; exit 0' TERM; echo up; while :; do sleep 0.05; done",
+    );
     let mut pids = Vec::new();
     for spec in [&kept, &short, &unknown] {
         pids.push(runtime.start(spec).await.unwrap().pid);
     }
-    until("it is up", || host.log(kept.id).contains("up")).await;
+    until("they are up", || {
+        let up = |id| host.log(id).contains("up");
+        up(kept.id) && up(unknown.id)
+    })
+    .await;
     drop((runtime, exits));
     // While nobody is there one of them dies.
     kill(pids[1], "-KILL");
     until("it is dead", || !alive(pids[1])).await;
 
     let (runtime, mut exits) = host.open().await;
-    let adopted = runtime.adopt(&[kept.id, short.id]).await.unwrap();
+    let adopted = runtime
+        .adopt(&[kept.id, short.id], StopPolicy::default())
+        .await
+        .unwrap();
     assert_eq!(
         adopted.iter().map(|a| (a.id, a.pid)).collect::<Vec<_>>(),
         [(kept.id, pids[0])],
@@ -391,6 +401,10 @@ async fn a_new_runtime_adopts_what_runs_and_removes_the_rest() {
     let exit = next(&mut exits).await;
     assert_eq!((exit.id, exit.cause), (short.id, ExitCause::Signal(9)));
     assert!(!alive(pids[2]), "what nobody knows is removed");
+    assert!(
+        host.node.path("storage-3/bye").exists(),
+        "it was asked to end and had its time"
+    );
     assert!(
         alive(foreign.pid),
         "another Node's instance is not ours to touch"
@@ -534,7 +548,7 @@ async fn other_oci_runtimes_do_the_same() {
         until("it is up", || host.log(polite.id).contains("up")).await;
         drop((runtime, exits));
         let (runtime, mut exits) = host.open().await;
-        let adopted = runtime.adopt(&[polite.id]).await.unwrap();
+        let adopted = runtime.adopt(&[polite.id], StopPolicy::KILL).await.unwrap();
         assert_eq!(adopted[0].pid, running.pid);
         runtime
             .stop(polite.id, StopPolicy::default())
@@ -630,4 +644,33 @@ async fn many_instances_start_and_stop_at_once() {
     eprintln!("and stopped in {:?}", began.elapsed());
     assert!(exits.try_recv().is_err());
     assert_eq!(host.mounts(), 0);
+}
+
+#[tokio::test]
+async fn a_quota_of_memory_holds_for_memory_and_swap_together() {
+    if skip("a_quota_of_memory_holds_for_memory_and_swap_together") {
+        return;
+    }
+    let host = Host::new();
+    let (runtime, _exits) = host.open().await;
+    let mut spec = host.spec(1, "exec sleep 100");
+    spec.limits.ram = Some(32 << 20);
+    runtime.start(&spec).await.unwrap();
+    let own = |file: &str| {
+        let cgroups = host.cgroups().into_iter();
+        let text = cgroups
+            .filter_map(|cgroup| {
+                fs::read_to_string(cgroup.join(spec.id.to_string()).join(file)).ok()
+            })
+            .next()?;
+        text.trim().parse::<u64>().ok()
+    };
+    match (own("memory.swap.max"), own("memory.memsw.limit_in_bytes")) {
+        (Some(swap), _) => assert_eq!(swap, 0, "nothing of it goes to the swap of the Node"),
+        (None, Some(both)) => assert_eq!(both, 32 << 20),
+        (None, None) => eprintln!(
+            "SKIPPED a_quota_of_memory_holds_for_memory_and_swap_together: needs a kernel that accounts for swap"
+        ),
+    }
+    runtime.stop(spec.id, StopPolicy::KILL).await.unwrap();
 }

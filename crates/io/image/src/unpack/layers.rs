@@ -18,6 +18,7 @@ use crate::{
 
 const NEW: &str = ".new-";
 const OLD: &str = ".old-";
+const ASIDE: &str = ".aside-";
 
 /// Unpacked layers, each complete or absent.
 ///
@@ -256,6 +257,44 @@ impl LayerStore {
         }
         fs::remove_dir_all(&aside).map_err(|e| Error::io("remove", &aside, e))?;
         Ok(true)
+    }
+
+    /// Puts a layer out of the way without touching its files, as something that runs still has them mounted. `mark` says
+    /// when; it is given back by [`aside`](Self::aside).
+    pub fn set_aside(&self, layer: &Layer, mark: &str) -> Result<(), Error> {
+        for name in Self::names(layer) {
+            let place = self.layers.join(&name);
+            let aside = self.layers.join(format!("{ASIDE}{mark}-{name}"));
+            match fs::rename(&place, &aside) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::io("rename", &place, e)),
+            }
+        }
+        sync_folder(&self.layers).map_err(Error::Blob)
+    }
+
+    /// The layers that were put out of the way, each with the mark and its name.
+    pub fn aside(&self) -> Result<Vec<(String, String)>, Error> {
+        let entries = fs::read_dir(&self.layers).map_err(|e| Error::io("list", &self.layers, e))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut found: Vec<(String, String)> = names
+            .filter_map(|name| {
+                let (mark, name) = name.strip_prefix(ASIDE)?.split_once('-')?;
+                Some((mark.to_owned(), name.to_owned()))
+            })
+            .collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// Removes a layer that was put out of the way.
+    pub fn remove_aside(&self, mark: &str, name: &str) -> Result<(), Error> {
+        let aside = self.layers.join(format!("{ASIDE}{mark}-{name}"));
+        match fs::remove_dir_all(&aside) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &aside, e)),
+            _ => Ok(()),
+        }
     }
 
     /// The names of all unpacked layers.

@@ -28,7 +28,7 @@ use nix::libc;
 use rustix::fs::{IFlags, StatVfsMountFlags};
 
 use crate::{
-    Backend, Bound, Error, Kind, Name, Quota, Space, Usage,
+    Backend, Below, Bound, Error, Kind, Name, Quota, Space, Usage,
     plain::{self, Tops},
     sys::btrfs,
 };
@@ -225,9 +225,27 @@ fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
         .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
+/// How the disk is on which an image grows.
+fn below(place: &Place) -> Result<Below, Error> {
+    let image = place.image();
+    let facts = fs::metadata(&image).map_err(Error::file("look at", &image))?;
+    Ok(Below {
+        free: plain::free(&place.folder)?,
+        growth: facts.size().saturating_sub(facts.blocks() * 512),
+        folder: place.folder.clone(),
+    })
+}
+
 impl Quota for Image {
     fn backend(&self) -> Backend {
         Backend::Btrfs
+    }
+
+    fn below(&self) -> Result<Option<Below>, Error> {
+        match self.place.made() {
+            true => below(&self.place).map(Some),
+            false => Ok(None),
+        }
     }
 
     fn find(&self, kind: Kind, name: &Name) -> Result<PathBuf, Error> {
@@ -314,5 +332,31 @@ impl Quota for Image {
             state: free,
             shared: true,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_may_still_take_of_its_disk_is_what_it_has_not_taken_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(folder.path());
+        let file = File::create(place.image()).unwrap();
+        file.set_len(8 << 20).unwrap();
+        let before = below(&place).unwrap();
+        assert_eq!(
+            (before.growth, before.folder.as_path()),
+            (8 << 20, folder.path())
+        );
+        io::Write::write_all(&mut &file, &[1; 2 << 20]).unwrap();
+        file.sync_all().unwrap();
+        let after = below(&place).unwrap();
+        assert!(
+            after.growth <= 6 << 20 && after.growth > 5 << 20,
+            "{after:?}"
+        );
+        assert!(after.free > 0);
     }
 }

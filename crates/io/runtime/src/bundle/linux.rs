@@ -43,7 +43,12 @@ pub(super) fn linux(
     let mut resources = LinuxResourcesBuilder::default().devices(rules);
     if let Some(ram) = spec.limits.ram {
         let limit = i64::try_from(ram).unwrap_or(i64::MAX);
-        resources = resources.memory(LinuxMemoryBuilder::default().limit(limit).build()?);
+        let mut memory = LinuxMemoryBuilder::default().limit(limit);
+        if place.bounds_swap {
+            // Memory and swap together: what does not fit is not written to the swap of the Node instead.
+            memory = memory.swap(limit);
+        }
+        resources = resources.memory(memory.build()?);
     }
     if let Some(cpu) = spec.limits.cpu {
         resources = resources.cpu(

@@ -45,6 +45,8 @@ pub(crate) struct Place {
     pub(crate) cgroup_parent: String,
     /// Whether the kernel has cgroup v2 only.
     pub(crate) unified: bool,
+    /// Whether the kernel bounds swap beside memory.
+    pub(crate) bounds_swap: bool,
     /// Whether system calls are filtered.
     pub(crate) seccomp: bool,
     /// How much of the Node is hidden.

@@ -57,6 +57,7 @@ fn written(spec: &InstanceSpec) -> (serde_json::Value, tempfile::TempDir) {
     let place = Place {
         cgroup_parent: "/aos-a".into(),
         unified: false,
+        bounds_swap: true,
         seccomp: true,
         isolation: crate::Isolation::Full,
     };
@@ -71,6 +72,7 @@ fn without_isolation_there_are_mounts_of_its_own_and_nothing_else() {
     let place = Place {
         cgroup_parent: "/aos-native".into(),
         unified: false,
+        bounds_swap: false,
         seccomp: false,
         isolation: crate::Isolation::Native,
     };
@@ -99,6 +101,7 @@ fn limits_names_and_places_reach_the_oci_configuration() {
     let (config, folder) = written(&spec);
     let at = |pointer: &str| config.pointer(pointer).unwrap().clone();
     assert_eq!(at("/linux/resources/memory/limit"), 64 << 20);
+    assert_eq!(at("/linux/resources/memory/swap"), 64 << 20);
     assert_eq!(at("/linux/resources/cpu/quota"), 100_000);
     assert_eq!(at("/linux/resources/pids/limit"), 32);
     assert_eq!(at("/linux/cgroupsPath"), format!("/aos-a/{}", spec.id));

@@ -216,7 +216,7 @@ impl Runtime for CrunRuntime {
             .collect())
     }
 
-    async fn adopt(&self, known: &[InstanceId]) -> Result<Vec<Started>, Error> {
+    async fn adopt(&self, known: &[InstanceId], others: StopPolicy) -> Result<Vec<Started>, Error> {
         let shared = &self.shared;
         let kept: HashMap<InstanceId, Kept> = shared
             .all_kept()
@@ -243,7 +243,7 @@ impl Runtime for CrunRuntime {
                 None => shared.tell_unseen_end(id).await,
             }
         }
-        shared.remove_unknown(known, &listed).await?;
+        shared.remove_unknown(known, &listed, others).await?;
         Ok(adopted)
     }
 
@@ -367,6 +367,7 @@ impl Shared {
             let place = Place {
                 cgroup_parent: shared.options.cgroup_parent.clone(),
                 unified: shared.layout.unified(),
+                bounds_swap: shared.layout.bounds_swap(),
                 seccomp: shared.options.seccomp,
                 isolation: shared.options.isolation,
             };

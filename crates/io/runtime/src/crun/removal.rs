@@ -1,5 +1,7 @@
 use std::{collections::HashSet, fs, sync::Arc, time::Duration};
 
+use tokio::task::JoinSet;
+
 use super::{Shared, blocking, command::Listed};
 use crate::{Error, InstanceId, Isolation, StopPolicy, rootfs};
 
@@ -37,6 +39,7 @@ impl Shared {
         self: &Arc<Self>,
         known: &[InstanceId],
         listed: &[Listed],
+        policy: StopPolicy,
     ) -> Result<(), Error> {
         let known: HashSet<InstanceId> = known.iter().copied().collect();
         let mut unknown: HashSet<InstanceId> = listed
@@ -57,12 +60,28 @@ impl Shared {
             }
         }
         self.remove_old_logs(&known);
-        for id in unknown.difference(&known) {
+        // An exchange that was interrupted leaves one that was about to be asked to end. They take their time side by side.
+        let mut ends = JoinSet::new();
+        for id in unknown.difference(&known).copied() {
             tracing::info!(%id, "removed: nobody knows this instance any more");
-            self.end(*id, StopPolicy::KILL).await?;
-            self.remove(*id).await?;
+            let shared = self.clone();
+            ends.spawn(async move {
+                shared.end(id, policy).await?;
+                shared.remove(id).await
+            });
         }
-        Ok(())
+        let mut result = Ok(());
+        while let Some(ended) = ends.join_next().await {
+            let ended = ended.unwrap_or_else(|error| {
+                Err(Error::File {
+                    what: "finish work on",
+                    path: self.bundles(),
+                    source: std::io::Error::other(error),
+                })
+            });
+            result = result.and(ended);
+        }
+        result
     }
 
     /// Removes the output of instances that are gone for long. Whoever asks why one was removed asks soon.
