@@ -72,12 +72,20 @@ pub(crate) enum Event {
         node: usize,
         order: u64,
     },
+    /// A Node takes too long to install what a list brings.
+    PrepareLate {
+        life: u32,
+        id: u64,
+        node: usize,
+        order: u64,
+    },
     CmInstalled {
         life: u32,
         conn: u64,
         node: usize,
         order: u64,
         failed: Vec<Inst>,
+        images: Vec<(u8, u8)>,
     },
     CmReport {
         life: u32,

@@ -13,7 +13,7 @@ use aos_types::{InstanceIdent, InstanceState};
 use crate::{
     cm::error,
     coverage::Fault,
-    draw::{Fate, MIN, SEC},
+    draw::{Fate, HOUR, MIN, SEC},
     event::{Event, Over},
     mutation::{Mutation, planted_lists},
     words::{Inst, Item, Ver, blobs_of, inst, of_digest, version_number},
@@ -121,6 +121,8 @@ pub(crate) struct Node {
     // on its disk
     pub(crate) stored: BTreeMap<Inst, Instance>,
     pub(crate) images: BTreeMap<(Item, Ver), bool>,
+    /// When an image was last asked for: it stays for an hour, whether anybody uses it or not.
+    asked: BTreeMap<(Item, Ver), Timestamp>,
     // run by the keeper
     pub(crate) procs: BTreeMap<Inst, Proc>,
     // in SM
@@ -155,6 +157,7 @@ impl Node {
             conn_since: Timestamp::EPOCH,
             stored: BTreeMap::new(),
             images: BTreeMap::new(),
+            asked: BTreeMap::new(),
             procs: BTreeMap::new(),
             entries: BTreeMap::new(),
             wanted: None,
@@ -725,13 +728,18 @@ impl World {
             })
             .chain(it.stored.values().map(|one| of_digest(&one.manifest)))
             .collect();
-        it.images.retain(|image, _| used.contains(image));
+        let now = self.now;
+        it.asked.retain(|_, at| now.since(*at) < HOUR);
+        let asked = &it.asked;
+        it.images
+            .retain(|image, _| used.contains(image) || asked.contains_key(image));
     }
 
     // --- images
 
     /// Has an image of CM here and verified.
     fn node_installs(&mut self, node: usize, item: Item, ver: Ver) -> Result<(), &'static str> {
+        self.nodes[node].asked.insert((item, ver), self.now);
         match self.nodes[node].images.get(&(item, ver)) {
             Some(true) => return Ok(()),
             Some(false) if self.has(Mutation::NodeTrustsDisk) => return Ok(()),
@@ -821,7 +829,7 @@ impl World {
             return;
         }
         let mut bad = BTreeSet::new();
-        for (item, ver) in images {
+        for &(item, ver) in &images {
             if self.has(Mutation::InstallSaysYes) {
                 continue;
             }
@@ -848,6 +856,7 @@ impl World {
                     node,
                     order,
                     failed,
+                    images,
                 },
             );
         }

@@ -88,10 +88,6 @@ pub(crate) struct Oracle {
     pub(crate) rotted: BTreeSet<Blob>,
     /// Where each instance wrote its storage: where it was started first, or again after its loss was accepted.
     homes: BTreeMap<Inst, usize>,
-    /// When CM last had images installed on the Nodes, and when a Node last came or went: what was not there then may be
-    /// given an instance before its image.
-    install_began: Timestamp,
-    pub(crate) nodes_changed: Timestamp,
     /// The variables that CM has taken over last.
     pub(crate) overridden: Option<(usize, Timestamp)>,
     /// A message that CM did not take, on which connection and when: what came after it has to wait.
@@ -122,8 +118,6 @@ impl Oracle {
             stage_since: now,
             rotted: BTreeSet::new(),
             homes: BTreeMap::new(),
-            install_began: now,
-            nodes_changed: now,
             overridden: None,
             refused: None,
         }
@@ -449,9 +443,6 @@ impl World {
                 format!("the engine asks to {name}, the disk says otherwise")
             });
         }
-        if let Effect::InstallOnNodes { .. } = effect {
-            self.oracle.install_began = self.now;
-        }
         if let Effect::Launch { target } = effect {
             let old = self.committed();
             for (item, ver) in asked(target).0 {
@@ -493,7 +484,38 @@ impl World {
         }
     }
 
+    /// A Node that is to part with an old version is told so when the new one can start where that shall run.
+    fn check_parting(&mut self, node: usize, list: &[aos_launch::Instance]) {
+        if self.cm.disk.paused.contains(&node) {
+            return;
+        }
+        let keeps: BTreeSet<Inst> = list
+            .iter()
+            .map(|one| crate::words::inst(&one.ident))
+            .collect();
+        let stranded = self.nodes[node].procs.iter().find_map(|(inst, proc)| {
+            if keeps.contains(inst) {
+                return None;
+            }
+            let placed = self.cm.disk.placed.get(&self.names.ident(*inst))?;
+            let (at, _) = placed.place.as_ref()?;
+            let (at, ver) = (node_number(at), version_number(&placed.version));
+            let other = &self.nodes[at];
+            let run = self.cm.run.as_ref()?;
+            let told = run.seen[at].view.as_ref()?;
+            let reachable = at != node && other.conn == Some(told.conn) && told.snapshot.is_some();
+            let there = other.images.contains_key(&(inst.item, ver));
+            (reachable && !there && proc.ver != ver).then_some((*inst, ver, at))
+        });
+        if let Some((inst, ver, at)) = stranded {
+            self.broken(4, |_| {
+                format!("n{node} shall part with {inst}, v{ver} of which is not on n{at}")
+            });
+        }
+    }
+
     pub(crate) fn check_sent(&mut self, node: usize, list: &[aos_launch::Instance]) {
+        self.check_parting(node, list);
         let sets: Vec<BTreeMap<Inst, Ver>> = self.recorded().iter().map(instances).collect();
         for one in list {
             let stored = self.cm.disk.placed.get(&one.ident);
@@ -570,7 +592,7 @@ impl World {
             UpdateState::None => return,
             UpdateState::Downloading => 24 * HOUR,
             UpdateState::Pending => GATE.max(40 * HOUR) + READY,
-            UpdateState::Installing | UpdateState::Launching => LAUNCH * 2 + LOST + MIN,
+            UpdateState::Installing | UpdateState::Launching => LAUNCH * 3 + LOST + MIN,
             UpdateState::WaitingActive => 10 * MIN,
             UpdateState::Finalizing => 2 * HOUR,
         };
@@ -706,30 +728,8 @@ impl World {
             return;
         };
         match instances(&target).get(&inst).copied() {
-            Some(new) if new == old => {}
-            Some(new) => {
-                let name = self.names.ident(inst);
-                let place = self
-                    .cm
-                    .disk
-                    .placed
-                    .get(&name)
-                    .and_then(|placed| placed.place.as_ref())
-                    .map(|(at, _)| node_number(at));
-                let Some(place) = place else { return };
-                // A Node that comes or goes after the installation changes who runs what: a known gap.
-                let as_installed = self.oracle.nodes_changed < self.oracle.install_began;
-                if as_installed
-                    && self.nodes[place].conn.is_some()
-                    && !self.nodes[place].images.contains_key(&(inst.item, new))
-                {
-                    self.broken(4, |_| {
-                        format!(
-                            "{inst} v{old} is stopped on n{node}, its replacement v{new} is not on n{place}"
-                        )
-                    });
-                }
-            }
+            // What takes its place was looked at when the list was sent.
+            Some(_) => {}
             None => {
                 // A newer desired state that fetches meanwhile needs the space: nobody goes back to this set.
                 let record = self.cm.disk.engine.as_ref();

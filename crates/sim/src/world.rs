@@ -243,9 +243,20 @@ impl World {
                 node,
                 order,
                 failed,
+                images,
             } => {
                 if life == self.cm.life {
-                    self.cm_hears_installed(node, conn, order, failed);
+                    self.cm_hears_installed(node, conn, order, failed, &images);
+                }
+            }
+            Event::PrepareLate {
+                life,
+                id,
+                node,
+                order,
+            } => {
+                if life == self.cm.life {
+                    self.preparing_is_late(id, node, order);
                 }
             }
             Event::CmReport {

@@ -246,7 +246,7 @@ fn what_is_not_here_is_asked_of_other_nodes_and_waited_for_only_so_long() {
         "in vain: needs db to be healthy, but no instance of it is wanted on this Unit"
     );
     let mut peer = Peer {
-        node: "n2".parse().unwrap(),
+        node: Some("n2".parse().unwrap()),
         version: "1.0.0".into(),
         ends: false,
         progress: Progress::Starting,

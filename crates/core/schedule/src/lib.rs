@@ -23,6 +23,7 @@
 mod amounts;
 mod board;
 mod fit;
+mod handover;
 mod identity;
 mod input;
 mod load;
@@ -32,6 +33,7 @@ pub mod policy;
 mod rule;
 mod select;
 
+pub use handover::{Handover, Holder, handover};
 pub use identity::IdRange;
 pub use input::{
     Availability, Defaults, Image, Input, KnownInstance, Node, Overload, Request, Space, Usage,

@@ -16,6 +16,7 @@ use crate::{
     Error, Options,
     cloud::{Connector, Driver, Endpoints, Incoming, Link, Outbox, Outgoing, Setup, gather_alerts},
     contract::{AlertSink, Iam, Images, NodeEvent, Nodes},
+    elsewhere,
     gates::{self, Desk, UnitReadiness, ZoneSource},
     local::{Explainer, Local},
     node_states::NodeStates,
@@ -132,8 +133,10 @@ pub(crate) async fn run(
         nodes.clone(),
         cloud.link.clone(),
         node.clone(),
+        options.placing.state_wait(),
     );
     let states = Arc::new(states.await?);
+    let (in_force, target) = watch::channel(InForce::default());
     let usages = Usages::new(Duration::from_secs(options.placing.usage_window_secs));
     let usages = Arc::new(usages);
     let placing = Placing::open(placing::Setup {
@@ -142,6 +145,7 @@ pub(crate) async fn run(
         world: world.clone(),
         configs: configs.clone(),
         states: states.clone(),
+        in_force: target.clone(),
         subjects: iam.subjects(),
         usages: usages.clone(),
         alerts: Arc::new(cloud.link.clone()),
@@ -153,7 +157,7 @@ pub(crate) async fn run(
     let zone = ZoneSource::open(options.gates.time_zone.as_deref())?;
     let engine = Updates::restore(&records, update_config(options, &zone)).await?;
     let (status, engine_status) = watch::channel(Arc::new(EngineStatus::default()));
-    let (in_force, target) = watch::channel(InForce {
+    in_force.send_replace(InForce {
         target: Arc::new(engine.in_force().clone()),
         hold: engine.state() == UpdateState::Installing,
     });
@@ -164,6 +168,7 @@ pub(crate) async fn run(
     let explainer = Explainer {
         world: world.clone(),
         lists: placing.lists(),
+        states: states.waiting(),
         plan: placing.plans(),
         engine: engine_status.clone(),
         in_force: target.clone(),
@@ -193,6 +198,7 @@ pub(crate) async fn run(
         world: world.clone(),
         placing: placing.clone(),
         configs: configs.clone(),
+        states: states.waiting(),
         alerts: Arc::new(link.clone()),
         node: node.clone(),
         most: Most {
@@ -205,12 +211,14 @@ pub(crate) async fn run(
         status,
         in_force,
         full: full.clone(),
+        launching: None,
     };
     let node_states = NodeStates::new(iam.clone(), world.clone());
     let keeper = Keeper::new(
         Sources {
             world: world.clone(),
             lists: placing.lists(),
+            states: states.waiting(),
             engine: engine_status,
             config: configs.changes(),
             subjects: iam.subjects(),
@@ -267,6 +275,12 @@ pub(crate) async fn run(
         let (states, token) = (states.clone(), token());
         async move { states.remind(token).await }
     }));
+    tasks.spawn(plain(elsewhere::run(
+        world.clone(),
+        nodes.clone(),
+        placing.lists(),
+        token(),
+    )));
     let (around, lists, token_settle) = (world.clone(), placing.lists(), token());
     tasks.spawn(async move { Ok(states.settle(&around, lists, token_settle).await?) });
     tasks.spawn(plain(tell_nodes(nodes, link, token())));
@@ -307,8 +321,9 @@ fn update_config(options: &Options, zone: &ZoneSource) -> UpdateConfig {
     UpdateConfig {
         deadlines: Deadlines {
             waiting_active: Duration::from_secs(options.wait_active_secs),
-            // The engine's own limit is only for a shell that hangs: the Nodes have theirs first.
-            launching: options.launch() * 2 + waits + Duration::from_secs(60),
+            // The engine's own limit is only for a shell that hangs: the Nodes have theirs first. They may have to install
+            // before two waves of lists.
+            launching: options.launch() * 3 + waits + Duration::from_secs(60),
             installing: options.launch() * 2 + waits + Duration::from_secs(60),
             ..default.deadlines
         },

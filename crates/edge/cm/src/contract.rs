@@ -10,6 +10,7 @@ use std::{
 };
 
 use aos_cloud_protocol::{BlobUrls, KeyReceiver};
+use aos_launch::{Elsewhere, Progress};
 use aos_pki::KeyWrap;
 use aos_time::Timestamp;
 use aos_types::{
@@ -95,6 +96,19 @@ pub struct InstanceRun {
     pub restarts: u32,
     /// How it ended last, for people.
     pub last_exit: Option<String>,
+    /// How far it is, if its Node tells.
+    pub progress: Option<Progress>,
+    /// Whether it is meant to end by itself, if its Node tells how far it is.
+    pub ends: bool,
+}
+
+/// The items that instances of a Node wait for and that are not on it (`aos.node.v1` `Needs`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needs {
+    /// The stream on which that was said.
+    pub stream: u64,
+    /// Which.
+    pub items: BTreeSet<ItemId>,
 }
 
 /// What a Node can promise about an update.
@@ -130,6 +144,8 @@ pub struct SmNode {
     pub instances: Option<BTreeMap<InstanceIdent, InstanceReport>>,
     /// How the runs of its instances went; `None` if it does not tell: then one that is `failed` has failed for good.
     pub runs: Option<Arc<BTreeMap<InstanceIdent, InstanceRun>>>,
+    /// What its instances wait for elsewhere, if it has told.
+    pub needs: Option<Arc<Needs>>,
     /// What is free for storages and states, if it has told.
     pub space: Option<aos_schedule::Space>,
     /// The present stream: another number means that SM has connected anew.
@@ -248,6 +264,9 @@ pub trait Nodes: Send + Sync {
         node: &NodeId,
         instances: Vec<InstanceIdent>,
     ) -> Result<BTreeMap<InstanceIdent, ErrorInfo>, ErrorInfo>;
+
+    /// Tells a Node how these items are doing on the Unit. Never blocks; an error if it is not there or has no room.
+    fn tell_elsewhere(&self, node: &NodeId, news: Elsewhere) -> Result<(), ErrorInfo>;
 
     /// These are the Nodes of the Unit: addresses of all others are free.
     async fn keep_only(&self, nodes: BTreeSet<NodeId>);

@@ -48,6 +48,7 @@
 mod app;
 mod cloud;
 pub mod contract;
+mod elsewhere;
 mod error;
 mod gates;
 mod identity;

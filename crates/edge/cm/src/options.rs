@@ -148,6 +148,8 @@ pub struct PlacingOptions {
     pub default_ram_bytes: u64,
     /// The window over which usage is averaged before a Node counts as overloaded, in seconds.
     pub usage_window_secs: u64,
+    /// How long a Node may fail to take the state of an instance before that instance is told as failed, in seconds.
+    pub state_wait_secs: u64,
     /// The numbers instances get as user and group ids.
     pub ids: Ids,
 }
@@ -214,6 +216,7 @@ impl Default for PlacingOptions {
             default_cpu_dmips: defaults.cpu,
             default_ram_bytes: defaults.ram,
             usage_window_secs: 300,
+            state_wait_secs: 120,
             ids: Ids::default(),
         }
     }
@@ -223,6 +226,11 @@ impl PlacingOptions {
     /// How long missing Nodes are waited for.
     pub fn nodes_wait(&self) -> Duration {
         Duration::from_secs(self.nodes_wait_secs)
+    }
+
+    /// How long a Node may fail to take a state.
+    pub fn state_wait(&self) -> Duration {
+        Duration::from_secs(self.state_wait_secs)
     }
 
     /// How long an instance that is not wanted any more is kept.

@@ -460,6 +460,7 @@ async fn install_waits_for_the_node_and_a_plain_v5_node_is_passed_over() {
                 unrecoverable,
                 restarts: 2,
                 last_exit: None,
+                ..Default::default()
             }],
             complete,
         })

@@ -21,8 +21,10 @@ use crate::{
     alerts::Alerts,
     cm::{self, Link},
     cm_handle::CmHandle,
+    disk_below::DiskBelow,
     fullness::Fullness,
     images::Images,
+    integrity::Integrity,
     launcher::{Launcher, Setup},
     networks::Networks,
     node,
@@ -125,6 +127,7 @@ async fn serve(
         options.dns_servers.clone(),
     );
     let networks = Arc::new(networks.await?);
+    let alerts = Arc::new(Alerts::default());
     let folder = options.state_dir.join("images");
     let images = Images::open(
         &folder,
@@ -132,11 +135,11 @@ async fn serve(
         &identity.trust,
         handle.clone(),
         kept.clone(),
+        alerts.clone(),
     );
     let images = Arc::new(images.await?);
     let (runtimes, exits) = Runtimes::new(offered);
     let node_configs = NodeConfigs::open(kept.node_config.clone()).await?;
-    let alerts = Arc::new(Alerts::default());
     let places = places(options, &alerts).await?;
     let remembered = kept.clone();
     let launcher = Launcher::new(
@@ -153,10 +156,7 @@ async fn serve(
             resources,
             places: places.clone(),
             host_base: options.host_base.clone(),
-            stop_policy: StopPolicy {
-                grace: Duration::from_secs(options.stop_grace_secs).min(aos_types::MAX_STOP_GRACE),
-                ..StopPolicy::default()
-            },
+            stop_policy: stop_policy(options),
             parallel: options.parallel,
             keep_images: options.keep_images(),
         },
@@ -169,11 +169,21 @@ async fn serve(
         alerts.clone(),
         Duration::from_secs(options.state_report_secs.max(1)),
     );
+    let below = DiskBelow {
+        places: places.clone(),
+        alerts: alerts.clone(),
+        interval: Duration::from_secs(options.quota.watch_secs.max(1)),
+    };
     let fullness = Fullness {
         launcher: launcher.clone(),
         places,
         alerts: alerts.clone(),
         interval: Duration::from_secs(options.quota.watch_secs.max(1)),
+    };
+    let integrity = Integrity {
+        launcher: launcher.clone(),
+        alerts: alerts.clone(),
+        interval: Duration::from_secs(options.check_images_secs),
     };
     let (online, connected) = watch::channel(false);
     let link = Arc::new(Link {
@@ -191,11 +201,21 @@ async fn serve(
         longest_pause: Duration::from_secs(options.reconnect_max_secs.max(1)),
     });
     tasks.spawn(async move { Ok(launcher.run(exits, connected).await?) });
+    let (until, checks) = (stop.child_token(), options.check_images_secs > 0);
+    tasks.spawn(async move {
+        // Files that are being read when it is dropped are read to their end.
+        tokio::select! {
+            () = integrity.run(), if checks => {}
+            () = until.cancelled() => {}
+        }
+        Ok(())
+    });
     let until = stop.child_token();
     tasks.spawn(async move {
         // Nothing has begun when the look is dropped.
         tokio::select! {
             () = fullness.run() => {}
+            () = below.run() => {}
             () = until.cancelled() => {}
         }
         Ok(())
@@ -321,9 +341,17 @@ async fn runtimes(
     } else if was_there {
         // It was switched off: what it ran ends.
         let (runtime, _) = CrunRuntime::open(native, stop.child_token()).await?;
-        runtime.adopt(&[]).await?;
+        runtime.adopt(&[], stop_policy(options)).await?;
     }
     Ok(offered)
+}
+
+/// How an instance is asked to end whose image says nothing else.
+fn stop_policy(options: &Options) -> StopPolicy {
+    StopPolicy {
+        grace: Duration::from_secs(options.stop_grace_secs).min(aos_types::MAX_STOP_GRACE),
+        ..StopPolicy::default()
+    }
 }
 
 fn crun(options: &Options) -> Result<CrunOptions, Error> {

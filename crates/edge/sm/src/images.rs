@@ -22,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
+    alerts::Alerts,
     cm_handle::{CmHandle, call_failed},
     image_room::Wanted,
+    layers_in_use::{Disk, Layers},
     records::{IMAGE_GRACE, ImageUse, Kept},
 };
 
@@ -36,21 +38,22 @@ const PARALLEL: usize = 3;
 
 /// The images of this Node: fetched from CM, verified by digest, unpacked.
 pub(crate) struct Images {
-    blobs: BlobStore,
-    layers: LayerStore,
+    pub(crate) blobs: BlobStore,
+    pub(crate) layers: LayerStore,
     fetcher: Fetcher,
     client: reqwest::Client,
     cm: CmHandle,
     pub(crate) kept: Kept,
-    caps: Caps,
+    pub(crate) caps: Caps,
     /// One turn an image: two instances of an item do not fetch it twice.
     turns: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Nothing is removed while something is installed.
     pub(crate) installing: tokio::sync::RwLock<()>,
     /// What must stay when room is needed.
     pub(crate) wanted: Wanted,
-    /// Unpacked layers that were looked at since we began and were whole.
-    seen: Arc<Mutex<BTreeSet<String>>>,
+    /// Who runs from which layers, and which of them are whole.
+    pub(crate) in_use: Arc<Layers>,
+    alerts: Arc<Alerts>,
 }
 
 /// An image that is ready to run.
@@ -68,6 +71,7 @@ impl Images {
         trust: &Trust,
         cm: CmHandle,
         kept: Kept,
+        alerts: Arc<Alerts>,
     ) -> Result<Self, Error> {
         let failed = |why: String| Error::Images {
             folder: folder.to_path_buf(),
@@ -108,14 +112,15 @@ impl Images {
             turns: Mutex::default(),
             installing: tokio::sync::RwLock::default(),
             wanted: Wanted::default(),
-            seen: Arc::default(),
+            in_use: Arc::default(),
+            alerts,
         })
     }
 
     /// The image, if it is complete on this Node.
     pub(crate) async fn get(&self, manifest: Digest) -> Option<Installed> {
         let (blobs, layers, caps) = (self.blobs.clone(), self.layers.clone(), self.caps);
-        let seen = self.seen.clone();
+        let in_use = self.in_use.clone();
         blocking(move || {
             // The documents are read anew each time, so a rotten one is noticed: reading compares nothing.
             blobs.verify(&manifest).ok()?;
@@ -125,20 +130,9 @@ impl Images {
                 .iter()
                 .map(|layer| {
                     let unpacked = layers.get(layer).ok()??;
-                    let name = unpacked.path.to_string_lossy().into_owned();
-                    // Once in the life of this process: what comes later is the Node's own doing.
-                    let known = seen
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .contains(&name);
-                    if !known {
-                        if !layers.looks_intact(layer).ok()? {
-                            tracing::warn!(layer = %layer.diff_id, "an unpacked layer is damaged");
-                            return None;
-                        }
-                        seen.lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .insert(name);
+                    if !in_use.looks_whole(&layers, layer) {
+                        tracing::warn!(layer = %layer.diff_id, "an unpacked layer is damaged");
+                        return None;
                     }
                     Some(unpacked.path)
                 })
@@ -173,6 +167,15 @@ impl Images {
                 }
                 outcome => return outcome,
             }
+        }
+    }
+
+    fn disk(&self) -> Disk {
+        Disk {
+            blobs: self.blobs.clone(),
+            layers: self.layers.clone(),
+            caps: self.caps,
+            in_use: self.in_use.clone(),
         }
     }
 
@@ -267,7 +270,8 @@ impl Images {
         let mut missing: Vec<&Layer> = Vec::new();
         for layer in &image.layers {
             let (layers, wanted) = (self.layers.clone(), layer.clone());
-            if !blocking(move || layers.looks_intact(&wanted).unwrap_or(false)).await? {
+            let in_use = self.in_use.clone();
+            if !blocking(move || in_use.looks_whole(&layers, &wanted)).await? {
                 missing.push(layer);
             }
         }
@@ -295,21 +299,23 @@ impl Images {
         let Descriptor { digest, size, .. } = layer.descriptor.clone();
         let turn = self.turn(layer.diff_id);
         let _turn = turn.lock().await;
-        let (layers, wanted) = (self.layers.clone(), layer.clone());
+        let (layers, wanted, in_use) = (self.layers.clone(), layer.clone(), self.in_use.clone());
         let here = blocking(move || {
-            let here = layers.looks_intact(&wanted).unwrap_or(false);
-            if !here {
-                // Whatever is left of it is in the way.
-                layers.remove(&wanted)?;
-            }
-            Ok::<_, aos_image::unpack::Error>(here)
+            let whole = in_use.looks_whole(&layers, &wanted);
+            let there = layers.get(&wanted).is_ok_and(|there| there.is_some());
+            (whole, there)
         });
-        let here = here
-            .await?
-            .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
-        if here {
+        let (whole, there) = here.await?;
+        if whole {
             // Another image that shares it has brought it meanwhile.
             return Ok(());
+        }
+        if there {
+            self.alerts.own(format!(
+                "files of layer {} have changed on this Node since they were installed; they are fetched again from CM. Look \
+                 at the disk of the Node",
+                layer.diff_id
+            ));
         }
         let source = Source {
             urls: url.into_iter().collect(),
@@ -322,6 +328,11 @@ impl Images {
             .fetch(&digest, &source, &|_| {}, stop)
             .await
             .map_err(|error| not_fetched(&digest, &error))?;
+        // Whatever is left of it is in the way.
+        let (disk, wanted) = (self.disk(), layer.clone());
+        blocking(move || disk.clear_damaged(&wanted))
+            .await?
+            .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
         let (blobs, layers, token) = (self.blobs.clone(), self.layers.clone(), stop.clone());
         blocking(move || {
             layers.unpack(&blobs, &layer, &token)?;
@@ -406,28 +417,40 @@ impl Images {
         grace: Duration,
     ) -> Result<(), ErrorInfo> {
         let (blobs, layers, caps) = (self.blobs.clone(), self.layers.clone(), self.caps);
+        let running = self.in_use.running();
         let removed = blocking(move || {
             let mut digests = BTreeSet::new();
             let mut names = BTreeSet::new();
+            let mut all_known = true;
+            let unknown = |manifest: &Digest| running.contains(manifest);
             for manifest in &keep {
                 digests.insert(*manifest);
                 let Ok(document) = graph::load_manifest(&blobs, manifest, &caps) else {
+                    all_known &= !unknown(manifest);
                     continue;
                 };
                 digests.extend(document.digests());
-                if let Ok(image) = ItemImage::load(&blobs, manifest, &caps) {
-                    names.extend(image.layers.iter().flat_map(LayerStore::names));
+                match ItemImage::load(&blobs, manifest, &caps) {
+                    Ok(image) => names.extend(image.layers.iter().flat_map(LayerStore::names)),
+                    Err(_) => all_known &= !unknown(manifest),
                 }
             }
             let collected = blobs
                 .collect(&digests, grace)
                 .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
-            let layers = layers
-                .collect(&names)
-                .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
+            // Something runs from an image that cannot be read: nobody knows from which layers.
+            let layers = match all_known {
+                true => layers.collect(&names),
+                false => Ok(0),
+            };
+            let layers = layers.map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
             Ok::<_, ErrorInfo>((collected.blobs, layers))
         })
         .await??;
+        let disk = self.disk();
+        blocking(move || disk.clear_aside())
+            .await?
+            .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
         if removed != (0, 0) {
             tracing::info!(
                 blobs = removed.0,
@@ -479,7 +502,7 @@ fn not_fetched(digest: &Digest, error: &(dyn std::error::Error + 'static)) -> Er
     info
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ErrorInfo> {
     task::spawn_blocking(work)

@@ -68,6 +68,9 @@ pub struct Options {
     /// How long an unused image is kept, in seconds; 30 days by default.
     #[serde(default = "keep_images_secs")]
     pub keep_images_secs: u64,
+    /// How often the files of installed images are read and compared with what was installed, in seconds; 0 is never.
+    #[serde(default = "check_images_secs")]
+    pub check_images_secs: u64,
     /// How long an instance may take to end before it is killed, in seconds.
     #[serde(default = "stop_grace_secs")]
     pub stop_grace_secs: u64,
@@ -236,6 +239,10 @@ fn host_base() -> Vec<PathBuf> {
         .into_iter()
         .map(PathBuf::from)
         .collect()
+}
+
+const fn check_images_secs() -> u64 {
+    24 * 3_600
 }
 
 const fn keep_images_secs() -> u64 {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aos_launch::Instance;
-use aos_quota::{Backend, Bound, Kind, Name, Quota, Space, Usage};
+use aos_quota::{Backend, Below, Bound, Kind, Name, Quota, Space, Usage};
 use aos_types::{InstanceIdent, Quotas};
 
 /// The name of a state file inside its folder.
@@ -132,6 +132,17 @@ impl Places {
             .and_then(|name| self.quota.usage(Kind::Storage, &name))
             .map(Some)
             .map_err(|error| failed(Kind::Storage, &error))
+    }
+
+    /// How the disk is on which the file grows that all of it is in; nothing if there is no such file.
+    pub(crate) fn below(&self) -> Option<Below> {
+        self.quota
+            .below()
+            .inspect_err(
+                |error| tracing::warn!(%error, "the disk below the storages cannot be looked at"),
+            )
+            .ok()
+            .flatten()
     }
 
     /// What is free for storages and for states; `None` if it cannot be told.

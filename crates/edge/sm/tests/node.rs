@@ -10,6 +10,7 @@
 mod bad;
 mod conformance;
 mod health;
+mod integrity;
 mod kept;
 mod native;
 mod offline;

@@ -669,6 +669,16 @@ impl World {
                 Some((one.item, version_number(&item.version)))
             })
             .collect();
+        self.orders_images(node, wanted, images)
+    }
+
+    /// Has a Node install images for these instances; gives the number of the order.
+    pub(crate) fn orders_images(
+        &mut self,
+        node: usize,
+        wanted: &Wanted,
+        images: BTreeSet<(Item, Ver)>,
+    ) -> u64 {
         let Some(run) = &mut self.cm.run else {
             return 0;
         };
@@ -698,11 +708,21 @@ impl World {
         conn: u64,
         order: u64,
         failed: Vec<Inst>,
+        images: &[(Item, Ver)],
     ) {
+        let now = self.now;
         let Some(run) = &mut self.cm.run else { return };
         if run.seen[node].view.as_ref().map(|view| view.conn) != Some(conn) {
             return;
         }
+        for image in images {
+            let bad = failed.iter().any(|one| one.item == image.0);
+            run.seen[node].prepared.note(conn, now, *image, bad);
+        }
+        if self.hears_prepared(node, order, &failed) {
+            return;
+        }
+        let Some(run) = &mut self.cm.run else { return };
         let mut ended = None;
         for (id, job) in &mut run.jobs {
             if let Job::Install(install) = job

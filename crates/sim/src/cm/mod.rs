@@ -4,6 +4,7 @@ mod images;
 mod jobs;
 mod link;
 mod placing;
+mod prepare;
 mod status;
 
 use std::{
@@ -23,6 +24,7 @@ use aos_update::{
 pub(crate) use images::Stored;
 pub(crate) use jobs::Job;
 pub(crate) use placing::{List, Lists, Placed, Sending};
+pub(crate) use prepare::Prepared;
 pub(crate) use status::status;
 
 use crate::{
@@ -106,6 +108,8 @@ pub(crate) struct Seen {
     pub(crate) busy: Option<Busy>,
     pub(crate) waiting: Vec<u64>,
     pub(crate) config: Option<String>,
+    /// What is known of the images there.
+    pub(crate) prepared: Prepared,
 }
 
 /// What the planner was asked last: the set, the Nodes, and how many plans there were before.
@@ -194,7 +198,7 @@ fn engine_config(scene: &Scene, mutation: Option<Mutation>) -> Config {
             ..GatePolicy::default()
         },
         deadlines: Deadlines {
-            launching: LAUNCH * 2 + LOST + MIN,
+            launching: LAUNCH * 3 + LOST + MIN,
             installing: LAUNCH * 2 + LOST + MIN,
             ..default.deadlines.clone()
         },

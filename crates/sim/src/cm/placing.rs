@@ -8,7 +8,9 @@ use std::{
 };
 
 use aos_launch::Instance;
-use aos_schedule::{Availability, Image, KnownInstance, Plan, Request, Rule, Unplaced, Why};
+use aos_schedule::{
+    Availability, Holder, Image, KnownInstance, Plan, Request, Rule, Unplaced, Why, handover,
+};
 use aos_time::Timestamp;
 use aos_types::{
     AosCode, ArchInfo, Digest, ErrorInfo, InstanceIdent, InstanceState, ItemConfig, NodeId,
@@ -16,7 +18,7 @@ use aos_types::{
 };
 use aos_update::{Failures, Target, UpdateState};
 
-use super::{Busy, LAUNCH, LOST, Running, Seen, Sent, View, error};
+use super::{Busy, Job, LAUNCH, LOST, Running, Seen, Sent, View, Wanted, error, prepare::PAUSE};
 use crate::{
     coverage::Fault,
     draw::{MIN, SEC},
@@ -129,9 +131,19 @@ impl Lists {
 pub(crate) struct Sending {
     next: Vec<usize>,
     pub(crate) open: BTreeSet<usize>,
-    retry: bool,
+    pub(super) retry: bool,
     failed: BTreeMap<usize, ErrorInfo>,
     unplaced: Failures,
+    /// The set it was begun for, if it follows the Nodes: when another one is in force it is over.
+    of: Option<Rc<Target>>,
+    /// Nodes that are installing what the lists bring, each with the order and what it is for.
+    pub(crate) preparing: BTreeMap<usize, (u64, Wanted)>,
+    /// What could not be installed, by Node.
+    pub(crate) missing: BTreeMap<usize, BTreeMap<Inst, ErrorInfo>>,
+    /// What Nodes are not given yet, as one that keeps its list still runs it.
+    held_back: BTreeMap<usize, BTreeSet<Inst>>,
+    /// The Nodes that were there when it was prepared.
+    pub(super) connections: BTreeMap<usize, u64>,
     /// By Node, what it was to get: those fail if it does not take it.
     planned: BTreeMap<usize, Vec<InstanceIdent>>,
 }
@@ -434,7 +446,7 @@ impl World {
             let list = planned.entry(node_number(&place.node)).or_default();
             list.push(place.ident.clone());
         }
-        self.sends(
+        self.prepares(
             id,
             Sending {
                 retry: true,
@@ -492,7 +504,12 @@ impl World {
             // It looks again when it has ended.
             return;
         }
-        if run.engine.state() == UpdateState::Installing {
+        // A launch gives the Nodes their lists itself, and until the engine has heard how it went nobody knows what counts.
+        let launching = run
+            .jobs
+            .values()
+            .any(|job| matches!(job, Job::Launch { .. }));
+        if run.engine.state() == UpdateState::Installing || launching {
             return;
         }
         self.bring_config_to_nodes(false);
@@ -527,37 +544,108 @@ impl World {
                 return;
             }
         }
-        if let Some(run) = &mut self.cm.run {
-            run.follow_busy = true;
-        }
-        self.sends(FOLLOW, Sending::default());
+        let Some(run) = &mut self.cm.run else { return };
+        run.follow_busy = true;
+        let of = Some(Rc::new(run.engine.in_force().clone()));
+        let sending = Sending {
+            of,
+            ..Sending::default()
+        };
+        self.prepares(FOLLOW, sending);
     }
 
     // --- sending
 
-    fn sends(&mut self, id: u64, mut sending: Sending) {
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        for known in self.known() {
-            let Some(run) = &self.cm.run else { return };
-            let node = known.node;
+    /// Nodes that lists are sent to.
+    pub(crate) fn listeners(&self) -> Vec<usize> {
+        let Some(run) = &self.cm.run else {
+            return Vec::new();
+        };
+        let known = self.known().into_iter();
+        let listeners = known.filter(|known| {
             let spared = known.state == NodeState::Paused && self.has(Mutation::PausedNodeRunsOn);
-            if spared || known.state == NodeState::Error || !told(&run.seen[node]) {
-                continue;
-            }
-            let gives = gives_away(node, &run.seen[node], &run.lists);
-            if gives || self.has(Mutation::AllNodesAtOnce) {
-                first.push(node);
-            }
+            !spared && known.state != NodeState::Error && told(&run.seen[known.node])
+        });
+        listeners.map(|known| known.node).collect()
+    }
+
+    /// Their streams.
+    pub(crate) fn connections(&self) -> BTreeMap<usize, u64> {
+        let listeners = self.listeners().into_iter();
+        let conns = listeners.filter_map(|node| {
+            let view = self.cm.run.as_ref()?.seen[node].view.as_ref()?;
+            Some((node, view.conn))
+        });
+        conns.collect()
+    }
+
+    /// Everything that could be installed is: the lists go out.
+    pub(crate) fn sends(&mut self, id: u64) {
+        let at_once = self.has(Mutation::AllNodesAtOnce);
+        let paused = self.cm.disk.paused.clone();
+        let Some(run) = &self.cm.run else { return };
+        let Some(sending) = run.sendings.get(&id) else {
+            return;
+        };
+        let wanted: BTreeMap<Inst, Ver> = run
+            .lists
+            .placed()
+            .map(|(_, order)| (inst(&order.ident), version_number(&order.version)))
+            .collect();
+        let running = |node: usize| {
+            let view = run.seen[node].view.as_ref();
+            let snapshot = view.and_then(|view| view.snapshot.as_ref());
+            let reports = snapshot.into_iter().flat_map(|one| &one.reports);
+            reports.filter(|(_, one)| one.state != InstanceState::Inactive)
+        };
+        let holders: BTreeMap<usize, Holder<Inst>> = self
+            .listeners()
+            .into_iter()
+            .filter(|node| sending.connections.contains_key(node))
+            .map(|node| {
+                let missing = sending.missing.get(&node).into_iter();
+                let holder = Holder {
+                    runs: running(node).map(|(inst, _)| *inst).collect(),
+                    old: running(node)
+                        .filter(|(inst, one)| wanted.get(*inst) != Some(&one.ver))
+                        .map(|(inst, _)| *inst)
+                        .collect(),
+                    unready: missing.flat_map(|all| all.keys().copied()).collect(),
+                    must_part: paused.contains(&node),
+                };
+                (node, holder)
+            })
+            .collect();
+        let places = run.lists.nodes.iter();
+        let places = places.map(|(inst, node)| (*inst, BTreeSet::from([*node])));
+        let order = handover(&holders, &places.collect());
+        let gets = |node: &&usize| {
+            let list = run.lists.on(**node);
+            list.iter().any(|one| run.runs_elsewhere(**node, one))
+        };
+        let mut second = order.second.clone();
+        let mut first = order.first.clone();
+        if at_once {
+            first.append(&mut second);
+        } else {
             // One that gives some away and gets others gets these afterwards.
-            let gets = run.lists.on(node);
-            if !gives || gets.iter().any(|one| run.runs_elsewhere(node, one)) {
-                second.push(node);
-            }
+            second.extend(order.first.iter().filter(gets));
         }
+        let Some(run) = &mut self.cm.run else { return };
+        let Some(sending) = run.sendings.get_mut(&id) else {
+            return;
+        };
         sending.open = first.iter().copied().collect();
         sending.next = second;
-        let Some(run) = &mut self.cm.run else { return };
-        run.sendings.insert(id, sending);
+        sending.held_back = order.held_back;
+        for (node, (inst, to)) in &order.kept {
+            let why = error(format!("it keeps its list: {inst} cannot start on n{to}"));
+            sending.failed.insert(*node, why);
+        }
+        for (node, (inst, to)) in order.kept {
+            self.coverage.fault(Fault::ListKept);
+            self.note(|_| format!("n{node} keeps its list: {inst} cannot start on n{to}"));
+        }
         for node in first {
             self.send_to(id, node);
         }
@@ -586,9 +674,17 @@ impl World {
         };
         if id == FOLLOW {
             run.follow_busy = false;
+            if !sending.missing.is_empty() {
+                // What could not be installed is asked for again.
+                let life = self.cm.life;
+                self.after(PAUSE + SEC, Event::CmLook { life });
+            }
             return;
         }
         let mut failures = sending.unplaced;
+        for (inst, why) in sending.missing.into_values().flatten() {
+            failures.instances.insert(self.names.ident(inst), why);
+        }
         for (node, why) in sending.failed {
             for ident in sending.planned.get(&node).into_iter().flatten() {
                 failures.instances.insert(ident.clone(), why.clone());
@@ -606,15 +702,30 @@ impl World {
     fn send_to(&mut self, id: u64, node: usize) {
         let life = self.cm.life;
         let at_once = self.has(Mutation::AllNodesAtOnce);
+        let adopts = self.has(Mutation::AdoptsInDoubt);
         let Some(run) = &mut self.cm.run else { return };
         let retry = run.sendings.get(&id).is_some_and(|sending| sending.retry);
-        let seen = &mut run.seen[node];
-        if seen.busy.is_some() {
-            seen.waiting.push(id);
+        if run.seen[node].busy.is_some() {
+            run.seen[node].waiting.push(id);
+            return;
+        }
+        // What follows the Nodes asks whether it is still in force.
+        let force = run.engine.in_force();
+        if let Some(sending) = run.sendings.get_mut(&id)
+            && sending.of.as_ref().is_some_and(|of| **of != *force)
+        {
+            sending.open.remove(&node);
             return;
         }
         let mut list = run.lists.on(node);
         let sending = run.sendings.get(&id);
+        let held = sending.and_then(|sending| sending.held_back.get(&node));
+        if let Some(held) = held {
+            let given = |one: &&Instance| !held.contains(&inst(&one.ident));
+            if !list.iter().all(|one| given(&one)) {
+                list = list.iter().filter(given).cloned().collect();
+            }
+        }
         if sending.is_some_and(|sending| !sending.next.is_empty()) {
             let part = |one: &&Instance| !run.runs_elsewhere(node, one);
             if !at_once && !list.iter().all(|one| part(&one)) {
@@ -629,7 +740,7 @@ impl World {
             let given = given.get(&(node, inst(&order.ident)));
             given.map_or(&[][..], Vec::as_slice) == order.env
         });
-        let stop = parcel(&self.names, seen, &list, retry, env_fits);
+        let stop = parcel(&self.names, adopts, seen, &list, retry, env_fits);
         let view = seen.view.clone();
         let (Some(stop), Some(view)) = (stop, view) else {
             if let Some(sending) = run.sendings.get_mut(&id) {
@@ -757,7 +868,6 @@ impl World {
 
     pub(crate) fn cm_meets_node(&mut self, node: usize, conn: u64) {
         let life = self.cm.life;
-        self.oracle.nodes_changed = self.now;
         let Some(run) = &mut self.cm.run else { return };
         let seen = &mut run.seen[node];
         seen.view = Some(View {
@@ -784,6 +894,7 @@ impl World {
             self.after(LAUNCH, Event::OrderLate { life, node, order });
         }
         self.installs_again(node);
+        self.prepares_again(node, conn);
         self.world_changed();
     }
 
@@ -795,13 +906,28 @@ impl World {
         if seen.view.take().is_none() {
             return;
         }
-        self.oracle.nodes_changed = now;
         seen.config = None;
         seen.away_since = Some(now);
+        let preparing = run.sendings.iter().filter_map(|(id, sending)| {
+            let (order, _) = sending.preparing.get(&node)?;
+            Some((*id, *order))
+        });
+        let preparing: Vec<(u64, u64)> = preparing.collect();
         if let Some(busy) = &seen.busy {
             // It has a minute to come back.
             let order = busy.order;
             self.after(MIN, Event::OrderLate { life, node, order });
+        }
+        for (id, order) in preparing {
+            self.after(
+                MIN,
+                Event::PrepareLate {
+                    life,
+                    id,
+                    node,
+                    order,
+                },
+            );
         }
         self.after(LOST + SEC, Event::CmLook { life });
         self.world_changed();
@@ -815,20 +941,10 @@ fn told(seen: &Seen) -> bool {
         .is_some_and(|view| view.snapshot.is_some())
 }
 
-/// Whether a Node runs something that another Node shall run from now on.
-fn gives_away(node: usize, seen: &Seen, lists: &Lists) -> bool {
-    let Some(snapshot) = seen.view.as_ref().and_then(|view| view.snapshot.as_ref()) else {
-        return false;
-    };
-    snapshot.reports.iter().any(|(inst, one)| {
-        one.state != InstanceState::Inactive
-            && lists.nodes.get(inst).is_some_and(|other| *other != node)
-    })
-}
-
 /// What to stop by name if the list has to be sent at all.
 fn parcel(
     names: &Names,
+    adopts: bool,
     seen: &mut Seen,
     list: &List,
     retry: bool,
@@ -847,7 +963,8 @@ fn parcel(
     }
     let same = |sent: &List| Rc::ptr_eq(sent, list) || sent == list;
     let (sent_before, sent_other) = match &seen.sent {
-        Sent::InDoubt => (false, true),
+        // Only another list makes certain what it has.
+        Sent::InDoubt => (false, !adopts),
         Sent::Taken(conn, sent) if *conn == view.conn => (same(sent), !same(sent)),
         Sent::Adopted(conn, sent) if *conn == view.conn => (false, !same(sent)),
         Sent::Nothing | Sent::Taken(..) | Sent::Adopted(..) => (false, false),

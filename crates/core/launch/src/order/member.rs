@@ -39,6 +39,8 @@ pub enum Progress {
     Failed(String),
     /// It is stopped for the time being by a rule of its item.
     Resting,
+    /// Nobody can tell, as its Node is away. Only of instances on other Nodes.
+    Unknown,
 }
 
 /// What a condition makes of the progress of one instance.
@@ -74,6 +76,7 @@ impl Progress {
             Self::Starting => Holds::NotYet("is being started"),
             Self::Started if condition == Healthy => Holds::NotYet("is not healthy yet"),
             Self::Resting => Holds::NotYet("rests while the Unit is offline"),
+            Self::Unknown => Holds::NotYet("cannot be asked, as its Node is away"),
             Self::Started | Self::Healthy | Self::Completed => Holds::NotYet("still runs"),
         }
     }

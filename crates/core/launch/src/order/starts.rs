@@ -32,14 +32,14 @@ pub enum Standstill {
     InVain(String),
 }
 
-/// What CM has told of the instances of one item on other Nodes.
+/// What CM has told of the instances of each item on other Nodes. An item without any is wanted nowhere on the Unit.
 pub type Elsewhere = BTreeMap<ItemId, Vec<Peer>>;
 
 /// An instance on another Node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Where.
-    pub node: NodeId,
+    /// Where; `None` if it has no place.
+    pub node: Option<NodeId>,
     /// Of which version.
     pub version: String,
     /// Whether it is meant to end by itself.
@@ -168,14 +168,17 @@ fn judge_elsewhere(
                     "needs {name} to be {condition}, but {why}"
                 )));
             }
-            let node = &peer.node;
+            let place = match &peer.node {
+                Some(node) => format!(" on Node {node}"),
+                None => String::new(),
+            };
             match peer.progress.meets(condition, peer.ends) {
                 Holds::Yes => None,
                 Holds::NotYet(why) => Some(waits(format!(
-                    "waits for {name} on Node {node} to be {condition}, which {why}"
+                    "waits for {name}{place} to be {condition}, which {why}"
                 ))),
                 Holds::Never(why) => Some(in_vain(format!(
-                    "needs {name} on Node {node} to be {condition}, but that {why}"
+                    "needs {name}{place} to be {condition}, but that {why}"
                 ))),
             }
         })

@@ -154,7 +154,14 @@ fn gap_17_the_wait_for_active_ends_at_its_deadline_whatever_else_happens() {
     for second in 11..609 {
         engine.handle(
             at(second),
-            Input::Instances(views(&[("a", 0, "2", InstanceState::Activating)])),
+            // Another one goes up and down all the time.
+            Input::Instances(views(&[
+                ("a", 0, "2", InstanceState::Activating),
+                match second % 2 {
+                    0 => ("a", 1, "2", InstanceState::Active),
+                    _ => ("a", 1, "2", InstanceState::Activating),
+                },
+            ])),
         );
         engine.handle(at(second), Input::Wake);
     }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     placing::Lists,
+    states::Waiting,
     status::EngineStatus,
     updates::InForce,
     world::{KnownNode, World},
@@ -46,6 +47,7 @@ impl Question {
 pub(crate) struct Explainer {
     pub(crate) world: Arc<World>,
     pub(crate) lists: watch::Receiver<Arc<Lists>>,
+    pub(crate) states: watch::Receiver<Waiting>,
     pub(crate) plan: watch::Receiver<Arc<Plan>>,
     pub(crate) engine: watch::Receiver<Arc<EngineStatus>>,
     pub(crate) in_force: watch::Receiver<InForce>,
@@ -57,6 +59,7 @@ impl Explainer {
         let facts = Facts {
             world: self.world.nodes(),
             lists: self.lists.borrow().clone(),
+            states: self.states.borrow().clone(),
             plan: self.plan.borrow().clone(),
             engine: self.engine.borrow().clone(),
             in_force: self.in_force.borrow().target.clone(),
@@ -70,6 +73,7 @@ impl Explainer {
 struct Facts {
     world: BTreeMap<NodeId, KnownNode>,
     lists: Arc<Lists>,
+    states: Waiting,
     plan: Arc<Plan>,
     engine: Arc<EngineStatus>,
     in_force: Arc<Target>,
@@ -271,11 +275,15 @@ impl Facts {
     }
 
     fn instance(&self, node: &NodeId, wanted: &WantedInstance) -> pb::Reason {
+        let there = (node.clone(), wanted.ident.clone());
         let node = self.world.get(node);
         let sm = node.as_ref().and_then(|node| node.sm.as_ref());
         let report = sm.and_then(|sm| Some((sm, sm.instances.as_ref()?.get(&wanted.ident)?)));
         let Some((sm, report)) = report else {
-            return reason("instance", false, "its Node has not reported it");
+            return match self.states.get(&there) {
+                Some(waits) => reason("instance", false, waits.why().to_string()),
+                None => reason("instance", false, "its Node has not reported it"),
+            };
         };
         // Inactive and nothing to complain of: it was meant to end, and has.
         let completed = report.state == InstanceState::Inactive && report.error.is_none();

@@ -1,13 +1,17 @@
 //! `aos.node.v1` `NodeService`: what servicemanager.v5 cannot say.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use aos_ipc::{
     convert::{Unreadable, error_from_proto, ident_from_proto, time_from_proto},
     proto::aos::node::v1 as pb,
 };
+use aos_launch::Progress;
 use aos_time::{Clock, SystemClock};
-use aos_types::{InstanceIdent, NodeId};
+use aos_types::{InstanceIdent, ItemId, NodeId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -17,6 +21,8 @@ use crate::contract::{Guarantee, InstanceRun, NodeEvent};
 
 /// From this protocol on an SM tells how the runs of its instances go.
 const TELLS_RUNS: u32 = 2;
+/// Most items a Node may wait for.
+const MOST_NEEDS: usize = 1_000;
 
 pub(super) struct Service {
     shared: Arc<Shared>,
@@ -90,22 +96,39 @@ async fn read(
 }
 
 fn guarantees(shared: &Shared, node: &NodeId, guarantee: Guarantee) {
-    let runs = shared.links().runs(node);
+    let (runs, needs) = {
+        let links = shared.links();
+        (links.runs(node), links.needs(node))
+    };
     shared.change(|view| {
         if let Some(known) = view.get_mut(node) {
             known.guarantee = guarantee;
+            known.needs = needs;
             known.runs = runs;
         }
     });
 }
 
 fn run(told: pb::InstanceRun) -> Result<(InstanceIdent, InstanceRun), Unreadable> {
+    let progress = match told.progress() {
+        pb::Progress::Unspecified => None,
+        pb::Progress::Held => Some(Progress::Held { patient: true }),
+        pb::Progress::Starting => Some(Progress::Starting),
+        pb::Progress::Started => Some(Progress::Started),
+        pb::Progress::Healthy => Some(Progress::Healthy),
+        pb::Progress::Completed => Some(Progress::Completed),
+        // Why is told with its state.
+        pb::Progress::Failed => Some(Progress::Failed(String::new())),
+        pb::Progress::Resting => Some(Progress::Resting),
+    };
     let ident = ident_from_proto(told.instance)?;
     let run = InstanceRun {
         version: told.version,
         unrecoverable: told.unrecoverable,
         restarts: told.restarts,
         last_exit: told.last_exit.as_ref().map(how),
+        progress,
+        ends: told.ends,
     };
     Ok((ident, run))
 }
@@ -145,6 +168,7 @@ async fn take(shared: &Shared, node: &NodeId, report: pb::node_report::Report) {
                 state: Some(space.state_free).filter(|_| !space.shared),
                 shared: space.shared,
             };
+            shared.links().tell_space(node, space);
             shared.change(|view| {
                 if let Some(known) = view.get_mut(node) {
                     known.space = Some(space);
@@ -186,6 +210,20 @@ async fn take(shared: &Shared, node: &NodeId, report: pb::node_report::Report) {
             shared.change(|view| {
                 if let Some(known) = view.get_mut(node) {
                     known.runs = runs;
+                }
+            });
+        }
+        pb::node_report::Report::Needs(told) => {
+            let items = told.items.iter().take(MOST_NEEDS);
+            let items: BTreeSet<ItemId> = items.filter_map(|id| id.parse().ok()).collect();
+            if items.len() < told.items.len() {
+                tracing::warn!(%node, told = told.items.len(), read = items.len(), "a Node waits for items that cannot be read, or for too many");
+            }
+            shared.links().tell_needs(node, items);
+            let needs = shared.links().needs(node);
+            shared.change(|view| {
+                if let Some(known) = view.get_mut(node) {
+                    known.needs = needs;
                 }
             });
         }

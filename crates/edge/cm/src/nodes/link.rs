@@ -1,17 +1,17 @@
 //! The open streams of each Node, and who waits for what on them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use aos_ipc::proto::{aos::node::v1 as node_pb, servicemanager::v5 as sm};
-use aos_types::{AosCode, ErrorInfo, InstanceIdent, NodeId};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, ItemId, NodeId};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tonic::Status;
 
 use super::messages::ConfigReport;
-use crate::contract::InstanceRun;
+use crate::contract::{InstanceRun, Needs};
 
 pub(super) type Orders = mpsc::Sender<Result<sm::SmIncomingMessages, Status>>;
 pub(super) type AttachOrders = mpsc::Sender<Result<node_pb::NodeOrder, Status>>;
@@ -40,6 +40,8 @@ struct Attached {
     asked: HashMap<String, oneshot::Sender<Installed>>,
     states: HashMap<String, oneshot::Sender<Option<ErrorInfo>>>,
     runs: Option<Runs>,
+    needs: Option<Arc<Needs>>,
+    space: Option<aos_schedule::Space>,
 }
 
 #[derive(Default)]
@@ -189,6 +191,8 @@ impl Links {
             asked: HashMap::new(),
             states: HashMap::new(),
             runs: runs.then(Runs::default),
+            needs: None,
+            space: None,
         };
         self.attached.insert(node.clone(), attached);
         self.streams
@@ -265,6 +269,31 @@ impl Links {
             // The asker may have given up; then nobody needs the answer.
             let _ = asker.send(error);
         }
+    }
+
+    /// The Node tells what its instances wait for elsewhere.
+    pub fn tell_needs(&mut self, node: &NodeId, items: BTreeSet<ItemId>) {
+        if let Some(attached) = self.attached.get_mut(node) {
+            let stream = attached.stream;
+            attached.needs = Some(Arc::new(Needs { stream, items }));
+        }
+    }
+
+    /// What the Node's instances wait for elsewhere, if it has told.
+    pub fn needs(&self, node: &NodeId) -> Option<Arc<Needs>> {
+        self.attached.get(node)?.needs.clone()
+    }
+
+    /// The Node tells how much space is free.
+    pub fn tell_space(&mut self, node: &NodeId, space: aos_schedule::Space) {
+        if let Some(attached) = self.attached.get_mut(node) {
+            attached.space = Some(space);
+        }
+    }
+
+    /// What is free on the Node, if it has told.
+    pub fn space(&self, node: &NodeId) -> Option<aos_schedule::Space> {
+        self.attached.get(node)?.space
     }
 
     /// The stream beside `RegisterSM`, if the Node has one.

@@ -2,8 +2,9 @@
 
 use aos_ipc::{
     convert::{Unreadable, error_from_proto, ident_from_proto, ident_to_proto},
-    proto::servicemanager::v5 as sm,
+    proto::{aos::node::v1 as node_pb, servicemanager::v5 as sm},
 };
+use aos_launch::{Elsewhere, Peer, Progress};
 use aos_types::{AlertRule, AlertRules, AosCode, ErrorInfo, UnitConfigState};
 
 use crate::contract::{InstanceOrder, InstanceReport};
@@ -115,6 +116,39 @@ fn whole(threshold: f64) -> u64 {
 
 fn duration(rule: &AlertRule) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(rule.min_timeout).ok()
+}
+
+/// How items are doing on the Unit.
+pub(super) fn elsewhere(news: Elsewhere) -> node_pb::Elsewhere {
+    let items = news
+        .into_iter()
+        .map(|(item, peers)| node_pb::ItemElsewhere {
+            item_id: item.to_string(),
+            peers: peers.into_iter().map(peer).collect(),
+        });
+    node_pb::Elsewhere {
+        items: items.collect(),
+    }
+}
+
+fn peer(peer: Peer) -> node_pb::Peer {
+    let (progress, reason) = match peer.progress {
+        Progress::Unknown => (node_pb::Progress::Unspecified, String::new()),
+        Progress::Held { .. } => (node_pb::Progress::Held, String::new()),
+        Progress::Starting => (node_pb::Progress::Starting, String::new()),
+        Progress::Started => (node_pb::Progress::Started, String::new()),
+        Progress::Healthy => (node_pb::Progress::Healthy, String::new()),
+        Progress::Completed => (node_pb::Progress::Completed, String::new()),
+        Progress::Failed(why) => (node_pb::Progress::Failed, why),
+        Progress::Resting => (node_pb::Progress::Resting, String::new()),
+    };
+    node_pb::Peer {
+        node_id: peer.node.map_or_else(String::new, |node| node.to_string()),
+        version: peer.version,
+        ends: peer.ends,
+        progress: progress.into(),
+        reason,
+    }
 }
 
 /// The text of an error with its causes.

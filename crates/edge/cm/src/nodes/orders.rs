@@ -13,6 +13,7 @@ use aos_ipc::{
         servicemanager::v5::{self as sm, sm_incoming_messages::SmIncomingMessage},
     },
 };
+use aos_launch::Elsewhere;
 use aos_types::{
     AosCode, ErrorInfo, InstanceIdent, InstanceState, NodeConfig, NodeId, UnitConfigState,
 };
@@ -342,6 +343,15 @@ impl Nodes for Server {
             .await;
         self.shared.links().forget_answer(node, &request_id);
         result
+    }
+
+    fn tell_elsewhere(&self, node: &NodeId, news: Elsewhere) -> Result<(), ErrorInfo> {
+        let orders = self.shared.links().attach_orders(node);
+        let orders = orders.ok_or_else(|| not_connected(node))?;
+        let told = node_pb::node_order::Order::Elsewhere(messages::elsewhere(news));
+        orders
+            .try_send(Ok(node_pb::NodeOrder { order: Some(told) }))
+            .map_err(|_| late(node, "to take what it was sent before"))
     }
 
     async fn keep_only(&self, nodes: BTreeSet<NodeId>) {

@@ -175,10 +175,15 @@ impl Reader {
             true => Guarantee::InstallFirst,
             false => Guarantee::PlainV5,
         };
-        let runs = self.shared.links().runs(&self.node);
+        let (runs, needs, space) = {
+            let links = self.shared.links();
+            // It may have told these before it introduced itself.
+            let space = links.space(&self.node);
+            (links.runs(&self.node), links.needs(&self.node), space)
+        };
         self.shared.change(|view| {
             let before = view.remove(&self.node);
-            let space = before.as_ref().and_then(|known| known.space);
+            let space = space.or(before.as_ref().and_then(|known| known.space));
             let instances = before
                 .filter(|known| known.connection == self.number)
                 .and_then(|known| known.instances);
@@ -188,6 +193,7 @@ impl Reader {
                 guarantee,
                 instances,
                 runs,
+                needs,
                 space,
                 connection: self.number,
             };

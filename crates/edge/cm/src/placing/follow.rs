@@ -2,7 +2,7 @@ use std::{future, panic, pin::Pin, sync::Arc, time::Duration};
 
 use aos_time::{Clock, SystemClock};
 use aos_types::NodeId;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -83,24 +83,28 @@ impl Placing {
         let mut usages = self.usages.changes();
         let mut subjects = self.subjects.clone();
         let mut overrides = self.overrides.subscribe();
+        let mut states = self.states.waiting();
         let mut errands = Errands::of(&self);
         loop {
             changes.borrow_and_update();
             usages.borrow_and_update();
             subjects.borrow_and_update();
             overrides.borrow_and_update();
+            states.borrow_and_update();
             let next_end = self.end_overrides().await?;
             let nodes = self.world.nodes();
             if !nodes.is_empty() {
                 self.nodes.keep_only(nodes.into_keys().collect()).await;
             }
             let now = in_force.borrow_and_update().clone();
-            if !now.hold && self.reconcile(&now.target).await? {
+            if !now.hold && self.reconcile(&now).await? {
                 errands.look();
             }
             let left = next_end.map_or(DAY, |at| at.since(SystemClock.now()).min(DAY));
             let sleep = tokio::time::sleep(left);
             tokio::pin!(sleep);
+            let again = again(self.next_attempt());
+            tokio::pin!(again);
             // What is under way goes on while changes are waited for and gathered.
             let mut gathered = None;
             loop {
@@ -120,6 +124,8 @@ impl Placing {
                     Ok(()) = subjects.changed(), if gathered.is_none() => gathered = Some(gather()),
                     Ok(()) = overrides.changed(), if gathered.is_none() => gathered = Some(gather()),
                     Ok(()) = in_force.changed(), if gathered.is_none() => gathered = Some(gather()),
+                    Ok(()) = states.changed(), if gathered.is_none() => gathered = Some(gather()),
+                    () = &mut again, if gathered.is_none() => gathered = Some(gather()),
                     () = &mut sleep, if gathered.is_none() => gathered = Some(gather()),
                 }
             }
@@ -136,6 +142,13 @@ fn gather() -> Sleep {
 async fn until(at: &mut Option<Sleep>) {
     match at {
         Some(at) => at.await,
+        None => future::pending().await,
+    }
+}
+
+async fn again(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
         None => future::pending().await,
     }
 }

@@ -14,6 +14,7 @@
 //! | `sending` | which Node is sent its list, and in which order |
 //! | `turns` | whose turn it is while the Nodes are followed: one that hangs holds up nobody else |
 //! | `litter` | removes what instances kept on Nodes once nobody needs it |
+//! | `prepare` | has images installed before anything is stopped for them |
 //! | `follow` | the task that does all that when something changes |
 
 mod explain;
@@ -22,6 +23,7 @@ mod host_ids;
 mod lists;
 mod litter;
 mod overrides;
+mod prepare;
 mod remember;
 mod requests;
 mod sending;
@@ -45,12 +47,14 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use explain::Explained;
 pub(crate) use lists::{Lists, Placed};
+pub(crate) use sending::runs_elsewhere;
 pub(crate) use usage::Usages;
 
 use self::{
     explain::explain,
     lists::Standing,
     overrides::Overrides,
+    prepare::Prepared,
     remember::{Keep, Memory, remember},
 };
 use crate::{
@@ -58,6 +62,7 @@ use crate::{
     contract::{AlertSink, Images, InstanceOrder, Nodes},
     states::States,
     unit_config::UnitConfigs,
+    updates::InForce,
     world::{KnownNode, World},
 };
 
@@ -74,6 +79,8 @@ pub(crate) struct Setup {
     pub(crate) world: Arc<World>,
     pub(crate) configs: Arc<UnitConfigs>,
     pub(crate) states: Arc<States>,
+    /// What the Nodes shall run by the update engine.
+    pub(crate) in_force: watch::Receiver<InForce>,
     /// The subjects that the Unit reports.
     pub(crate) subjects: watch::Receiver<Arc<Vec<SubjectId>>>,
     pub(crate) usages: Arc<Usages>,
@@ -105,6 +112,9 @@ pub(crate) struct Placing {
     lists: watch::Sender<Arc<Lists>>,
     /// What each Node was given. Held while a Node is given something, so a Node that hangs holds up nobody else.
     sent: std::sync::Mutex<BTreeMap<NodeId, Arc<Mutex<Sent>>>>,
+    /// What is known to be installed on the Nodes, or could not be.
+    prepared: std::sync::Mutex<BTreeMap<NodeId, Prepared>>,
+    in_force: watch::Receiver<InForce>,
     /// Ends the wait of the lists that follow the Nodes: a launch does not wait behind them.
     following: watch::Sender<CancellationToken>,
     env: std::sync::Mutex<BTreeMap<String, Env>>,
@@ -159,6 +169,8 @@ impl Placing {
             plan: watch::channel(Arc::default()).0,
             lists: watch::channel(Arc::new(lists)).0,
             sent: std::sync::Mutex::default(),
+            prepared: std::sync::Mutex::default(),
+            in_force: setup.in_force,
             following: watch::channel(CancellationToken::new()).0,
             env: std::sync::Mutex::new(env),
         })
@@ -185,47 +197,18 @@ impl Placing {
         let world = self.world.nodes();
         let mut installs = Vec::new();
         for (id, node) in &world {
-            let has = node.sm.as_ref().and_then(|sm| sm.instances.as_ref());
-            let new: Vec<InstanceOrder> = plan
-                .on_node(id)
-                .filter_map(|place| lists::order(place, Vec::new()))
-                .filter(|order| {
-                    has.and_then(|has| has.get(&order.ident))
-                        .is_none_or(|runs| {
-                            runs.version != order.version || runs.manifest != Some(order.manifest)
-                        })
-                })
+            let orders = plan.on_node(id);
+            let orders = orders.filter_map(|place| lists::order(place, Vec::new()));
+            let new: Vec<InstanceOrder> = orders
+                .filter(|order| !prepare::has_image(node, order))
                 .collect();
             if !new.is_empty() && node.sm.is_some() {
-                installs.push(self.install_on(id, new, cancel.clone()));
+                installs.push(self.install_on(id, new, cancel));
             }
         }
         for installed in join_all(installs).await {
             failures.instances.extend(installed.instances);
             failures.nodes.extend(installed.nodes);
-        }
-        failures
-    }
-
-    async fn install_on(
-        &self,
-        node: &NodeId,
-        new: Vec<InstanceOrder>,
-        cancel: CancellationToken,
-    ) -> Failures {
-        let idents: Vec<InstanceIdent> = new.iter().map(|order| order.ident.clone()).collect();
-        let mut failures = Failures::default();
-        match self.nodes.install(node, new, cancel).await {
-            Ok(failed) => failures.instances = failed,
-            Err(error) => {
-                let of_node = ErrorInfo {
-                    message: format!("node `{node}` cannot install it: {error}"),
-                    ..error.clone()
-                };
-                failures.nodes.insert(node.clone(), error);
-                let each = idents.into_iter().map(|ident| (ident, of_node.clone()));
-                failures.instances = each.collect();
-            }
         }
         failures
     }
@@ -242,33 +225,42 @@ impl Placing {
             () = self.world.settled(self.options.nodes_wait()) => {}
             () = cancel.cancelled() => return Ok(Failures::default()),
         }
-        let plan = self.place(target).await?;
+        let Some(plan) = self.place(target, || true).await? else {
+            return Ok(Failures::default());
+        };
         let mut failures = unplaced(&plan);
         // Lists that merely follow the Nodes make room.
         self.following.borrow().cancel();
-        for (node, error) in self.send(true, cancel).await {
+        let sent = self.send(true, cancel, &|| true).await;
+        failures.instances.extend(sent.instances);
+        for (node, error) in sent.nodes {
             for order in plan.on_node(&node) {
                 failures
                     .instances
-                    .insert(order.ident.clone(), error.clone());
+                    .entry(order.ident.clone())
+                    .or_insert_with(|| error.clone());
             }
             failures.nodes.insert(node, error);
         }
         Ok(failures)
     }
 
-    /// Places `target` again as the Nodes are now; an instance that runs and fits stays where it is. Gives whether the lists
-    /// are such that the Nodes can be given them.
-    async fn reconcile(&self, target: &Target) -> Result<bool, aos_store::Error> {
+    /// Places the set `in force` again as the Nodes are now; an instance that runs and fits stays where it is. Gives whether
+    /// the lists are such that the Nodes can be given them. What is not in force any more by then is not placed.
+    async fn reconcile(&self, in_force: &InForce) -> Result<bool, aos_store::Error> {
         let world = self.world.nodes();
         // Before IAM has told of any Node, nothing can be said about places.
         if world.is_empty() {
             return Ok(false);
         }
+        let target = &in_force.target;
+        let still = || self.in_force.borrow().is_still(in_force);
         // Nor can it about a Node that was never seen: what it runs stays there until it is lost.
         let unknown = |node: &KnownNode| node.is_away && node.runtimes.is_empty();
         if !world.values().any(unknown) {
-            self.place(target).await?;
+            if self.place(target, still).await?.is_none() {
+                return Ok(false);
+            }
         } else if !self.lists.borrow().are_of(target) {
             // The lists are those of a set that counts no more. The Nodes run on with what they have.
             return Ok(false);
@@ -374,10 +366,17 @@ impl Placing {
         })
     }
 
-    /// Makes a plan and stores it before anybody hears of it.
-    async fn place(&self, target: &Target) -> Result<Arc<Plan>, aos_store::Error> {
+    /// Makes a plan and stores it before anybody hears of it; nothing if `target` does not count any more.
+    async fn place(
+        &self,
+        target: &Target,
+        counts: impl Fn() -> bool,
+    ) -> Result<Option<Arc<Plan>>, aos_store::Error> {
         let mut placed = self.placed.lock().await;
         let plan = Arc::new(self.plan(&placed, target).await);
+        if !counts() {
+            return Ok(None);
+        }
         let keep = Keep {
             ttl: self.options.keep_instances(),
             most: self.options.max_cached_instances,
@@ -399,7 +398,7 @@ impl Placing {
         *placed = next;
         self.plan.send_replace(plan.clone());
         self.publish(&placed);
-        Ok(plan)
+        Ok(Some(plan))
     }
 
     fn report_loss(&self, place: &aos_schedule::Placement, home: &NodeId) {

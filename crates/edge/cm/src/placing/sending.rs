@@ -3,7 +3,9 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState, NodeId};
+use aos_schedule::{Handover, Holder, handover};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState, NodeId, NodeState};
+use aos_update::Failures;
 use futures::future::join_all;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -11,8 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::{Lists, Placing, Sent, turns::Ended};
 use crate::{
     contract::{InstanceOrder, InstanceReport, SmNode},
+    states::Undelivered,
     world::KnownNode,
 };
+
+/// How often is prepared anew because Nodes have come and gone meanwhile.
+const ATTEMPTS: usize = 5;
 
 /// How much of its list a Node was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,37 +35,72 @@ struct Parcel {
     stop: Vec<InstanceIdent>,
 }
 
+/// What did not go well with the lists.
+#[derive(Debug, Default)]
+pub(super) struct Unsent {
+    /// Nodes that did not take theirs.
+    pub(super) nodes: BTreeMap<NodeId, ErrorInfo>,
+    /// Instances that cannot start at their place.
+    pub(super) instances: BTreeMap<InstanceIdent, ErrorInfo>,
+}
+
 impl Placing {
     /// Sends every Node that takes orders its list, if it has another one or runs something else. With `retry` also those
-    /// whose instances have failed. Nodes that lose an instance to another one come first, so that it never runs twice. One
-    /// that loses some and gets others, which may still run elsewhere, gets those with the second wave.
+    /// whose instances have failed. First everything new is installed. Then Nodes that lose an instance to another one come
+    /// first, so that it never runs twice. One that loses some and gets others, which may still run elsewhere, gets those
+    /// with the second wave. A Node with an old
+    /// version whose new one cannot start at its place keeps the list it has.
     ///
     /// `over` ends the wait for the Nodes' answers. A list that was sent stays sent; one that was not comes with the next.
+    /// Nothing is sent any more once the lists do not `count`.
     pub(super) async fn send(
         &self,
         retry: bool,
         over: &CancellationToken,
-    ) -> BTreeMap<NodeId, ErrorInfo> {
+        count: &(dyn Fn() -> bool + Sync),
+    ) -> Unsent {
         let lists = self.lists.borrow().clone();
-        let (mut wave, mut second) = (Vec::new(), Vec::new());
-        for (id, node) in self.world.nodes() {
-            if !node.takes_orders() {
-                continue;
+        let mut unsent = Unsent::default();
+        let mut attempts = 0;
+        let (world, missing) = loop {
+            let world = self.world.nodes();
+            let missing = self
+                .prepare(&world, &lists, retry && attempts == 0, over)
+                .await;
+            if over.is_cancelled() {
+                return unsent;
             }
-            if gives_away(&id, &node, &lists) {
-                wave.push(id);
-            } else {
-                second.push(id);
+            attempts += 1;
+            // A Node that has come meanwhile has nothing yet.
+            if connections(&world) == connections(&self.world.nodes()) || attempts == ATTEMPTS {
+                break (world, missing);
             }
+        };
+        let order = waves(&world, &lists, &missing);
+        for (node, (instance, to)) in order.kept {
+            let failed = missing.get(&to);
+            let why = failed.and_then(|failed| failed.instances.get(&instance));
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            let text = format!(
+                "it keeps the list it has: {instance} runs there and cannot start on node {to}{why}"
+            );
+            unsent
+                .nodes
+                .insert(node, ErrorInfo::new(AosCode::WrongState, text));
         }
-        let mut failed = BTreeMap::new();
+        for failures in missing.into_values() {
+            unsent.instances.extend(failures.instances);
+            unsent.nodes.extend(failures.nodes);
+        }
+        let (mut wave, mut second) = (order.first, order.second);
+        let held_back = &order.held_back;
         for parting in [true, false] {
             let sends = std::mem::take(&mut wave).into_iter().map(|id| async move {
                 // What is dropped here is not remembered as sent, and a Node carries out the newest list it was given.
                 let sent = tokio::select! {
                     biased;
                     () = over.cancelled() => Err(given_up()),
-                    sent = self.send_to(&id, retry, parting) => sent,
+                    sent = self.send_to(&id, retry, parting, held_back.get(&id), count) => sent,
                 };
                 (id, sent)
             });
@@ -68,13 +109,13 @@ impl Placing {
                     Ok(Sending::All) => {}
                     Ok(Sending::Part) => second.push(node),
                     Err(error) => {
-                        failed.insert(node, error);
+                        unsent.nodes.insert(node, error);
                     }
                 }
             }
             wave = std::mem::take(&mut second);
         }
-        failed
+        unsent
     }
 
     /// One Node while the Nodes are followed: sends it its list if it needs it, and has it remove what nobody needs any more.
@@ -83,7 +124,21 @@ impl Placing {
         id: &NodeId,
         parting: bool,
     ) -> Result<Ended, aos_store::Error> {
-        let ended = match self.send_to(id, false, parting).await {
+        let now = self.in_force.borrow().clone();
+        let still = || self.in_force.borrow().is_still(&now);
+        let (lists, world) = (self.lists.borrow().clone(), self.world.nodes());
+        // Old versions whose new ones start on other Nodes: those must have them first.
+        let mut heirs = world.clone();
+        heirs.retain(|heir, _| inherits_old(heir, &world, &lists));
+        let over = CancellationToken::new();
+        let missing = self.prepare(&heirs, &lists, false, &over).await;
+        let order = waves(&world, &lists, &missing);
+        if let Some((instance, to)) = order.kept.get(id) {
+            tracing::warn!(node = %id, %instance, %to, "a node keeps the list it has: what it runs cannot start on the other one");
+            return Ok(Ended::Failed);
+        }
+        let held_back = order.held_back.get(id);
+        let ended = match self.send_to(id, false, parting, held_back, &still).await {
             Ok(Sending::All) => Ended::Whole,
             Ok(Sending::Part) => Ended::Without(self.still_run_of(id)),
             Err(error) => {
@@ -99,7 +154,7 @@ impl Placing {
     fn still_run_of(&self, id: &NodeId) -> BTreeSet<NodeId> {
         let (lists, world) = (self.lists.borrow().clone(), self.world.nodes());
         let others = world.iter().filter(|(other, node)| {
-            *other != id && lists.on(id).iter().any(|order| runs_on(node, order))
+            *other != id && lists.on(id).iter().any(|order| runs_on(node, &order.ident))
         });
         others.map(|(other, _)| other.clone()).collect()
     }
@@ -111,9 +166,16 @@ impl Placing {
         Arc::clone(all.entry(id.clone()).or_default())
     }
 
-    /// One Node after what it was given before; by then the newest lists count. While Nodes are `parting` with instances, it
-    /// gets none that another one still runs.
-    async fn send_to(&self, id: &NodeId, retry: bool, parting: bool) -> Result<Sending, ErrorInfo> {
+    /// One Node after what it was given before; by then the newest lists count. What is `held_back` still runs on a Node that
+    /// keeps its list. While Nodes are `parting` with instances, it gets none that another one still runs.
+    async fn send_to(
+        &self,
+        id: &NodeId,
+        retry: bool,
+        parting: bool,
+        held_back: Option<&BTreeSet<InstanceIdent>>,
+        count: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Sending, ErrorInfo> {
         let sent = self.sent_to(id);
         let mut sent = sent.lock().await;
         let lists = self.lists.borrow().clone();
@@ -122,14 +184,20 @@ impl Placing {
             return Ok(Sending::All);
         };
         let mut list = lists.on(id).to_vec();
+        list.retain(|order| held_back.is_none_or(|held| !held.contains(&order.ident)));
         let all = list.len();
         if parting {
-            list.retain(|order| runs_on(node, order) || !runs_elsewhere(id, &world, order));
+            list.retain(|order| {
+                runs_on(node, &order.ident) || !runs_elsewhere(id, &world, &order.ident)
+            });
         }
         let extent = match list.len() == all {
             true => Sending::All,
             false => Sending::Part,
         };
+        let brought = self.states.bring(id, &list).await;
+        let waiting = brought.map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?;
+        without_those_that_wait(&mut list, &waiting, node, &sent);
         // Variables are not reported: what was given last counts.
         let env_fits = list
             .iter()
@@ -137,12 +205,12 @@ impl Placing {
         let Some(parcel) = parcel(node, list, &mut sent, retry, env_fits) else {
             return Ok(extent);
         };
+        if !count() {
+            return Err(given_up());
+        }
         let list = parcel.list.clone();
         // Until it has answered nobody knows what it has, also when nobody waits for the answer any more.
         *sent = Sent::InDoubt;
-        if let Err(error) = self.states.bring(id, &list).await {
-            return Err(ErrorInfo::from_error(AosCode::Failed, &error));
-        }
         let failed = |error: aos_store::Error| ErrorInfo::from_error(AosCode::Failed, &error);
         let asked = self.remember_env(id, &parcel.list, false).await;
         asked.map_err(failed)?;
@@ -161,31 +229,109 @@ fn given_up() -> ErrorInfo {
     ErrorInfo::new(AosCode::Canceled, "it was given up for something newer")
 }
 
-/// Whether a Node runs something that another Node shall run from now on.
-fn gives_away(id: &NodeId, node: &KnownNode, lists: &Lists) -> bool {
-    let Some(reported) = node.sm.as_ref().and_then(|sm| sm.instances.as_ref()) else {
-        return false;
-    };
-    lists.placed().any(|(other, order)| {
-        other != id
-            && reported
-                .get(&order.ident)
-                .is_some_and(|one| one.state != InstanceState::Inactive)
+/// The streams of the Nodes that take orders.
+fn connections(world: &BTreeMap<NodeId, KnownNode>) -> BTreeMap<&NodeId, u64> {
+    let open = world.iter().filter(|(_, node)| node.takes_orders());
+    open.filter_map(|(id, node)| Some((id, node.sm.as_ref()?.connection)))
+        .collect()
+}
+
+/// Whether a Node shall run something of which another Node runs an old version.
+fn inherits_old(heir: &NodeId, world: &BTreeMap<NodeId, KnownNode>, lists: &Lists) -> bool {
+    let others = || world.iter().filter(|(other, _)| *other != heir);
+    lists.on(heir).iter().any(|order| {
+        others().any(|(_, node)| {
+            running(node).any(|one| one.ident == order.ident && one.version != order.version)
+        })
     })
 }
 
+/// In which order the Nodes that take orders are given their lists.
+fn waves(
+    world: &BTreeMap<NodeId, KnownNode>,
+    lists: &Lists,
+    missing: &BTreeMap<NodeId, Failures>,
+) -> Handover<NodeId, InstanceIdent> {
+    let wanted: BTreeMap<&InstanceIdent, &str> = lists
+        .placed()
+        .map(|(_, order)| (&order.ident, order.version.as_str()))
+        .collect();
+    let holders = world
+        .iter()
+        .filter(|(_, node)| node.takes_orders())
+        .map(|(id, node)| {
+            let failed = missing.get(id).into_iter();
+            let holder = Holder {
+                runs: running(node).map(|one| one.ident.clone()).collect(),
+                old: running(node)
+                    .filter(|one| wanted.get(&one.ident) != Some(&one.version.as_str()))
+                    .map(|one| one.ident.clone())
+                    .collect(),
+                unready: failed
+                    .flat_map(|failed| failed.instances.keys().cloned())
+                    .collect(),
+                must_part: node.info.state != NodeState::Provisioned,
+            };
+            (id.clone(), holder)
+        });
+    let mut places: BTreeMap<InstanceIdent, BTreeSet<NodeId>> = BTreeMap::new();
+    for (node, order) in lists.placed() {
+        let places = places.entry(order.ident.clone()).or_default();
+        places.insert(node.clone());
+    }
+    handover(&holders.collect(), &places)
+}
+
+/// What a Node says that it runs.
+fn running(node: &KnownNode) -> impl Iterator<Item = &InstanceReport> {
+    let reported = node.sm.as_ref().and_then(|sm| sm.instances.as_ref());
+    let running = reported.into_iter().flat_map(BTreeMap::values);
+    running.filter(|one| one.state != InstanceState::Inactive)
+}
+
 /// Whether a Node says that it runs this instance.
-fn runs_on(node: &KnownNode, order: &InstanceOrder) -> bool {
+fn runs_on(node: &KnownNode, ident: &InstanceIdent) -> bool {
     let reported = node.sm.as_ref().and_then(|sm| sm.instances.as_ref());
     reported
-        .and_then(|reported| reported.get(&order.ident))
+        .and_then(|reported| reported.get(ident))
         .is_some_and(|one| one.state != InstanceState::Inactive)
 }
 
-fn runs_elsewhere(id: &NodeId, world: &BTreeMap<NodeId, KnownNode>, order: &InstanceOrder) -> bool {
+/// Whether another Node says that it runs this instance.
+pub(crate) fn runs_elsewhere(
+    id: &NodeId,
+    world: &BTreeMap<NodeId, KnownNode>,
+    ident: &InstanceIdent,
+) -> bool {
     world
         .iter()
-        .any(|(other, node)| other != id && runs_on(node, order))
+        .any(|(other, node)| other != id && runs_on(node, ident))
+}
+
+/// An instance whose state is not on its Node is not started. One that runs there all the same, with an older state, runs on
+/// as it is.
+fn without_those_that_wait(
+    list: &mut Vec<InstanceOrder>,
+    waiting: &BTreeMap<InstanceIdent, Undelivered>,
+    node: &KnownNode,
+    sent: &Sent,
+) {
+    let before: &[InstanceOrder] = match sent {
+        Sent::Taken(_, before) | Sent::Adopted(_, before) => before,
+        Sent::Nothing | Sent::InDoubt => &[],
+    };
+    list.retain_mut(|order| {
+        if !waiting.contains_key(&order.ident) {
+            return true;
+        }
+        if !runs_on(node, &order.ident) {
+            return false;
+        }
+        if let Some(old) = before.iter().find(|old| old.ident == order.ident) {
+            *order = old.clone();
+        }
+        true
+    });
 }
 
 fn parcel(

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use aos_launch::{Elsewhere, Peer};
 use aos_schedule::Image;
 use aos_types::{
     AosCode, ArchInfo, Digest, ErrorInfo, InstanceIdent, InstanceState, ItemConfig, ItemId,
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::SOON;
 use crate::contract::{
     BlobReader, DownloadRequest, Guarantee, Iam, IamNodes, Images, InstanceOrder, InstanceReport,
-    InstanceRun, Nodes, NodesView, SmNode,
+    InstanceRun, Needs, Nodes, NodesView, SmNode,
 };
 
 fn node_id(name: &str) -> NodeId {
@@ -50,6 +51,17 @@ struct NodesState {
     installed: BTreeSet<(NodeId, Digest)>,
     orders: BTreeMap<(NodeId, InstanceIdent), InstanceOrder>,
     started: Vec<String>,
+    /// The lists that were given, each as Node and versions.
+    given: Vec<(String, Vec<String>)>,
+    /// Why no Node takes a state.
+    refused_states: Option<ErrorInfo>,
+    /// Of these Nodes the next answer to a list is lost.
+    silent_once: BTreeSet<NodeId>,
+    /// These Nodes take their time with lists.
+    slow: BTreeMap<NodeId, Duration>,
+    /// These Nodes connect anew after they have installed something, and then install nothing more.
+    lose_disk: BTreeSet<NodeId>,
+    no_disk: BTreeSet<NodeId>,
 }
 
 impl NodesState {
@@ -111,6 +123,7 @@ impl FakeNodes {
                     guarantee: Guarantee::InstallFirst,
                     instances: Some(BTreeMap::new()),
                     runs: None,
+                    needs: None,
                     space: None,
                     connection: 1,
                 };
@@ -169,6 +182,35 @@ impl FakeNodes {
         self.holding.send_replace(holding);
     }
 
+    /// The lists that a Node was given, each as items with their versions.
+    pub(super) fn given(&self, node: &str) -> Vec<Vec<String>> {
+        let state = self.state.lock().unwrap();
+        let given = state.given.iter().filter(|(to, _)| to == node);
+        given.map(|(_, list)| list.clone()).collect()
+    }
+
+    /// From now on no Node takes a state, for this reason; or all do.
+    pub(super) fn refuse_states(&self, why: Option<ErrorInfo>) {
+        self.state.lock().unwrap().refused_states = why;
+    }
+
+    pub(super) fn lose_one_answer(&self, node: &str) {
+        self.state.lock().unwrap().silent_once.insert(node_id(node));
+    }
+
+    pub(super) fn slow_down(&self, node: &str, by: Duration) {
+        self.state.lock().unwrap().slow.insert(node_id(node), by);
+    }
+
+    /// After its next installation the Node is another one, and cannot install anything until it is mended.
+    pub(super) fn lose_disk_after_install(&self, node: &str) {
+        self.state.lock().unwrap().lose_disk.insert(node_id(node));
+    }
+
+    pub(super) fn mend_disk(&self, node: &str) {
+        self.state.lock().unwrap().no_disk.remove(&node_id(node));
+    }
+
     pub(super) fn lose_answers(&self, lost: bool) {
         self.state.lock().unwrap().answers_lost = lost;
     }
@@ -206,6 +248,18 @@ impl FakeNodes {
             for report in node.instances.iter_mut().flat_map(BTreeMap::values_mut) {
                 report.state = state;
                 report.error = Some(failed(why));
+            }
+        });
+    }
+
+    /// The instances of a Node wait for these items, which are not on it.
+    pub(super) fn need(&self, node: &str, items: &[&str]) {
+        let items = items.iter().map(|item| ItemId::new(*item).unwrap());
+        let items = items.collect();
+        self.change(|view| {
+            if let Some(node) = view.get_mut(&node_id(node)) {
+                let stream = node.connection;
+                node.needs = Some(Arc::new(Needs { stream, items }));
             }
         });
     }
@@ -267,6 +321,11 @@ impl FakeNodes {
     }
 }
 
+fn peer_text(peer: &Peer) -> String {
+    let node = peer.node.as_ref().map_or("nowhere", NodeId::as_str);
+    format!("{} on {node} is {:?}", peer.version, peer.progress)
+}
+
 /// Three runs that end after a moment; then the Node says that it expects nothing more.
 async fn crash_loop(view: watch::Sender<Arc<NodesView>>, node: NodeId, order: InstanceOrder) {
     for restarts in 1..=3_u32 {
@@ -298,6 +357,8 @@ async fn crash_loop(view: watch::Sender<Arc<NodesView>>, node: NodeId, order: In
                     unrecoverable,
                     restarts,
                     last_exit: Some("ended with exit code 7".into()),
+                    progress: None,
+                    ends: false,
                 };
                 let runs = node.runs.get_or_insert_default();
                 Arc::make_mut(runs).insert(order.ident.clone(), run);
@@ -324,8 +385,18 @@ impl Nodes for FakeNodes {
         state
             .calls
             .push(format!("install on {node} {}", instances.len()));
+        if state.no_disk.contains(node) {
+            let each = instances.into_iter();
+            let each = each.map(|order| (order.ident, failed("its disk is full")));
+            return Ok(each.collect());
+        }
         for order in instances {
             state.installed.insert((node.clone(), order.manifest));
+        }
+        if state.lose_disk.remove(node) {
+            state.no_disk.insert(node.clone());
+            drop(state);
+            self.change(|view| view.get_mut(node).unwrap().connection += 1);
         }
         Ok(BTreeMap::new())
     }
@@ -341,6 +412,10 @@ impl Nodes for FakeNodes {
             state
                 .calls
                 .push(format!("update {node} +{} -{}", start.len(), stop.len()));
+            let list = start.iter();
+            let list = list.map(|order| format!("{} {}", order.ident.item, order.version));
+            let list = (node.to_string(), list.collect());
+            state.given.push(list);
             let newest = state.lists.entry(node.clone()).or_default();
             *newest += 1;
             *newest
@@ -355,7 +430,11 @@ impl Nodes for FakeNodes {
         // The Node goes on by itself, also when CM is killed in the middle.
         let (view, id) = (self.view.clone(), node.clone());
         let (state, mut holding) = (self.state.clone(), self.holding.subscribe());
+        let slow = self.state.lock().unwrap().slow.get(node).copied();
         let work = tokio::spawn(async move {
+            if let Some(slow) = slow {
+                tokio::time::sleep(slow).await;
+            }
             let held = holding.wait_for(|holding| !holding).await.is_err();
             let (sticks, broken) = {
                 let mut state = state.lock().unwrap();
@@ -410,7 +489,8 @@ impl Nodes for FakeNodes {
         for order in looping {
             tokio::spawn(crash_loop(self.view.clone(), node.clone(), order));
         }
-        if self.state.lock().unwrap().answers_lost {
+        let mut state = self.state.lock().unwrap();
+        if state.silent_once.remove(node) || state.answers_lost {
             return Err(failed("the connection is gone"));
         }
         Ok(())
@@ -426,10 +506,11 @@ impl Nodes for FakeNodes {
         state
             .calls
             .push(format!("state on {node} {}: {text}", order.ident));
+        let refused = state.refused_states.clone();
         drop(state);
         // Whoever waits for calls looks again.
         self.view.send_modify(|_| {});
-        Ok(true)
+        refused.map_or(Ok(true), Err)
     }
 
     async fn state_kept(
@@ -457,6 +538,19 @@ impl Nodes for FakeNodes {
             state.calls.push(format!("remove {ident} on {node}"));
         }
         Ok(BTreeMap::new())
+    }
+
+    fn tell_elsewhere(&self, node: &NodeId, news: Elsewhere) -> Result<(), ErrorInfo> {
+        let mut state = self.state.lock().unwrap();
+        for (item, peers) in news {
+            let peers: Vec<String> = peers.iter().map(peer_text).collect();
+            state
+                .calls
+                .push(format!("{node} hears of {item}: {}", peers.join(", ")));
+        }
+        drop(state);
+        self.view.send_modify(|_| {});
+        Ok(())
     }
 
     async fn keep_only(&self, _nodes: BTreeSet<NodeId>) {}

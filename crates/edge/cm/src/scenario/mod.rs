@@ -3,10 +3,12 @@
 
 mod bad_input;
 mod cloud;
+mod elsewhere;
 mod fakes;
 mod follow;
 mod gaps;
 mod gates;
+mod handing_over;
 mod idle;
 mod placing;
 mod secrets;

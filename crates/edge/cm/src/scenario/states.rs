@@ -1,7 +1,10 @@
-use aos_cloud_protocol::{Body, StateAcceptance, StateResult, UpdateState};
-use aos_types::{InstanceIdent, ItemId, ItemType, NodeId, SubjectId, state_checksum};
+use aos_cloud_protocol::{Body, StateAcceptance, StateResult, UnitStatus, UpdateState};
+use aos_types::{
+    AosCode, ErrorInfo, InstanceIdent, InstanceState, ItemId, ItemType, NodeId, SubjectId,
+    state_checksum,
+};
 
-use super::stage::{Stage, desired, paused};
+use super::stage::{Stage, desired, paused, states};
 use crate::contract::NodeEvent;
 
 fn ident() -> InstanceIdent {
@@ -241,5 +244,137 @@ async fn a_node_that_has_lost_a_state_is_given_it_again() {
             _ => false,
         })
         .await;
+    stage.stop().await;
+}
+
+/// An instance with a state, and one without on each Node, are left by the paused one; gives where they go.
+async fn moves(stage: &mut Stage) -> &'static str {
+    stage.options.placing.pause_grace_secs = 0;
+    stage.start().await;
+    let all = desired(&[("stateful", "1", 1), ("web", "1", 2)]);
+    stage.settle(all.clone()).await;
+    let stateful = "stateful:s:0 1".to_owned();
+    let (first, other) = match stage.nodes.running("main").contains(&stateful) {
+        true => ("main", "second"),
+        false => ("second", "main"),
+    };
+    writes(stage, first, "one").await;
+    hears(stage, "one").await;
+    stage.cloud.tell(answer("one", StateResult::Accepted)).await;
+    let mut wish = all;
+    wish.nodes = Some(vec![paused(first)]);
+    stage.cloud.desire(wish).await;
+    // The others are not held up.
+    stage
+        .nodes
+        .until(|nodes| nodes.running(other) == ["web:s:0 1", "web:s:1 1"])
+        .await;
+    other
+}
+
+/// What is told of the instance with a state.
+fn told(status: &UnitStatus) -> Option<(InstanceState, String)> {
+    let mut groups = status.instances.iter().flatten();
+    let group = groups.find(|group| group.item.item.as_str() == "stateful")?;
+    let one = group.instances.first()?;
+    Some((one.state, one.error.clone()?.message))
+}
+
+#[tokio::test]
+async fn an_instance_is_not_started_before_its_state_is_there_and_holds_up_nobody() {
+    let mut stage = Stage::new(&["main", "second"]).await;
+    stage
+        .nodes
+        .refuse_states(Some(ErrorInfo::new(AosCode::Failed, "its disk is full")));
+    let other = moves(&mut stage).await;
+    let waits =
+        |state, why: &str| state == InstanceState::Activating && why.contains("disk is full");
+    stage
+        .cloud
+        .whole(|status| told(status).is_some_and(|(state, why)| waits(state, &why)))
+        .await;
+    assert_eq!(stage.nodes.running(other), ["web:s:0 1", "web:s:1 1"]);
+    // Tried again by itself.
+    stage.nodes.refuse_states(None);
+    stage
+        .nodes
+        .until(|nodes| nodes.running(other).contains(&"stateful:s:0 1".to_owned()))
+        .await;
+    let calls = stage.nodes.calls();
+    let given = place_of(&calls, &format!("state on {other} stateful:s:0: one"));
+    let started = place_of(&calls, &format!("update {other} +3 -0"));
+    assert!(given.is_some() && given < started, "{calls:?}");
+    stage
+        .cloud
+        .whole(|status| states(status, "stateful") == [InstanceState::Active])
+        .await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_state_that_a_node_never_takes_is_told_as_a_failure_and_tried_on() {
+    for (code, patience) in [(AosCode::Failed, 1), (AosCode::InvalidArgument, 3600)] {
+        let mut stage = Stage::new(&["main", "second"]).await;
+        stage.options.placing.state_wait_secs = patience;
+        stage
+            .nodes
+            .refuse_states(Some(ErrorInfo::new(code, "it is too long")));
+        let other = moves(&mut stage).await;
+        stage
+            .cloud
+            .whole(|status| {
+                told(status).is_some_and(|(state, why)| {
+                    state == InstanceState::Failed && why.contains("it is too long")
+                })
+            })
+            .await;
+        stage.nodes.refuse_states(None);
+        stage
+            .nodes
+            .until(|nodes| nodes.running(other).contains(&"stateful:s:0 1".to_owned()))
+            .await;
+        stage.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_state_is_not_given_to_the_next_node_while_the_last_one_still_writes_it() {
+    let mut stage = Stage::new(&["main", "second"]).await;
+    stage.options.placing.pause_grace_secs = 0;
+    stage.start().await;
+    stage.settle(desired(&[("stateful", "1", 1)])).await;
+    let (first, other) = match stage.nodes.running("main").is_empty() {
+        false => ("main", "second"),
+        true => ("second", "main"),
+    };
+    writes(&stage, first, "one").await;
+    hears(&mut stage, "one").await;
+    // It takes its time to stop, and writes once more.
+    stage.nodes.hold(true);
+    let mut wish = desired(&[("stateful", "1", 1)]);
+    wish.nodes = Some(vec![paused(first)]);
+    stage.cloud.desire(wish).await;
+    let parts = format!("update {first} +0 -1");
+    stage
+        .nodes
+        .until(|nodes| nodes.calls().contains(&parts))
+        .await;
+    writes(&stage, first, "last words").await;
+    hears(&mut stage, "last words").await;
+    stage.nodes.hold(false);
+    let started = format!("update {other} +1 -0");
+    stage
+        .nodes
+        .until(|nodes| nodes.calls().contains(&started))
+        .await;
+    let calls = stage.nodes.calls();
+    let given = place_of(
+        &calls,
+        &format!("state on {other} stateful:s:0: last words"),
+    );
+    assert!(
+        given.is_some() && given < place_of(&calls, &started),
+        "{calls:?}"
+    );
     stage.stop().await;
 }

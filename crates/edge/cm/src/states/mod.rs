@@ -7,8 +7,13 @@
 //!   an instance goes to another Node ──► SetState there, before it starts
 //! ```
 //!
+//! An instance whose state is not on its Node is not on that Node's list: it is not started without it. The others are not
+//! held up. The state is tried again with growing pauses; what a Node does not take for so long is given up, which is told
+//! as the reason why the instance has failed, and tried on all the same.
+//!
 //! A Node that speaks plain servicemanager.v5 neither tells nor takes states; its instances keep theirs where they are.
 
+mod delivery;
 mod verdict;
 
 use std::{
@@ -22,32 +27,49 @@ use aos_cloud_protocol::{
 };
 use aos_session::{Keep, Priority};
 use aos_store::Records;
-use aos_types::{InstanceIdent, NodeId, state_checksum};
-use tokio::sync::{Mutex, watch};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, NodeId, state_checksum};
+use futures::{StreamExt, future::join_all, stream};
+use tokio::{
+    sync::{Mutex, watch},
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use delivery::Undelivered;
 pub(crate) use verdict::Master;
 use verdict::{Open, Verdict, judge};
 
 use crate::{
     cloud::{Link, Outgoing},
     contract::{AlertSink, InstanceOrder, Nodes},
-    placing::Lists,
+    placing::{Lists, runs_elsewhere},
     world::World,
 };
 
 /// The longest state that is kept, in bytes.
 const MOST: usize = 1 << 20;
 
-/// The pause before a Node is given again what it could not take.
-const AGAIN: Duration = Duration::from_secs(60);
+/// How long the states of one Node may take before its list goes out without the instances that wait for theirs.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// States a Node is given at the same time.
+const AT_ONCE: usize = 4;
+
+/// An instance on a Node.
+pub(crate) type There = (NodeId, InstanceIdent);
+
+/// The states that were to be given and are not there.
+pub(crate) type Waiting = Arc<BTreeMap<There, Undelivered>>;
 
 /// The states of the whole Unit.
 pub(crate) struct States {
     records: Records<Master>,
     masters: std::sync::Mutex<BTreeMap<InstanceIdent, Master>>,
-    /// Held while Nodes are given states, so that each is given once.
-    giving: Mutex<()>,
+    /// Held while a Node is given a state, so that each is given once.
+    giving: std::sync::Mutex<BTreeMap<There, Arc<Mutex<()>>>>,
+    waiting: watch::Sender<Waiting>,
+    /// How long a Node may fail to take a state before that is told as a failure.
+    patience: Duration,
     /// A Node may have to be given something.
     news: watch::Sender<()>,
     nodes: Arc<dyn Nodes>,
@@ -62,13 +84,16 @@ impl States {
         nodes: Arc<dyn Nodes>,
         link: Link,
         own: NodeId,
+        patience: Duration,
     ) -> Result<Self, aos_store::Error> {
         let all = records.all().await?.into_iter();
         let masters = all.map(|(_, master)| (master.ident.clone(), master));
         Ok(Self {
             masters: std::sync::Mutex::new(masters.collect()),
             records,
-            giving: Mutex::new(()),
+            giving: std::sync::Mutex::default(),
+            waiting: watch::Sender::default(),
+            patience,
             news: watch::channel(()).0,
             nodes,
             link,
@@ -127,7 +152,8 @@ impl States {
         let mut verdict = judge(master.as_ref(), &node, &checksum);
         if verdict == Verdict::Stale {
             // It may have been given the master copy this very moment, and have gone on from it.
-            let _turn = self.giving.lock().await;
+            let turn = self.turn(&node, &ident);
+            let _turn = turn.lock().await;
             master = self.master(&ident);
             verdict = judge(master.as_ref(), &node, &checksum);
         }
@@ -218,6 +244,11 @@ impl States {
         Ok(())
     }
 
+    /// The states that were to be given and are not there.
+    pub(crate) fn waiting(&self) -> watch::Receiver<Waiting> {
+        self.waiting.subscribe()
+    }
+
     /// Gives the Nodes what they have to be given, whenever something changes, until `stop`.
     pub(crate) async fn settle(
         &self,
@@ -226,67 +257,168 @@ impl States {
         stop: CancellationToken,
     ) -> Result<(), aos_store::Error> {
         let (mut changes, mut news) = (world.changes(), self.news.subscribe());
+        let mut waiting = self.waiting.subscribe();
         loop {
             changes.borrow_and_update();
             news.borrow_and_update();
+            waiting.borrow_and_update();
             let now = lists.borrow_and_update().clone();
-            for (id, node) in world.nodes() {
-                if node.takes_orders() {
-                    self.bring(&id, now.on(&id)).await?;
-                }
+            let nodes = world.nodes();
+            let settled: BTreeMap<NodeId, Vec<InstanceOrder>> = nodes
+                .iter()
+                .filter(|(_, node)| node.takes_orders())
+                .map(|(id, _)| {
+                    let orders = now.on(id).iter();
+                    // As long as it runs elsewhere it goes on writing there.
+                    let settled = orders.filter(|order| !runs_elsewhere(id, &nodes, &order.ident));
+                    (id.clone(), settled.cloned().collect())
+                })
+                .collect();
+            self.forget_all_but(|(node, ident)| {
+                let orders = settled.get(node);
+                orders.is_some_and(|orders| orders.iter().any(|order| order.ident == *ident))
+            });
+            // Side by side: a Node that hangs holds up no other.
+            let work = settled
+                .iter()
+                .map(|(node, orders)| self.bring(node, orders));
+            for brought in join_all(work).await {
+                brought?;
             }
-            // Waiting for a state is cancel-safe. What a Node could not take is tried again when anything changes, and
-            // in any case after a while.
+            let next = self.waiting.borrow().values().map(Undelivered::next).min();
+            // Waiting for a state is cancel-safe.
             tokio::select! {
                 Ok(()) = changes.changed() => {}
                 Ok(()) = lists.changed() => {}
                 Ok(()) = news.changed() => {}
-                () = tokio::time::sleep(AGAIN) => {}
+                Ok(()) = waiting.changed() => {}
+                () = until(next) => {}
                 () = stop.cancelled() => return Ok(()),
             }
         }
     }
 
-    /// Gives a Node the states of these instances that it does not have. Call it before they start, and for as long as
-    /// they run: an answer of the cloud may have come meanwhile. Of what cannot be given now the next call takes care.
+    /// Gives a Node the states of these instances that it does not have, and says which of them it still does not have, each
+    /// with the reason. Call it before they start, and for as long as they run: an answer of the cloud may have come
+    /// meanwhile. What could not be given is tried again when its pause is over.
     pub(crate) async fn bring(
         &self,
         node: &NodeId,
         orders: &[InstanceOrder],
+    ) -> Result<BTreeMap<InstanceIdent, Undelivered>, aos_store::Error> {
+        let deadline = Instant::now() + ATTEMPT;
+        let work = orders.iter().filter(|order| !order.state_path.is_empty());
+        let work: Vec<_> = work.map(|order| self.give(node, order, deadline)).collect();
+        let given: Vec<_> = stream::iter(work).buffer_unordered(AT_ONCE).collect().await;
+        given.into_iter().collect::<Result<(), _>>()?;
+        let waiting = self.waiting.borrow().clone();
+        let of_node = orders.iter().filter_map(|order| {
+            let there = (node.clone(), order.ident.clone());
+            Some((order.ident.clone(), waiting.get(&there)?.clone()))
+        });
+        Ok(of_node.collect())
+    }
+
+    /// Gives a Node one state, if it is to have one that it does not have.
+    async fn give(
+        &self,
+        node: &NodeId,
+        order: &InstanceOrder,
+        deadline: Instant,
     ) -> Result<(), aos_store::Error> {
-        let _turn = self.giving.lock().await;
-        for order in orders.iter().filter(|order| !order.state_path.is_empty()) {
-            match self.master(&order.ident) {
-                Some(master) if master.node.as_ref() == Some(node) => {}
-                Some(master) => match self.nodes.set_state(node, order, &master.state).await {
+        let there = (node.clone(), order.ident.clone());
+        let turn = self.turn(node, &order.ident);
+        let Ok(_turn) = timeout_at(deadline, turn.lock()).await else {
+            return Ok(self.not_given(there, order, late()));
+        };
+        match self.master(&order.ident) {
+            Some(master) if master.node.as_ref() == Some(node) => self.forget(&there),
+            Some(master) => {
+                let connection = self.connection(node);
+                let known = self.waiting.borrow().get(&there).cloned();
+                if known.is_some_and(|known| !known.is_due(connection, Instant::now())) {
+                    return Ok(());
+                }
+                // What comes of an attempt that is given up is found out by the next one.
+                let given = self.nodes.set_state(node, order, &master.state);
+                match timeout_at(deadline, given)
+                    .await
+                    .unwrap_or_else(|_| Err(late()))
+                {
                     Ok(true) => {
                         // It may have been replaced while it was given; then the next call gives the newer one.
                         if self.master(&order.ident).as_ref() == Some(&master) {
                             let node = Some(node.clone());
                             self.store(Master { node, ..master }).await?;
                         }
+                        self.forget(&there);
                     }
                     // Plain servicemanager.v5.
-                    Ok(false) => {}
-                    Err(error) => {
-                        tracing::warn!(%node, ident = %order.ident, %error, "a state cannot be given to a Node now");
-                    }
-                },
-                // Never seen: the cloud may know it from an earlier life of this Unit.
-                None => {
-                    let master = Master {
-                        ident: order.ident.clone(),
-                        state: String::new(),
-                        checksum: state_checksum(b""),
-                        node: Some(node.clone()),
-                        open: Open::Answer,
-                    };
-                    self.store(master.clone()).await?;
-                    self.say(&master).await;
+                    Ok(false) => self.forget(&there),
+                    Err(error) => self.not_given(there, order, error),
                 }
+            }
+            // Never seen: the cloud may know it from an earlier life of this Unit.
+            None => {
+                let master = Master {
+                    ident: order.ident.clone(),
+                    state: String::new(),
+                    checksum: state_checksum(b""),
+                    node: Some(node.clone()),
+                    open: Open::Answer,
+                };
+                self.store(master.clone()).await?;
+                self.say(&master).await;
             }
         }
         Ok(())
+    }
+
+    fn turn(&self, node: &NodeId, ident: &InstanceIdent) -> Arc<Mutex<()>> {
+        let mut giving = self.giving.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody holds are of no more use.
+        giving.retain(|_, turn| Arc::strong_count(turn) > 1);
+        let turn = giving.entry((node.clone(), ident.clone()));
+        Arc::clone(turn.or_default())
+    }
+
+    /// The stream that a Node has now.
+    fn connection(&self, node: &NodeId) -> u64 {
+        let view = self.nodes.view();
+        let view = view.borrow();
+        view.get(node).map_or(0, |node| node.connection)
+    }
+
+    fn not_given(&self, there: There, order: &InstanceOrder, error: ErrorInfo) {
+        let (now, connection) = (Instant::now(), self.connection(&there.0));
+        let before = self.waiting.borrow().get(&there).cloned();
+        let next = Undelivered::after(before.as_ref(), connection, now, error, self.patience);
+        let why = next.why();
+        tracing::warn!(node = %there.0, instance = %there.1, %why, "a state cannot be given to a Node now");
+        if next.given_up && !before.is_some_and(|before| before.given_up) {
+            self.link.alert(AlertEvent::UpdateItemInstance {
+                instance: order.ident.clone(),
+                version: order.version.clone(),
+                message: format!("on node {} {}", there.0, why.message),
+            });
+        }
+        self.waiting.send_modify(|waiting| {
+            Arc::make_mut(waiting).insert(there, next);
+        });
+    }
+
+    fn forget(&self, there: &There) {
+        self.forget_all_but(|one| one != there);
+    }
+
+    fn forget_all_but(&self, keep: impl Fn(&There) -> bool) {
+        self.waiting.send_if_modified(|waiting| {
+            let gone = waiting.keys().any(|one| !keep(one));
+            if gone {
+                Arc::make_mut(waiting).retain(|one, _| keep(one));
+            }
+            gone
+        });
     }
 
     /// Says what is open whenever the cloud is connected anew, until `stop`.
@@ -364,5 +496,19 @@ impl States {
             component: "CM".into(),
             message,
         });
+    }
+}
+
+fn late() -> ErrorInfo {
+    ErrorInfo::new(
+        AosCode::Timeout,
+        format!("it did not answer within {} s", ATTEMPT.as_secs()),
+    )
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

@@ -12,7 +12,12 @@ use aos_types::{
 use aos_update::{Cycle, Failure, PartStatus, Rollback, UpdatePart};
 
 use super::update;
-use crate::{contract::InstanceReport, placing::Lists, world::KnownNode};
+use crate::{
+    contract::InstanceReport,
+    placing::Lists,
+    states::{There, Undelivered},
+    world::KnownNode,
+};
 
 /// What the update engine knows that belongs into a status.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -50,6 +55,8 @@ impl UpdateParts {
 pub(crate) struct Parts<'a> {
     pub(crate) world: &'a BTreeMap<NodeId, KnownNode>,
     pub(crate) lists: &'a Lists,
+    /// States that are not where they shall be.
+    pub(crate) states: &'a BTreeMap<There, Undelivered>,
     pub(crate) engine: &'a EngineStatus,
     pub(crate) config: Option<&'a UnitConfig>,
     pub(crate) subjects: &'a [SubjectId],
@@ -253,8 +260,12 @@ fn instances(parts: &Parts<'_>) -> Vec<InstancesStatus> {
             .filter(|report| report.version == order.version);
         let status = match (own, known) {
             (Some(report), _) => status(report.state, report.error.clone()),
-            (None, Some(node)) if reported.is_some() || node.is_away => {
-                status(InstanceState::Activating, None)
+            (None, Some(known)) if reported.is_some() || known.is_away => {
+                let there = (node.clone(), order.ident.clone());
+                match parts.states.get(&there) {
+                    None => status(InstanceState::Activating, None),
+                    Some(waits) => status(waits.state(), Some(waits.why())),
+                }
             }
             _ => status(
                 InstanceState::Failed,

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     cloud::{Answer, Link, Outgoing},
     placing::Lists,
+    states::Waiting,
     unit_config::Troubles,
     world::World,
 };
@@ -27,6 +28,7 @@ const TOPIC: &str = "unitStatus";
 pub(crate) struct Sources {
     pub(crate) world: Arc<World>,
     pub(crate) lists: watch::Receiver<Arc<Lists>>,
+    pub(crate) states: watch::Receiver<Waiting>,
     pub(crate) engine: watch::Receiver<Arc<EngineStatus>>,
     pub(crate) config: watch::Receiver<Option<Arc<UnitConfig>>>,
     pub(crate) subjects: watch::Receiver<Arc<Vec<SubjectId>>>,
@@ -74,6 +76,7 @@ impl Keeper {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut world = self.sources.world.changes();
         let mut lists = self.sources.lists.clone();
+        let mut states = self.sources.states.clone();
         let mut engine = self.sources.engine.clone();
         let mut config = self.sources.config.clone();
         let mut subjects = self.sources.subjects.clone();
@@ -97,6 +100,7 @@ impl Keeper {
                 }
                 Ok(()) = world.changed() => self.changed(),
                 Ok(()) = lists.changed() => self.changed(),
+                Ok(()) = states.changed() => self.changed(),
                 Ok(()) = engine.changed() => self.changed(),
                 Ok(()) = config.changed() => self.changed(),
                 Ok(()) = subjects.changed() => self.changed(),
@@ -172,6 +176,7 @@ impl Keeper {
         let sources = &self.sources;
         let world = sources.world.nodes();
         let lists = sources.lists.borrow().clone();
+        let states = sources.states.borrow().clone();
         let engine = sources.engine.borrow().clone();
         let config = sources.config.borrow().clone();
         let subjects = sources.subjects.borrow().clone();
@@ -180,6 +185,7 @@ impl Keeper {
         compose(&Parts {
             world: &world,
             lists: &lists,
+            states: &states,
             engine: &engine,
             config: config.as_deref(),
             subjects: &subjects,

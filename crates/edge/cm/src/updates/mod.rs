@@ -30,6 +30,7 @@ use crate::{
     contract::{AlertSink, InstanceReport, SmNode},
     gates::{Ordered, ZoneSource},
     placing::Placing,
+    states::{Undelivered, Waiting},
     status::{EngineStatus, UpdateParts},
     unit_config::UnitConfigs,
     world::World,
@@ -52,8 +53,16 @@ pub(crate) struct NewDesired {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct InForce {
     pub(crate) target: Arc<Target>,
-    /// An update is about to change it: the configuration may be that of the new set already, so nothing is placed anew.
+    /// An update is about to change it, or has just begun to: the configuration may be that of the new set already, and the
+    /// launch gives the Nodes their lists itself. So nothing is placed anew.
     pub(crate) hold: bool,
+}
+
+impl InForce {
+    /// Whether what was seen of it earlier still holds.
+    pub(crate) fn is_still(&self, seen: &Self) -> bool {
+        !self.hold && Arc::ptr_eq(&self.target, &seen.target)
+    }
 }
 
 /// The task that owns the engine.
@@ -64,6 +73,7 @@ pub(crate) struct Updates {
     pub(crate) world: Arc<World>,
     pub(crate) placing: Arc<Placing>,
     pub(crate) configs: Arc<UnitConfigs>,
+    pub(crate) states: watch::Receiver<Waiting>,
     pub(crate) alerts: Arc<dyn AlertSink>,
     pub(crate) node: NodeId,
     pub(crate) most: Most,
@@ -73,6 +83,8 @@ pub(crate) struct Updates {
     pub(crate) status: watch::Sender<Arc<EngineStatus>>,
     pub(crate) in_force: watch::Sender<InForce>,
     pub(crate) full: Arc<Notify>,
+    /// The launch whose result the engine has not heard yet.
+    pub(crate) launching: Option<EffectId>,
 }
 
 /// What runs beside the engine's task.
@@ -109,6 +121,7 @@ impl Updates {
         };
         let mut world = self.world.changes();
         let mut lists = self.placing.lists();
+        let mut states = self.states.clone();
         let mut reported = self.doer.readiness.changes();
         self.publish();
         // What was known before this task listened is news to the engine.
@@ -147,6 +160,7 @@ impl Updates {
                 }
                 Ok(()) = world.changed() => self.view(&mut running),
                 Ok(()) = lists.changed() => self.view(&mut running),
+                Ok(()) = states.changed() => self.view(&mut running),
                 Some(_) = running.effects.join_next(), if !running.effects.is_empty() => None,
                 () = sleep_or_never(sleep) => {
                     // If it was too early the engine says again when.
@@ -156,8 +170,16 @@ impl Updates {
                 }
             };
             if let Some(input) = input {
+                let done = match &input {
+                    Input::Done { effect, .. } => Some(*effect),
+                    _ => None,
+                };
                 self.engine.handle(SystemClock.now(), input);
                 self.carry_out(&mut running).await?;
+                if done.is_some() && self.launching == done {
+                    self.launching = None;
+                    self.force();
+                }
             }
         }
         for cancel in running.cancels.values() {
@@ -197,9 +219,17 @@ impl Updates {
                     if let Some(cancel) = running.cancels.remove(&effect) {
                         cancel.cancel();
                     }
+                    if self.launching == Some(effect) {
+                        self.launching = None;
+                        self.force();
+                    }
                 }
                 Output::Do(id, effect) => {
                     tracing::info!(state = %self.engine.state(), effect = effects::name(&effect), "update");
+                    if matches!(effect, Effect::Launch { .. }) {
+                        self.launching = Some(id);
+                        self.force();
+                    }
                     let cancel = CancellationToken::new();
                     // Effects are done one after the other; tokens of those that have ended are of no use.
                     running.cancels.clear();
@@ -280,7 +310,7 @@ impl Updates {
     /// Shows others what the Nodes shall run.
     fn force(&self) {
         let target = self.engine.in_force();
-        let hold = self.engine.state() == UpdateState::Installing;
+        let hold = self.engine.state() == UpdateState::Installing || self.launching.is_some();
         self.in_force.send_if_modified(|current| {
             let differs = *current.target != *target;
             if differs {
@@ -343,18 +373,22 @@ impl Updates {
     fn instances(&self) -> BTreeMap<InstanceIdent, InstanceView> {
         let world = self.world.nodes();
         let lists = self.placing.lists().borrow().clone();
+        let states = self.states.borrow().clone();
         let mut view = BTreeMap::new();
         for (node, order) in lists.placed() {
             let sm = world.get(node).and_then(|node| node.sm.as_ref());
             let reported = sm.and_then(|sm| Some((sm, sm.instances.as_ref()?.get(&order.ident)?)));
             // What its Node does not speak of yet has a place all the same, and is waited for.
             let seen = reported.map_or_else(
-                || InstanceView {
-                    version: order.version.clone(),
-                    state: InstanceState::Activating,
-                    error: None,
-                    recovers: true,
-                    restarts: 0,
+                || {
+                    let waits = states.get(&(node.clone(), order.ident.clone()));
+                    InstanceView {
+                        version: order.version.clone(),
+                        state: waits.map_or(InstanceState::Activating, Undelivered::state),
+                        error: waits.map(Undelivered::why),
+                        recovers: waits.is_none_or(|waits| !waits.given_up),
+                        restarts: 0,
+                    }
                 },
                 |(sm, report)| view_of(sm, report),
             );

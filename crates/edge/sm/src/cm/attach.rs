@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use aos_ipc::{
     convert::{error_to_proto, ident_from_proto, ident_to_proto, time_to_proto},
@@ -10,7 +14,8 @@ use aos_ipc::{
         servicemanager::v5 as sm,
     },
 };
-use aos_types::{AosCode, Digest, ErrorInfo, InstanceIdent};
+use aos_launch::{Peer, Progress};
+use aos_types::{AosCode, Digest, ErrorInfo, InstanceIdent, ItemId, NodeId};
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,13 +24,15 @@ use tonic::{Code, transport::Channel};
 
 use super::{Link, messages};
 use crate::{
-    launcher::{self, Launcher, Snapshot},
+    launcher::{self, Launcher, Snapshot, Stage},
     records::End,
     states::States,
 };
 
 /// The protocol we speak.
-const PROTOCOL: u32 = 2;
+const PROTOCOL: u32 = 3;
+/// Most instances on other Nodes of which one message of CM may tell.
+const MOST_PEERS: usize = 65_536;
 /// Reports that wait for CM.
 const QUEUE: usize = 64;
 /// Changes are gathered this long before free space is measured again.
@@ -90,6 +97,14 @@ impl Link {
                     })) => {
                         tasks.spawn(remove_data(self.launcher.clone(), remove, out.clone()));
                     }
+                    Ok(Some(pb::NodeOrder {
+                        order: Some(Order::Elsewhere(told)),
+                    })) => match elsewhere(told) {
+                        Ok(news) => self.launcher.hear(news),
+                        Err(why) => {
+                            tracing::warn!(why, "CM tells of other Nodes what cannot be read");
+                        }
+                    },
                     // A kind of order that a newer CM knows and we do not.
                     Ok(Some(_)) => {}
                     Ok(None) => return "CM has closed the stream".to_owned(),
@@ -108,6 +123,7 @@ impl Link {
             why = self.tell_states(&out) => why,
             why = self.tell_runs(&out) => why,
             why = self.tell_space(&out) => why,
+            why = self.tell_needs(&out) => why,
         }
     }
 
@@ -142,6 +158,26 @@ impl Link {
                 }
             }
             told = Some(now);
+            if snapshots.changed().await.is_err() {
+                return "SM stops".into();
+            }
+        }
+    }
+
+    /// Tells what the instances of this Node wait for elsewhere.
+    async fn tell_needs(&self, out: &Out) -> String {
+        let mut snapshots = self.launcher.snapshots();
+        let mut told = BTreeSet::new();
+        loop {
+            snapshots.borrow_and_update();
+            let needs = self.launcher.needs();
+            if needs != told {
+                let items = needs.iter().map(ItemId::to_string).collect();
+                if say(out, Report::Needs(pb::Needs { items })).await.is_err() {
+                    return "the stream to CM has ended".into();
+                }
+                told = needs;
+            }
             if snapshots.changed().await.is_err() {
                 return "SM stops".into();
             }
@@ -237,7 +273,63 @@ fn run(ident: &InstanceIdent, report: &launcher::Report) -> pb::InstanceRun {
         unrecoverable: report.run.unrecoverable,
         restarts: report.run.restarts,
         last_exit: report.run.last_end.as_ref().map(exit),
+        progress: stage(report.run.progress).into(),
+        ends: report.run.ends,
     }
+}
+
+const fn stage(stage: Stage) -> pb::Progress {
+    match stage {
+        Stage::Held => pb::Progress::Held,
+        Stage::Starting => pb::Progress::Starting,
+        Stage::Started => pb::Progress::Started,
+        Stage::Healthy => pb::Progress::Healthy,
+        Stage::Completed => pb::Progress::Completed,
+        Stage::Failed => pb::Progress::Failed,
+        Stage::Resting => pb::Progress::Resting,
+    }
+}
+
+/// What CM tells of instances on other Nodes.
+fn elsewhere(told: pb::Elsewhere) -> Result<BTreeMap<ItemId, Vec<Peer>>, String> {
+    let count: usize = told.items.iter().map(|item| item.peers.len()).sum();
+    if count > MOST_PEERS {
+        return Err(format!(
+            "it tells of {count} instances, more than {MOST_PEERS}"
+        ));
+    }
+    let items = told.items.into_iter().map(|item| {
+        let id: ItemId = item
+            .item_id
+            .parse()
+            .map_err(|error| format!("item_id: {error}"))?;
+        let peers = item.peers.into_iter().map(peer).collect::<Result<_, _>>()?;
+        Ok((id, peers))
+    });
+    items.collect()
+}
+
+fn peer(peer: pb::Peer) -> Result<Peer, String> {
+    let progress = match peer.progress() {
+        pb::Progress::Unspecified => Progress::Unknown,
+        pb::Progress::Held => Progress::Held { patient: true },
+        pb::Progress::Starting => Progress::Starting,
+        pb::Progress::Started => Progress::Started,
+        pb::Progress::Healthy => Progress::Healthy,
+        pb::Progress::Completed => Progress::Completed,
+        pb::Progress::Failed => Progress::Failed(peer.reason),
+        pb::Progress::Resting => Progress::Resting,
+    };
+    let node: Option<NodeId> = match peer.node_id.as_str() {
+        "" => None,
+        id => Some(id.parse().map_err(|error| format!("node_id: {error}"))?),
+    };
+    Ok(Peer {
+        node,
+        version: peer.version,
+        ends: peer.ends,
+        progress,
+    })
 }
 
 /// Installs what CM names, starts and stops nothing, and says for each instance whether it is ready.

@@ -60,6 +60,7 @@ impl Link {
             };
             self.handle.set(None);
             self.handle.set_attached(false);
+            self.launcher.cut_off();
             self.online.send_replace(false);
             if stop.is_cancelled() {
                 return;

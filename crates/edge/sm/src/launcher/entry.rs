@@ -7,7 +7,7 @@ use aos_types::{
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Report, Run};
+use super::{Report, Run, elsewhere::Stage};
 use crate::{
     records::{End, Finished},
     restart::Restarts,
@@ -143,23 +143,26 @@ impl Entry {
                 unrecoverable,
                 restarts: self.restarts.count(),
                 last_end: self.last_end.clone(),
+                progress: Stage::of(&self.progress(None)),
+                ends: self.restarts.ends(),
             },
         }
     }
 
-    /// As others see it that depend on its item.
-    pub(super) fn member(&self) -> Member {
+    /// As others see it that depend on its item. Whatever it waits for on other Nodes, it has patience from `since` on at
+    /// the earliest: until then it was told of them.
+    pub(super) fn member(&self, since: Option<Instant>) -> Member {
         Member {
             ident: self.instance.ident.clone(),
             version: self.instance.version.clone(),
             priority: self.instance.priority,
             dependencies: self.dependencies.clone(),
             ends: self.restarts.ends(),
-            progress: self.progress(),
+            progress: self.progress(since),
         }
     }
 
-    fn progress(&self) -> Progress {
+    fn progress(&self, since: Option<Instant>) -> Progress {
         let why = || {
             self.error
                 .as_ref()
@@ -174,8 +177,8 @@ impl Entry {
         if self.resting {
             return Progress::Resting;
         }
-        if let Some(since) = self.held {
-            let patient = since.elapsed() < PATIENCE;
+        if let Some(held) = self.held {
+            let patient = since.map_or(held, |since| since.max(held)).elapsed() < PATIENCE;
             return Progress::Held { patient };
         }
         match self.pid {
@@ -189,9 +192,10 @@ impl Entry {
     }
 
     /// When its patience with other Nodes ends.
-    pub(super) fn impatient(&self) -> Option<Instant> {
+    pub(super) fn impatient(&self, since: Option<Instant>) -> Option<Instant> {
         let needs = self.dependencies.iter().any(|one| one.condition.requires());
-        let end = self.held.filter(|_| needs && !self.resting)? + PATIENCE;
+        let held = self.held.filter(|_| needs && !self.resting)?;
+        let end = since.map_or(held, |since| since.max(held)) + PATIENCE;
         (end > Instant::now()).then_some(end)
     }
 

@@ -1,6 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -11,6 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Desired, Launcher, entry::Entry, start::Failed};
 use crate::{images::Installed, records::Kept};
+
+/// What can be run, why the rest cannot, and that rest.
+type Sorted = (
+    Vec<Instance>,
+    BTreeMap<InstanceIdent, ErrorInfo>,
+    Vec<(Instance, ErrorInfo)>,
+);
 
 /// How long a launch waits for those who are told of removed instances.
 const LET_GO: Duration = Duration::from_secs(5);
@@ -23,7 +30,7 @@ impl Launcher {
         superseded: &CancellationToken,
     ) -> bool {
         let found: Vec<Found> = self.entries().values().map(Entry::found).collect();
-        let (wanted, impossible) = self.sort(desired, &found);
+        let (wanted, impossible, refused) = self.sort(desired, &found);
         let plan = plan(&wanted, &desired.stops, &found);
         tracing::info!(
             install = plan.install.len(),
@@ -55,15 +62,41 @@ impl Launcher {
             .map(|instance| (instance.ident.clone(), instance))
             .collect();
         self.switch(&wanted, stop, start, held, &installed).await;
+        self.refuse(refused);
         true
     }
 
-    /// What of a list can be carried out at all, with what stays because its element could not be read.
-    fn sort(
-        &self,
-        desired: &Desired,
-        found: &[Found],
-    ) -> (Vec<Instance>, BTreeMap<InstanceIdent, ErrorInfo>) {
+    /// Tells of instances that cannot run on this Node at all: beside what runs in their place, or as failed.
+    fn refuse(&self, refused: Vec<(Instance, ErrorInfo)>) {
+        self.change(|entries| {
+            let mut told = BTreeMap::new();
+            for (instance, mut error) in refused {
+                match entries.get_mut(&instance.ident) {
+                    Some(entry) => {
+                        if entry.pid.is_some() || entry.retry.is_some() {
+                            let version = &entry.instance.version;
+                            error.message = format!(
+                                "{} (version {version} runs on in its place)",
+                                error.message
+                            );
+                        }
+                        entry.instead = Some((instance, error));
+                    }
+                    None => {
+                        let mut entry = Entry::new(instance.clone(), None);
+                        entry.instead = Some((instance.clone(), error));
+                        told.insert(instance.ident, entry.report());
+                    }
+                }
+            }
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        });
+    }
+
+    /// What of a list can be carried out at all, with what stays because its element could not be read; why the rest cannot;
+    /// and that rest, as far as it can be read.
+    fn sort(&self, desired: &Desired, found: &[Found]) -> Sorted {
+        let mut refused = Vec::new();
         let mut impossible = desired.unreadable.clone();
         let mut wanted = Vec::new();
         for instance in &desired.instances {
@@ -77,7 +110,9 @@ impl Launcher {
             match why {
                 None => wanted.push(instance.clone()),
                 Some(why) => {
+                    let why = format!("{why}: it is ordered to run in `{}`", instance.runtime);
                     let error = ErrorInfo::new(AosCode::NotSupported, why);
+                    refused.push((instance.clone(), error.clone()));
                     impossible.insert(instance.ident.clone(), error);
                 }
             }
@@ -91,7 +126,7 @@ impl Launcher {
                 wanted.push(known.instance.clone());
             }
         }
-        (wanted, impossible)
+        (wanted, impossible, refused)
     }
 
     /// New instances are told as activating; impossible ones as failed.
@@ -210,6 +245,12 @@ impl Launcher {
             tracing::error!(%ident, %error, "an instance cannot be stopped");
             held.insert(ident, error);
         }
+        let stopped: Vec<InstanceIdent> = gone
+            .iter()
+            .filter(|ident| !held.contains_key(*ident))
+            .cloned()
+            .collect();
+        self.part_with_states(&stopped).await;
         self.replaced(&start, &held).await;
         start.retain(|start| !held.contains_key(&start.instance.ident));
         self.change(|entries| {

@@ -9,11 +9,13 @@
 //! Everything an instance goes through is in its [`Entry`]; whoever changes one publishes a new [`Snapshot`].
 
 mod data;
+mod elsewhere;
 mod entry;
 mod exits;
 mod launch;
 mod offline;
 mod order;
+mod parting;
 mod probing;
 mod restore;
 mod start;
@@ -40,6 +42,8 @@ use crate::{
     resources::Resources,
     runtimes::{Ended, Runtimes},
 };
+pub(crate) use elsewhere::Stage;
+use elsewhere::Told;
 use entry::Entry;
 
 /// What a launcher works with.
@@ -77,6 +81,10 @@ pub(crate) struct Run {
     pub(crate) unrecoverable: bool,
     pub(crate) restarts: u32,
     pub(crate) last_end: Option<End>,
+    /// How far it is, for those on other Nodes that depend on it.
+    pub(crate) progress: Stage,
+    /// It is meant to end by itself.
+    pub(crate) ends: bool,
 }
 
 /// How an instance is doing, as CM is told (servicemanager.v5 `InstanceStatus`).
@@ -103,6 +111,16 @@ pub(crate) struct Snapshot {
 pub(crate) struct Launcher {
     setup: Setup,
     entries: Mutex<BTreeMap<InstanceIdent, Entry>>,
+    /// Instances of the last list that cannot run here whatever happens, as they are told.
+    refused: Mutex<BTreeMap<InstanceIdent, Report>>,
+    /// Those that have left and whose last state is being told.
+    parting: Mutex<parting::Parting>,
+    last_states: Notify,
+    parted: Notify,
+    /// States are being told.
+    telling: watch::Sender<bool>,
+    /// What CM has told of other Nodes.
+    told: Mutex<Told>,
     snapshot: watch::Sender<Snapshot>,
     desired: watch::Sender<Option<Arc<Desired>>>,
     /// The list in hand. A launch ends, and is told, under this lock.
@@ -119,9 +137,15 @@ pub(crate) struct Launcher {
 
 impl Launcher {
     pub(crate) fn new(setup: Setup, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self {
+        let launcher = Arc::new(Self {
             setup,
             entries: Mutex::default(),
+            refused: Mutex::default(),
+            parting: Mutex::default(),
+            last_states: Notify::new(),
+            parted: Notify::new(),
+            telling: watch::Sender::new(false),
+            told: Mutex::default(),
             snapshot: watch::Sender::default(),
             desired: watch::Sender::new(None),
             in_hand: Mutex::default(),
@@ -130,7 +154,22 @@ impl Launcher {
             moved: Notify::new(),
             tasks: TaskTracker::new(),
             stop,
-        })
+        });
+        let weak = Arc::downgrade(&launcher);
+        launcher.setup.images.in_use.ask(Box::new(move || {
+            let launcher = weak.upgrade();
+            launcher.map_or_else(Vec::new, |launcher| launcher.running())
+        }));
+        launcher
+    }
+
+    /// The first process of every instance that runs, with its image.
+    fn running(&self) -> Vec<(u32, Digest)> {
+        let entries = self.entries();
+        entries
+            .values()
+            .filter_map(|entry| Some((entry.pid?, entry.instance.manifest)))
+            .collect()
     }
 
     /// Restores the stored set, then carries out lists and reacts to exits until the stop. Instances run on.
@@ -169,13 +208,16 @@ impl Launcher {
         self.snapshot.subscribe()
     }
 
-    /// The instances of this Node with what they may use and keep.
+    /// The instances of this Node with what they may use and keep, and those that are just leaving it.
     pub(crate) fn kept(&self) -> Vec<(Instance, Quotas)> {
+        let mut all = self.parting().clone();
         let entries = self.entries();
-        entries
-            .values()
-            .map(|entry| (entry.instance.clone(), entry.quotas))
-            .collect()
+        let here = entries.values();
+        all.extend(here.map(|entry| {
+            let ident = entry.instance.ident.clone();
+            (ident, (entry.instance.clone(), entry.quotas))
+        }));
+        all.into_values().collect()
     }
 
     /// Waits until there may be ends to tell CM.
@@ -204,10 +246,14 @@ impl Launcher {
     fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<InstanceIdent, Entry>) -> T) -> T {
         let mut entries = self.entries();
         let answer = change(&mut entries);
-        let reports: BTreeMap<_, _> = entries
-            .iter()
-            .map(|(ident, entry)| (ident.clone(), entry.report()))
-            .collect();
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reports: BTreeMap<_, _> = refused.clone();
+        drop(refused);
+        reports.extend(
+            entries
+                .iter()
+                .map(|(ident, entry)| (ident.clone(), entry.report())),
+        );
         self.snapshot.send_if_modified(|snapshot| {
             if *snapshot.instances == reports {
                 return false;

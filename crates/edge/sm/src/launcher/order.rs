@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use aos_launch::{Elsewhere, Instance, Member, Stop, starts, stop_waves};
+use aos_launch::{Instance, Member, Stop, starts, stop_waves};
 use aos_types::InstanceIdent;
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
@@ -19,9 +19,10 @@ impl Launcher {
         if !self.entries().values().any(held) {
             return Vec::new();
         }
+        let (elsewhere, since) = self.told();
         self.change(|entries| {
-            let members: Vec<Member> = entries.values().map(Entry::member).collect();
-            let starts = starts(&members, &Elsewhere::new());
+            let members = entries.values().map(|entry| entry.member(since));
+            let starts = starts(&members.collect::<Vec<Member>>(), &elsewhere);
             for (ident, why) in starts.still {
                 if let Some(entry) = entries.get_mut(&ident) {
                     entry.stands_still(why);
@@ -83,12 +84,19 @@ impl Launcher {
                     .await;
             });
         }
-        self.entries().values().filter_map(Entry::impatient).min()
+        let (_, since) = self.told();
+        let entries = self.entries();
+        let ends = entries.values().filter_map(|entry| entry.impatient(since));
+        ends.min()
     }
 
     /// What is stopped, in the reverse order of starts: wave after wave.
     pub(super) fn waves<'a>(&self, stop: &'a [Stop]) -> Vec<Vec<&'a Stop>> {
-        let members: Vec<Member> = self.entries().values().map(Entry::member).collect();
+        let members: Vec<Member> = self
+            .entries()
+            .values()
+            .map(|one| one.member(None))
+            .collect();
         let by_ident: BTreeMap<&InstanceIdent, &Stop> =
             stop.iter().map(|stop| (&stop.ident, stop)).collect();
         let stopped: BTreeSet<InstanceIdent> = by_ident.keys().map(|&one| one.clone()).collect();

@@ -55,7 +55,7 @@ impl Launcher {
         for (id, runtime) in self.setup.runtimes.all() {
             let own = going.iter().filter(|instance| instance.runtime == *id);
             let own: Vec<InstanceId> = own.map(|one| InstanceId::of(&one.ident)).collect();
-            match runtime.adopt(&own).await {
+            match runtime.adopt(&own, self.setup.stop_policy).await {
                 Ok(adopted) => running.extend(adopted.into_iter().map(|one| (one.id, one.pid))),
                 Err(error) => {
                     let error = ErrorInfo::from_error(AosCode::Runtime, &error);

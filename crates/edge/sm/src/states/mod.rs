@@ -86,6 +86,7 @@ impl States {
                 Watch::blind()
             }
         };
+        let _telling = Telling::begin(&self.launcher);
         let mut snapshots = self.launcher.snapshots();
         // What was told in this session and not answered yet is not told again for its own sake.
         let mut told: BTreeMap<InstanceIdent, String> = BTreeMap::new();
@@ -110,12 +111,20 @@ impl States {
                 }
             }
             let next = Instant::now() + self.interval;
+            let pause = async {
+                tokio::select! {
+                    () = watch.changed() => {}
+                    changed = snapshots.changed() => if changed.is_err() { return false },
+                }
+                tokio::time::sleep_until(next.max(Instant::now() + SETTLE)).await;
+                true
+            };
             // Waiting for a state and for readiness are both cancel-safe.
             tokio::select! {
-                () = watch.changed() => {}
-                changed = snapshots.changed() => if changed.is_err() { return },
+                goes_on = pause => if !goes_on { return },
+                // Written for the last time: there is nothing to wait for.
+                () = self.launcher.last_states() => {}
             }
-            tokio::time::sleep_until(next.max(Instant::now() + SETTLE)).await;
             watch.forget();
         }
     }
@@ -129,6 +138,16 @@ impl States {
             .await
         {
             tracing::warn!(%ident, %error, "a state will be told again");
+        }
+        if self.launcher.is_parting(ident) {
+            let files = self.files().into_iter();
+            let mut own = files.filter(|file| file.instance.ident == *ident);
+            let last = own.any(|file| {
+                read(&file.path, file.most).is_ok_and(|now| state_checksum(&now) == checksum)
+            });
+            if last {
+                self.launcher.last_state_is_kept(ident);
+            }
         }
     }
 
@@ -221,6 +240,7 @@ impl States {
                         io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge => {}
                         _ => tracing::warn!(%ident, %error, "the state cannot be read"),
                     }
+                    self.launcher.last_state_is_kept(&ident);
                     continue;
                 }
             };
@@ -234,6 +254,8 @@ impl States {
                     checksum,
                     content,
                 });
+            } else {
+                self.launcher.last_state_is_kept(&ident);
             }
         }
         changed
@@ -259,6 +281,22 @@ impl States {
                 too_long.remove(&instance.ident);
             }
         }
+    }
+}
+
+/// States are told for as long as this is there.
+struct Telling<'a>(&'a Launcher);
+
+impl<'a> Telling<'a> {
+    fn begin(launcher: &'a Launcher) -> Self {
+        launcher.tells_states(true);
+        Self(launcher)
+    }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        self.0.tells_states(false);
     }
 }
 

@@ -327,3 +327,97 @@ fn gap_87_a_state_is_exchanged_while_its_instance_is_stopped() {
         sm.end().await;
     });
 }
+
+#[test]
+fn a_disk_that_runs_out_below_the_storages_is_told_before_it_is_full() {
+    let test = "a_disk_that_runs_out_below_the_storages_is_told_before_it_is_full";
+    run(test, async |mut unit: Unit| {
+        let disk = unit.path("disk");
+        std::fs::create_dir_all(&disk).unwrap();
+        nix::mount::mount(
+            Some("none"),
+            &disk,
+            Some("tmpfs"),
+            nix::mount::MsFlags::empty(),
+            Some("size=500m"),
+        )
+        .unwrap();
+        unit.options.quota.image_dir = Some(disk.join("kept"));
+        unit.options.quota.backend = aos_quota::Choice::Btrfs;
+        unit.options.quota.watch_secs = 1;
+        if !unit.enforces(test) {
+            return;
+        }
+        let web = item::publish(&unit.images, unit.folder.path(), &["web"], |item| {
+            item.quotas.storage_limit = Some(1 << 20);
+        });
+        let sm = unit.start_sm();
+        let cm = &unit.cm;
+        cm.until("introduced", |seen| seen.complete > 0).await;
+        let mut one = cm.instance("web", 0, "1.0.0", web);
+        one.storage_path = "web/subject/0".into();
+        cm.list(vec![one]).await;
+        // Somebody else fills the disk; what the file has taken is little.
+        let facts = rustix::fs::statvfs(&disk).unwrap();
+        let free = facts.f_bavail * facts.f_frsize;
+        std::fs::write(disk.join("big"), vec![1; (free - (20 << 20)) as usize]).unwrap();
+        let told = |text: &'static str| move |alert: &String| alert.contains(text);
+        cm.until("it is told", |seen| {
+            seen.alerts.iter().any(told("MiB left, and the storages"))
+        })
+        .await;
+        std::fs::remove_file(disk.join("big")).unwrap();
+        cm.until("that it is over too", |seen| {
+            seen.alerts.iter().any(told("has room again for storages"))
+        })
+        .await;
+        cm.list(vec![]).await;
+        sm.end().await;
+        for mount in [disk.join("kept/mount"), disk] {
+            let _ = nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH);
+        }
+    });
+}
+
+#[test]
+fn the_last_state_of_an_instance_that_leaves_is_told_before_its_end() {
+    let test = "the_last_state_of_an_instance_that_leaves_is_told_before_its_end";
+    run(test, async |unit: Unit| {
+        let image = item::publish(&unit.images, unit.folder.path(), &["last"], |item| {
+            item.quotas.state_limit = Some(100);
+            item.quotas.tmp_limit = Some(MIB);
+        });
+        let sm = unit.start_sm();
+        let cm = &unit.cm;
+        cm.until("introduced", |seen| seen.complete > 0).await;
+        let mut wanted = cm.instance("web", 0, "1.0.0", image);
+        wanted.state_path = "web/subject/0/state.dat".into();
+        cm.list(vec![wanted.clone()]).await;
+        let before = cm.seen.lock().unwrap().complete;
+        cm.send_list(vec![]).await;
+        // It was asked to end and wrote once more.
+        let last = cm.until_told("a last word, longer than what comes").await;
+        assert_eq!(
+            cm.seen.lock().unwrap().complete,
+            before,
+            "its end is not told yet"
+        );
+        let asked = std::time::Instant::now();
+        cm.node_order(Order::StateKept(StateKept {
+            instance: wanted.instance.clone(),
+            checksum: last.checksum,
+        }))
+        .await;
+        cm.until("told", |seen| seen.complete > before).await;
+        assert!(
+            asked.elapsed() < Duration::from_secs(4),
+            "not only when its time is over"
+        );
+
+        // A CM that never answers holds nothing up for long.
+        cm.list(vec![wanted]).await;
+        cm.list(vec![]).await;
+        assert_eq!(pids(&unit), Vec::<u32>::new());
+        sm.end().await;
+    });
+}

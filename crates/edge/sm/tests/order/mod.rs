@@ -1,5 +1,7 @@
 //! Starts and stops in the order that items ask for, and instances that are meant to end.
 
+mod elsewhere;
+
 use std::fs;
 
 use aos_types::{Condition, Dependency, HealthCheck, ItemConfig, Probe, RestartPolicy};

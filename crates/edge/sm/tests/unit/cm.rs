@@ -50,6 +50,8 @@ pub struct Seen {
     pub history: BTreeMap<String, Vec<String>>,
     pub installs: BTreeMap<String, Vec<node_pb::InstanceInstalled>>,
     pub states: Vec<node_pb::StateReport>,
+    /// The items it waits for, as it told last.
+    pub needs: Vec<String>,
     pub sets: BTreeMap<String, Option<aos_ipc::proto::common::v2::ErrorInfo>>,
     pub released: Vec<String>,
     /// Whom each is about, and its message.
@@ -205,6 +207,14 @@ impl FakeCm {
         let orders = self.seen.lock().unwrap().node_orders.clone().unwrap();
         let order = node_pb::NodeOrder { order: Some(order) };
         orders.send(Ok(order)).await.unwrap();
+    }
+
+    /// Tells how items are doing on other Nodes.
+    pub async fn tell_elsewhere(&self, items: Vec<node_pb::ItemElsewhere>) {
+        self.node_order(node_pb::node_order::Order::Elsewhere(node_pb::Elsewhere {
+            items,
+        }))
+        .await;
     }
 
     /// Waits for the next report of this state, which was not seen before.
@@ -486,6 +496,7 @@ impl node_service::NodeService for FakeCm {
                             .into_iter()
                             .map(|run| (run.instance.clone().unwrap().item_id, run)),
                     ),
+                    Report::Needs(needs) => seen.needs = needs.items,
                     Report::DataRemoved(_) | Report::Space(_) => {}
                 });
             }
