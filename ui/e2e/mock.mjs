@@ -9,6 +9,7 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
+import { alertsOf, monitoringOf, narrowed } from "./mock-monitoring.mjs";
 import { order, orderRoutes } from "./mock-orders.mjs";
 import {
   audit,
@@ -165,6 +166,9 @@ const routes = [
   ["GET", "/units/{id}/items/", ([id]) => whole(find.unit(id).items)],
   ["GET", "/units/{id}/subjects-services/", ([id]) => whole(find.unit(id).running)],
   ["GET", "/units/{id}/timeline/", ([id], q) => page(find.unit(id).timeline, q, (e) => e.text)],
+  ["GET", "/units/{id}/monitoring/", ([id], q) => monitoringOf(find.unit(id), q)],
+  ["GET", "/units/{id}/alerts/", ([id], q) => page(narrowed(alertsOf(find.unit(id)), q), q, (a) => a.text)],
+  ["GET", "/alerts/", (_, q) => page(narrowed(world.units.flatMap(alertsOf), q), q, (a) => a.text)],
   ["GET", "/units/{id}/desired-state/", ([id]) => find.unit(id).desired ?? raise("desired state")],
   ["GET", "/units/{id}/explain/", ([id], q) => explain(find.unit(id), find.service(q.get("service")))],
   [

@@ -137,7 +137,15 @@ async function unitRoom(browser, name) {
     await shot("unit-why");
     await shut(page);
   }
-  for (const tab of ["Timeline", "Items", "Settings", "Desired state", "Certificates"]) {
+  for (const tab of [
+    "Monitoring",
+    "Alerts",
+    "Timeline",
+    "Items",
+    "Settings",
+    "Desired state",
+    "Certificates",
+  ]) {
     await page.getByRole("tab", { name: tab }).click();
     await settle(page);
     await shot(`unit-${tab.toLowerCase().replace(" ", "-")}`);
@@ -255,10 +263,20 @@ async function first(page) {
 /** Goes through all rooms by keyboard where there is a key for it; gives the addresses of what it found there. */
 export async function rooms(browser, unit) {
   const { page, shot, visit } = browser;
-  const found = ["/units", "/services", "/bundles", "/assignments", "/models", "/claim-codes", "/audit"];
+  const found = [
+    "/units",
+    "/services",
+    "/bundles",
+    "/assignments",
+    "/models",
+    "/claim-codes",
+    "/alerts",
+    "/audit",
+  ];
   const keep = (path) => path && found.push(path);
   const seen = await unitRoom(browser, unit);
   keep(seen);
+  if (seen) keep(`${seen}/monitoring`);
   if (seen && (await page.locator("li[data-node]").count()) > 0) keep(await orders(browser, seen));
 
   await room(browser, ["g", "s"], "Services", "services");
@@ -337,6 +355,9 @@ export async function rooms(browser, unit) {
   await page.getByText(title, { exact: true }).waitFor({ state: "detached" });
   await page.getByRole("dialog").waitFor({ state: "hidden" });
   say("Claim codes: made, shown once, revoked");
+
+  await room(browser, ["g", "e"], "Alerts", "alerts");
+  say("Alerts");
 
   await room(browser, ["g", "l"], "Audit", "audit");
   await page.keyboard.press("/");

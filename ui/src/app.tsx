@@ -18,6 +18,7 @@ const Assignment = lazily(() => import("./rooms/assignments/Assignment"));
 const Models = lazily(() => import("./rooms/models/Models"));
 const Model = lazily(() => import("./rooms/models/Model"));
 const ClaimCodes = lazily(() => import("./rooms/claims/ClaimCodes"));
+const Alerts = lazily(() => import("./rooms/alerts/Alerts"));
 const Audit = lazily(() => import("./rooms/audit/Audit"));
 
 /** Who may come in, and which room an address leads to. */
@@ -62,6 +63,9 @@ export function App() {
           <Route path="/models/:id">{({ id }) => <Model id={id} />}</Route>
           <Route path="/claim-codes">
             <ClaimCodes />
+          </Route>
+          <Route path="/alerts">
+            <Alerts />
           </Route>
           <Route path="/audit">
             <Audit />

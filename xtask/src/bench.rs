@@ -18,6 +18,8 @@ pub enum What {
     Runtime,
     /// The update engine, the scheduler and the image store by themselves.
     Engine,
+    /// Monitoring: processor time for fifty instances, and the uplink of an idle Unit. Takes about a quarter of an hour.
+    Senses,
 }
 
 /// What `cargo xtask bench` is told.
@@ -33,7 +35,8 @@ pub struct Options {
 /// Builds, measures, prints.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     let figures = match options.what {
-        What::Runtime => runtime(root, options)?,
+        What::Runtime => demo(root, options, "runtime")?,
+        What::Senses => demo(root, options, "senses")?,
         What::Engine => engine(root)?,
     };
     if figures.is_empty() {
@@ -47,7 +50,8 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn runtime(root: &Path, options: &Options) -> Result<Vec<Value>> {
+/// What the demo measures on its stage.
+fn demo(root: &Path, options: &Options, what: &str) -> Result<Vec<Value>> {
     if !options.json {
         setup::run(setup::For::Running)?;
     }
@@ -59,7 +63,7 @@ fn runtime(root: &Path, options: &Options) -> Result<Vec<Value>> {
     let mut command = as_root(aos)?;
     command
         .arg("demo")
-        .arg("--bench")
+        .args(["--bench", what])
         .arg("--examples")
         .arg(examples::folder(root));
     figures_of(&mut command)

@@ -18,10 +18,18 @@ pub struct Options {
     check: bool,
     /// A command that looks on, see `crates/demo/src/audience.rs`.
     #[arg(skip)]
-    audience: Option<String>,
+    audience: Option<Audience>,
     /// Keep every process's log in this folder.
     #[arg(long, value_name = "DIR")]
     keep_logs: Option<PathBuf>,
+}
+
+/// Who looks on, and at what.
+#[derive(Clone)]
+struct Audience {
+    /// The option of `aos demo` that takes the command.
+    story: &'static str,
+    command: String,
 }
 
 /// Sets up, builds and runs the demo.
@@ -48,8 +56,8 @@ pub fn tell(root: &Path, options: &Options) -> Result<()> {
     if options.check {
         command.arg("--check");
     }
-    if let Some(line) = &options.audience {
-        command.arg("--audience").arg(line);
+    if let Some(audience) = &options.audience {
+        command.arg(audience.story).arg(&audience.command);
     }
     if let Some(folder) = &options.keep_logs {
         command.arg("--keep-logs").arg(folder);
@@ -71,12 +79,21 @@ pub fn check(root: &Path, logs: PathBuf) -> Result<()> {
 
 /// A deployment that is watched in the web UI.
 pub fn watched(root: &Path, logs: PathBuf) -> Result<()> {
-    let audience = Some(ui::audience(root)?);
+    looked_at(root, logs, "--audience", "walk.mjs")
+}
+
+/// Charts and an alert that begins and ends, watched in the web UI.
+pub fn senses(root: &Path, logs: PathBuf) -> Result<()> {
+    looked_at(root, logs, "--senses", "senses.mjs")
+}
+
+fn looked_at(root: &Path, logs: PathBuf, story: &'static str, program: &str) -> Result<()> {
+    let command = ui::audience(root, program)?;
     tell(
         root,
         &Options {
             check: true,
-            audience,
+            audience: Some(Audience { story, command }),
             keep_logs: Some(logs),
         },
     )

@@ -73,6 +73,9 @@ pub fn run(root: &Path) -> Result<()> {
                     run.check("web UI in Chromium", || {
                         demo::watched(root, logs.join("watched"))
                     });
+                    run.check("charts and alerts in Chromium", || {
+                        demo::senses(root, logs.join("senses"))
+                    });
                 } else {
                     run.skip("web UI in Chromium", "the UI does not build");
                 }

@@ -83,9 +83,9 @@ pub fn check(root: &Path) -> Result<()> {
     run(npm(root)?.args(["run", "test"]))
 }
 
-/// A shell command that walks through the web UI in Chromium. The demo starts it and tells it by
-/// its environment where the cloud is.
-pub fn audience(root: &Path) -> Result<String> {
+/// A shell command that walks through the web UI in Chromium, by one of the programs in `e2e`. The demo starts it and
+/// tells it by its environment where the cloud is.
+pub fn audience(root: &Path, program: &str) -> Result<String> {
     let path = npm(root)?
         .get_envs()
         .find_map(|(name, value)| {
@@ -105,12 +105,13 @@ pub fn audience(root: &Path) -> Result<String> {
                 console.log(c.createHash('sha256').update(der).digest('base64'))";
     Ok(format!(
         "cd {} && export PATH={} HOME={} AOS_SHOTS={} && \
-         export AOS_SPKI=$(node -e {}) && exec node e2e/walk.mjs",
+         export AOS_SPKI=$(node -e {}) && exec node e2e/{}",
         quoted(root.join("ui")),
         quoted(path),
         quoted(home),
         quoted(shots),
         quoted(spki),
+        quoted(program),
     ))
 }
 

@@ -119,13 +119,7 @@ async fn all(running: Vec<Running>, stop: &CancellationToken) -> Result<(), Fail
 }
 
 /// Serves a cloud.
-pub fn serve_cloud(
-    data: PathBuf,
-    people: SocketAddr,
-    units: SocketAddr,
-    hosts: Vec<String>,
-    organisation: String,
-) -> Result<(), Failure> {
+pub fn serve_cloud(options: aos_server::Options) -> Result<(), Failure> {
     logging::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CLOUD_WORKERS)
@@ -134,13 +128,6 @@ pub fn serve_cloud(
         .or_fail(|| "cannot start the threads of this process")?;
     runtime.block_on(async {
         let stop = stop_on_signal()?;
-        let options = aos_server::Options {
-            data,
-            people,
-            units,
-            hosts,
-            organisation,
-        };
         aos_server::run(options, stop)
             .await
             .or_fail(|| "the cloud failed")

@@ -8,8 +8,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -26,9 +25,10 @@ const TO_SIGN_IN: u64 = 60;
 const TO_END: u64 = 300;
 
 /// Who watches.
-struct Watcher {
+pub(crate) struct Watcher {
     child: Child,
-    watching: Arc<AtomicBool>,
+    /// The lines it has printed.
+    pub(crate) said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Drop for Watcher {
@@ -38,20 +38,33 @@ impl Drop for Watcher {
     }
 }
 
+impl Watcher {
+    /// Waits for its end, which must be a good one.
+    pub(crate) fn end(&mut self, play: &mut Play<'_>) -> Result<()> {
+        let status = play.until("the watcher's end", TO_END, |_| {
+            self.child.try_wait()?.context("it is still looking")
+        })?;
+        ensure!(
+            status.success(),
+            "it ended with {status}: its words above say why"
+        );
+        Ok(())
+    }
+}
+
 /// All scenes in order.
 pub fn tell(play: &mut Play<'_>, narrator: &mut Narrator, command: &str) -> Result<()> {
     story::prologue(play, narrator)?;
     story::publish(play, narrator)?;
     let mut watcher = None;
     narrator.step("somebody opens the web UI", || {
-        let started = start(play, command)?;
-        let watching = started.watching.clone();
+        let started = Watcher::start(play, command)?;
+        let said = started.said.clone();
         watcher = Some(started);
         play.until("the watcher signed in", TO_SIGN_IN, |_| {
-            ensure!(
-                watching.load(Ordering::SeqCst),
-                "it did not say `{WATCHING}`"
-            );
+            let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            let watching = said.iter().any(|line| line.contains(WATCHING));
+            ensure!(watching, "it did not say `{WATCHING}`");
             Ok(())
         })?;
         // It still has to open the Unit's page.
@@ -66,53 +79,51 @@ pub fn tell(play: &mut Play<'_>, narrator: &mut Narrator, command: &str) -> Resu
         let Some(mut watcher) = watcher.take() else {
             bail!("nobody watches")
         };
-        let status = play.until("the watcher's end", TO_END, |_| {
-            watcher.child.try_wait()?.context("it is still looking")
-        })?;
-        ensure!(
-            status.success(),
-            "it ended with {status}: its words above say why"
-        );
+        watcher.end(play)?;
         Ok("it found nothing wrong".into())
     })
 }
 
-fn start(play: &Play<'_>, line: &str) -> Result<Watcher> {
-    let root = std::fs::read_to_string(cloud_data(play.stage).join("pki").join("root.pem"))
-        .context("cannot read the root certificate")?;
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", line])
-        .env("AOS_URL", play.cloud_url())
-        .env("AOS_USER", &play.user.name)
-        .env("AOS_PASSWORD", &play.user.password)
-        .env("AOS_CA_PEM", root)
-        .env("AOS_WATCH_UNIT", &play.unit)
-        .env("AOS_WATCH_SERVICE", WEB)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .process_group(0);
-    // A browser shall not be root because the demo has to be.
-    if let (Some(user), Some(group)) = (number("SUDO_UID"), number("SUDO_GID")) {
-        command.uid(user).gid(group);
-    }
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start `{line}`"))?;
-    let watching = Arc::new(AtomicBool::new(false));
-    if let Some(output) = child.stdout.take() {
-        let heard = watching.clone();
-        // Its owner is the watcher: it ends with its output.
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                println!("             | {line}");
-                if line.contains(WATCHING) {
-                    heard.store(true, Ordering::SeqCst);
+impl Watcher {
+    /// Starts the command and listens to it.
+    pub(crate) fn start(play: &Play<'_>, line: &str) -> Result<Self> {
+        let root = std::fs::read_to_string(cloud_data(play.stage).join("pki").join("root.pem"))
+            .context("cannot read the root certificate")?;
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", line])
+            .env("AOS_URL", play.cloud_url())
+            .env("AOS_USER", &play.user.name)
+            .env("AOS_PASSWORD", &play.user.password)
+            .env("AOS_CA_PEM", root)
+            .env("AOS_WATCH_UNIT", &play.unit)
+            .env("AOS_WATCH_SERVICE", WEB)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0);
+        // A browser shall not be root because the demo has to be.
+        if let (Some(user), Some(group)) = (number("SUDO_UID"), number("SUDO_GID")) {
+            command.uid(user).gid(group);
+        }
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start `{line}`"))?;
+        let said = Arc::new(Mutex::new(Vec::new()));
+        if let Some(output) = child.stdout.take() {
+            let heard = said.clone();
+            // Its owner is the watcher: it ends with its output.
+            std::thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    println!("             | {line}");
+                    heard
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(line);
                 }
-            }
-        });
+            });
+        }
+        Ok(Self { child, said })
     }
-    Ok(Watcher { child, watching })
 }
 
 fn number(variable: &str) -> Option<u32> {

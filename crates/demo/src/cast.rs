@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::stage::{Place, Stage};
+use crate::{Plot, senses};
 
 /// Port of the cloud for people.
 pub const PEOPLE: u16 = 10000;
@@ -77,10 +78,12 @@ pub struct Cast<'a> {
 
 impl<'a> Cast<'a> {
     /// Nobody plays yet. Writes the configuration files of both Nodes.
-    pub fn new(stage: &'a Stage, aos: &Path) -> Result<Self> {
+    pub fn new(stage: &'a Stage, aos: &Path, plot: &Plot) -> Result<Self> {
         for place in [Place::Main, Place::Secondary] {
             let path = node_file(stage, place);
-            write_private(&path, &node_configuration(stage, place))?;
+            let mut text = node_configuration(stage, place);
+            text.push_str(&further_configuration(place, plot));
+            write_private(&path, &text)?;
         }
         Ok(Self {
             stage,
@@ -217,6 +220,18 @@ impl Drop for Cast<'_> {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// What some stories need besides: who waits for an alert shall not wait long, and who measures may measure without.
+fn further_configuration(place: Place, plot: &Plot) -> String {
+    let (sm, cm) = match plot {
+        Plot::Senses(_) => (senses::FAST_SM, senses::FAST_CM),
+        _ => ("", ""),
+    };
+    match place {
+        Place::Main => format!("{sm}{cm}"),
+        _ => sm.to_owned(),
     }
 }
 

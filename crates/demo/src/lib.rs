@@ -25,6 +25,7 @@ pub mod narrator;
 pub mod outside;
 pub mod play;
 pub mod renewal;
+pub mod senses;
 pub mod stage;
 pub mod story;
 pub mod torture;
@@ -63,6 +64,10 @@ pub enum Plot {
     Crashes(When),
     /// Deployments measured beside their floor.
     Bench,
+    /// What monitoring costs the Unit, measured.
+    BenchSenses,
+    /// Charts and alerts, watched by this shell command.
+    Senses(String),
     /// Processes killed at random while desired states keep arriving.
     Torture(torture::Dose),
     /// One deployment, watched by this shell command; [`audience`] says what it is told.

@@ -12,7 +12,7 @@ use crate::narrator::Narrator;
 use crate::stage::{Place, Stage, network};
 use crate::user::User;
 use crate::waiting::wait_for;
-use crate::{Options, Plot, audience, bench, crashes, renewal, story, torture};
+use crate::{Options, Plot, audience, bench, crashes, renewal, senses, story, torture};
 
 /// What the scenes of a story work with.
 pub struct Play<'a> {
@@ -94,7 +94,7 @@ fn tell(
     stop: &AtomicBool,
     narrator: &mut Narrator,
 ) -> Result<()> {
-    let cast = Cast::new(stage, &options.aos)?;
+    let cast = Cast::new(stage, &options.aos, &options.plot)?;
     let user = User::new(&options.aos, &stage.folder().join("home"))?;
     let mut play = Play {
         stage,
@@ -111,6 +111,8 @@ fn tell(
         Plot::Torture(dose) => torture::tell(&mut play, narrator, *dose)?,
         Plot::Renewal => renewal::tell(&mut play, narrator)?,
         Plot::Bench => bench::tell(&mut play, narrator)?,
+        Plot::BenchSenses => bench::senses(&mut play, narrator)?,
+        Plot::Senses(command) => senses::tell(&mut play, narrator, command)?,
         Plot::Audience(command) => audience::tell(&mut play, narrator, command)?,
     }
     if options.check || options.plot != Plot::Loop {

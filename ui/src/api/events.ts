@@ -8,7 +8,17 @@ export type Link =
   | { state: "live" }
   | { state: "lost"; since: number; retryAt: number };
 
-const TOPICS: ChangeTopic[] = ["unit", "bundle", "service", "subject", "unit_model", "claim_code", "resync"];
+const TOPICS: ChangeTopic[] = [
+  "unit",
+  "bundle",
+  "service",
+  "subject",
+  "unit_model",
+  "claim_code",
+  "monitoring",
+  "alert",
+  "resync",
+];
 const GATHER_MS = 150;
 const FIRST_RETRY_MS = 400;
 const LONGEST_RETRY_MS = 15_000;
@@ -36,7 +46,10 @@ export function concerns(key: QueryKey, change: ChangeEvent): boolean {
     case "unit_model":
       return itself || (kind === "unit" && part === "self");
     case "claim_code":
+    case "monitoring":
       return itself;
+    case "alert":
+      return itself || (kind === "monitoring" && (id === change.id || !UUID.test(String(id))));
   }
 }
 

@@ -62,6 +62,34 @@ export const unitServices = (id: string) =>
   one<T.Page<T.UnitSubjectService>>("unit", id, "services", path`/units/${id}/subjects-services/`);
 export const unitCertificates = (id: string) =>
   one<T.Page<T.UnitCertificate>>("unit", id, "certificates", path`/units/${id}/certificates/`);
+/** What a Unit used in the last minutes. Read again each half a minute too: the span moves on without an event. */
+export const monitoring = (id: string, minutes: number) =>
+  queryOptions({
+    queryKey: ["monitoring", id, { minutes }],
+    queryFn: ({ signal }) =>
+      get<T.UnitMonitoring>(
+        path`/units/${id}/monitoring/`,
+        { datetime_from: new Date(Date.now() - minutes * 60_000).toISOString(), points: 400 },
+        signal,
+      ),
+    placeholderData: keepPreviousData,
+    refetchInterval: 30_000,
+  });
+/** Alerts of a Unit, or of all. */
+export const alerts = (
+  unit: string | undefined,
+  listed: Listed & { state?: string | undefined; tag?: string | undefined },
+) =>
+  queryOptions({
+    queryKey: ["alert", unit ?? "list", listed],
+    queryFn: ({ signal }) =>
+      get<T.Page<T.Alert>>(
+        unit === undefined ? "/alerts/" : path`/units/${unit}/alerts/`,
+        { limit: PAGE, ...listed },
+        signal,
+      ),
+    placeholderData: keepPreviousData,
+  });
 export const explain = (id: string, service: string) =>
   one<T.Explanation>("unit", id, "explain", path`/units/${id}/explain/`, { service });
 export const unitWhy = (id: string) => one<T.UnitWhy>("unit", id, "why", path`/units/${id}/why/`);

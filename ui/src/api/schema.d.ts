@@ -4,6 +4,23 @@
  */
 
 export interface paths {
+    "/api/v11/alerts/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Alerts of all Units, those told last first */
+        get: operations["alerts_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v11/assignments/": {
         parameters: {
             query?: never;
@@ -606,6 +623,23 @@ export interface paths {
         patch: operations["units_update"];
         trace?: never;
     };
+    "/api/v11/units/{id}/alerts/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Alerts of a Unit, those told last first */
+        get: operations["units_alerts_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v11/units/{id}/certificates/": {
         parameters: {
             query?: never;
@@ -701,6 +735,23 @@ export interface paths {
         };
         /** The items of a Unit as it reports them */
         get: operations["units_items_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v11/units/{id}/monitoring/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a Unit used, beside its limits and alerts */
+        get: operations["units_monitoring_list"];
         put?: never;
         post?: never;
         delete?: never;
@@ -979,6 +1030,77 @@ export interface components {
             /** @description The Node that holds its key. */
             node_id?: string;
         };
+        /** @description An alert of a Unit. One that goes on, or that is told again and again, is one entry. */
+        Alert: {
+            /**
+             * Format: date-time
+             * @description When it began, by the Unit's clock.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description How often it was told.
+             */
+            count: number;
+            /**
+             * Format: date-time
+             * @description When it was over.
+             */
+            ended_at?: string | null;
+            /**
+             * Format: int64
+             * @description Grows with time.
+             */
+            id: number;
+            /**
+             * Format: int64
+             * @description The instance, if it is about one.
+             */
+            instance_id?: number | null;
+            /**
+             * Format: date-time
+             * @description When it was told last.
+             */
+            last_at: string;
+            /** @description The Node, if it is about one. */
+            node_id?: string | null;
+            /** @description Of what too much is used: `cpu`, `ram`, `download`, `upload` or a partition. */
+            parameter?: string | null;
+            service?: components["schemas"]["ServiceRef"] | null;
+            /** @description How much it matters. */
+            severity: components["schemas"]["Severity"];
+            /** @description Whether it goes on. */
+            state: components["schemas"]["AlertState"];
+            subject?: components["schemas"]["SubjectRef"] | null;
+            /** @description What it calls itself. */
+            system_uid: string;
+            /** @description What kind. */
+            tag: components["schemas"]["AlertTag"];
+            /** @description What happened, for people. */
+            text: string;
+            /**
+             * Format: uuid
+             * @description Which Unit.
+             */
+            unit_id: string;
+            /** @description Its name for people; may be empty. */
+            unit_title: string;
+            /**
+             * Format: int64
+             * @description How much it was when it was told last: DMIPS for `cpu`, else bytes.
+             */
+            value?: number | null;
+        };
+        /**
+         * @description Whether an alert goes on.
+         * @enum {string}
+         */
+        AlertState: "active" | "ended" | "once";
+        /**
+         * @description What kind of alert it is, as the Unit tags it.
+         * @enum {string}
+         */
+        AlertTag: "systemAlert" | "coreAlert" | "systemQuotaAlert" | "instanceQuotaAlert" | "downloadProgressAlert" | "deviceAllocateAlert" | "updateItemInstanceAlert";
         /** @description A row of the audit: who changed what. */
         AuditEntry: {
             /** @description What was done, such as `subject.create`. */
@@ -1083,7 +1205,7 @@ export interface components {
          * @description What a change is about; also the name of the server-sent event.
          * @enum {string}
          */
-        ChangeTopic: "unit" | "bundle" | "service" | "subject" | "unit_model" | "claim_code" | "resync";
+        ChangeTopic: "unit" | "bundle" | "service" | "subject" | "unit_model" | "claim_code" | "monitoring" | "alert" | "resync";
         /** @description A claim code without its secret. */
         ClaimCode: {
             /**
@@ -1331,6 +1453,24 @@ export interface components {
             state: string;
             /** @description Its version. */
             version: string;
+        };
+        /** @description Usage of an instance over time. */
+        InstanceUsage: {
+            /**
+             * Format: int64
+             * @description From 0.
+             */
+            instance_id: number;
+            /** @description What is too much, as its version says. */
+            limits: components["schemas"]["UsageLimit"][];
+            /** @description Where it was. */
+            node_id: string;
+            /** @description In the order of time. Between two of them it was about like the first: only changes are told. */
+            points: components["schemas"]["UsagePoint"][];
+            /** @description Of which service. */
+            service: components["schemas"]["ServiceRef"];
+            /** @description For which Subject. */
+            subject: components["schemas"]["SubjectRef"];
         };
         /** @description Where one instance is and why not elsewhere. */
         InstanceWhy: {
@@ -1618,6 +1758,29 @@ export interface components {
             /** @description What the Node should be from now on. */
             wanted_state: components["schemas"]["WantedNodeState"];
         };
+        /** @description Usage of a Node over time. */
+        NodeUsage: {
+            /** @description What is too much, as its unit configuration says. */
+            limits: components["schemas"]["UsageLimit"][];
+            /**
+             * Format: int64
+             * @description DMIPS of all its processors; 0 if not known.
+             */
+            max_dmips: number;
+            /** @description Which. */
+            node_id: string;
+            /** @description Sizes of its partitions in bytes, by name. */
+            partitions: {
+                [key: string]: number;
+            };
+            /** @description In the order of time. Between two of them it was about like the first: only changes are told. */
+            points: components["schemas"]["UsagePoint"][];
+            /**
+             * Format: int64
+             * @description Its memory in bytes; 0 if not known.
+             */
+            total_ram: number;
+        };
         /** @description Whether an instance may be on a Node, as the cloud knows it. The Unit's scheduler has the last word. */
         NodeVerdict: {
             /**
@@ -1700,6 +1863,80 @@ export interface components {
             token: string;
             /** @description Name of the new user: 1 to 64 characters, no spaces. */
             username: string;
+        };
+        /** @description One page of a list. */
+        Page_Alert: {
+            /** @description The elements, in the list's order. */
+            items: {
+                /**
+                 * Format: date-time
+                 * @description When it began, by the Unit's clock.
+                 */
+                at: string;
+                /**
+                 * Format: int64
+                 * @description How often it was told.
+                 */
+                count: number;
+                /**
+                 * Format: date-time
+                 * @description When it was over.
+                 */
+                ended_at?: string | null;
+                /**
+                 * Format: int64
+                 * @description Grows with time.
+                 */
+                id: number;
+                /**
+                 * Format: int64
+                 * @description The instance, if it is about one.
+                 */
+                instance_id?: number | null;
+                /**
+                 * Format: date-time
+                 * @description When it was told last.
+                 */
+                last_at: string;
+                /** @description The Node, if it is about one. */
+                node_id?: string | null;
+                /** @description Of what too much is used: `cpu`, `ram`, `download`, `upload` or a partition. */
+                parameter?: string | null;
+                service?: components["schemas"]["ServiceRef"] | null;
+                /** @description How much it matters. */
+                severity: components["schemas"]["Severity"];
+                /** @description Whether it goes on. */
+                state: components["schemas"]["AlertState"];
+                subject?: components["schemas"]["SubjectRef"] | null;
+                /** @description What it calls itself. */
+                system_uid: string;
+                /** @description What kind. */
+                tag: components["schemas"]["AlertTag"];
+                /** @description What happened, for people. */
+                text: string;
+                /**
+                 * Format: uuid
+                 * @description Which Unit.
+                 */
+                unit_id: string;
+                /** @description Its name for people; may be empty. */
+                unit_title: string;
+                /**
+                 * Format: int64
+                 * @description How much it was when it was told last: DMIPS for `cpu`, else bytes.
+                 */
+                value?: number | null;
+            }[];
+            /**
+             * Format: int64
+             * @description How many come before the first of `items`.
+             */
+            offset: number;
+            /**
+             * Format: int64
+             * @description How many there are in all, on every page.
+             */
+            total: number;
         };
         /** @description One page of a list. */
         Page_AuditEntry: {
@@ -3305,6 +3542,25 @@ export interface components {
             /** @description Version. */
             version: string;
         };
+        /** @description `GET /units/{id}/monitoring/`: what a Unit used, beside its limits and alerts. */
+        UnitMonitoring: {
+            /** @description Alerts about usage that lasted at some moment of it. */
+            alerts: components["schemas"]["Alert"][];
+            /**
+             * Format: date-time
+             * @description From when on.
+             */
+            datetime_from: string;
+            /**
+             * Format: date-time
+             * @description Until when.
+             */
+            datetime_till: string;
+            /** @description Instances. */
+            instances: components["schemas"]["InstanceUsage"][];
+            /** @description Nodes, by id. */
+            nodes: components["schemas"]["NodeUsage"][];
+        };
         /** @description `PATCH /units/{id}/`: an absent field stays as it is. */
         UnitPatch: {
             blob_encryption?: components["schemas"]["BlobEncryption"] | null;
@@ -3468,6 +3724,58 @@ export interface components {
              */
             file: string;
         };
+        /** @description What is too much of something. */
+        UsageLimit: {
+            /**
+             * Format: int64
+             * @description Below this it is over.
+             */
+            fall?: number | null;
+            /** @description `cpu` (DMIPS), `ram`, `download`, `upload`, or a partition (bytes). */
+            parameter: string;
+            /**
+             * Format: int64
+             * @description More than this is not given.
+             */
+            quota?: number | null;
+            /**
+             * Format: int64
+             * @description From this on an alert is raised.
+             */
+            raise?: number | null;
+        };
+        /** @description Usage at one moment. */
+        UsagePoint: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description DMIPS.
+             */
+            cpu: number;
+            /**
+             * Format: int64
+             * @description Bytes received in the present period (a day of UTC, unless the Unit counts otherwise), if they are counted.
+             */
+            download?: number | null;
+            /** @description Bytes used of partitions, by name; of an instance of `storages` and `states`. */
+            partitions: {
+                [key: string]: number;
+            };
+            /**
+             * Format: int64
+             * @description Bytes of memory.
+             */
+            ram: number;
+            /**
+             * Format: int64
+             * @description Bytes sent in that period.
+             */
+            upload?: number | null;
+        };
         /** @description Answer to [`UserCertificateRequest`]. */
         UserCertificate: {
             /** @description The chain in PEM, leaf first, root last. */
@@ -3499,6 +3807,54 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    alerts_list: {
+        parameters: {
+            query?: {
+                /** @description Only of this kind. */
+                tag?: components["schemas"]["AlertTag"];
+                /** @description Only in this state. */
+                state?: components["schemas"]["AlertState"];
+                /** @description Only of this severity. */
+                severity?: components["schemas"]["Severity"];
+                /** @description Only about this Node. */
+                node?: string;
+                /** @description Only about instances of this service: id or codename. */
+                service?: string;
+                /** @description Only those that were told at this moment or later. */
+                datetime_from?: string;
+                /** @description Only those whose text holds this. */
+                search?: string;
+                /** @description Most elements on the page: 1 to 1000, 100 if absent. */
+                limit?: number;
+                /** @description How many elements to leave out at the start. */
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Alert"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     assignments_create: {
         parameters: {
             query?: never;
@@ -5213,6 +5569,57 @@ export interface operations {
             };
         };
     };
+    units_alerts_list: {
+        parameters: {
+            query?: {
+                /** @description Only of this kind. */
+                tag?: components["schemas"]["AlertTag"];
+                /** @description Only in this state. */
+                state?: components["schemas"]["AlertState"];
+                /** @description Only of this severity. */
+                severity?: components["schemas"]["Severity"];
+                /** @description Only about this Node. */
+                node?: string;
+                /** @description Only about instances of this service: id or codename. */
+                service?: string;
+                /** @description Only those that were told at this moment or later. */
+                datetime_from?: string;
+                /** @description Only those whose text holds this. */
+                search?: string;
+                /** @description Most elements on the page: 1 to 1000, 100 if absent. */
+                limit?: number;
+                /** @description How many elements to leave out at the start. */
+                offset?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Alert"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     units_certificates_list: {
         parameters: {
             query?: never;
@@ -5434,6 +5841,45 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_UnitItem"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_monitoring_list: {
+        parameters: {
+            query?: {
+                /** @description From this moment on; an hour before `datetime_till` if absent. `latest` gives only the last point of each. */
+                datetime_from?: string;
+                /** @description Up to this moment; now if absent. */
+                datetime_till?: string;
+                /** @description Most points of each Node and instance: 2 to 2000, 300 if absent. Of more the highest of each span is given. */
+                points?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Nodes and instances */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnitMonitoring"];
                 };
             };
             /** @description Refused */

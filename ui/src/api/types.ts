@@ -10,6 +10,7 @@ export interface Page<T> {
   offset: number;
 }
 
+export type Alert = Schemas["Alert"];
 export type AuditEntry = Schemas["AuditEntry"];
 export type BundleStage = Schemas["BundleStage"];
 export type ChangeEvent = Schemas["ChangeEvent"];
@@ -20,11 +21,13 @@ export type DesiredState = Schemas["DesiredState"];
 export type EnvVar = Schemas["EnvVar"];
 export type ErrorBody = Schemas["ErrorBody"];
 export type Explanation = Schemas["Explanation"];
+export type InstanceUsage = Schemas["InstanceUsage"];
 export type IssuedClaimCode = Schemas["IssuedClaimCode"];
 export type InstanceWhy = Schemas["InstanceWhy"];
 export type Me = Schemas["Me"];
 export type ModelUnit = Schemas["ModelUnit"];
 export type Node = Schemas["Node"];
+export type NodeUsage = Schemas["NodeUsage"];
 export type NodeVerdict = Schemas["NodeVerdict"];
 export type Overrides = Schemas["Overrides"];
 export type ReportedError = Schemas["ReportedError"];
@@ -46,6 +49,7 @@ export type UnitCounts = Schemas["UnitCounts"];
 export type UnitInstance = Schemas["UnitInstance"];
 export type UnitItem = Schemas["UnitItem"];
 export type UnitModel = Schemas["UnitModel"];
+export type UnitMonitoring = Schemas["UnitMonitoring"];
 export type UnitSubject = Schemas["UnitSubject"];
 export type UnitSubjectService = Schemas["UnitSubjectService"];
 export type UnitUpdateSchedules = Schemas["UnitUpdateSchedules"];
@@ -53,4 +57,6 @@ export type UnitWhy = Schemas["UnitWhy"];
 export type UpdatePhase = Schemas["UpdatePhase"];
 export type UpdateSchedule = Schemas["UpdateSchedule"];
 export type UpdateSchedules = Schemas["UpdateSchedules"];
+export type UsageLimit = Schemas["UsageLimit"];
+export type UsagePoint = Schemas["UsagePoint"];
 export type WantedNodeState = Schemas["WantedNodeState"];

@@ -1,4 +1,13 @@
-import { Boxes, Cpu, KeyRound, type LucideIcon, ScrollText, Share2, SlidersHorizontal } from "lucide-react";
+import {
+  Bell,
+  Boxes,
+  Cpu,
+  KeyRound,
+  type LucideIcon,
+  ScrollText,
+  Share2,
+  SlidersHorizontal,
+} from "lucide-react";
 
 /** A room of the house: where it is, how it is called, which key leads there after `g`. */
 export interface RoomLink {
@@ -24,6 +33,7 @@ export const ROOMS: RoomLink[] = [
     main: true,
   },
   { to: "/assignments", also: [], name: "Assignments", short: "Assign", key: "a", icon: Share2, main: true },
+  { to: "/alerts", also: [], name: "Alerts", short: "Alerts", key: "e", icon: Bell, main: true },
   {
     to: "/models",
     also: [],

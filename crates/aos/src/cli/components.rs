@@ -40,6 +40,16 @@ pub struct Serve {
     /// Name of the organisation that the first user makes.
     #[arg(long, value_name = "NAME", default_value = "My organisation", value_parser = organisation)]
     organisation: String,
+    /// Days for which the usage of Units is kept.
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3660))]
+    keep_usage: u16,
+    /// Days for which alerts that are over are kept.
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=3660))]
+    keep_alerts: u16,
+}
+
+fn days(count: u16) -> std::time::Duration {
+    std::time::Duration::from_secs(u64::from(count) * 24 * 3600)
 }
 
 fn organisation(text: &str) -> Result<String, String> {
@@ -90,13 +100,17 @@ pub struct Run {
 /// `aos cloud …`.
 pub fn cloud(command: Cloud) -> Result<(), Failure> {
     match command {
-        Cloud::Serve(serve) => components::serve_cloud(
-            serve.data,
-            serve.people,
-            serve.units,
-            serve.hosts,
-            serve.organisation,
-        ),
+        Cloud::Serve(serve) => components::serve_cloud(aos_server::Options {
+            data: serve.data,
+            people: serve.people,
+            units: serve.units,
+            hosts: serve.hosts,
+            organisation: serve.organisation,
+            retention: aos_server::Retention {
+                usage: days(serve.keep_usage),
+                alerts: days(serve.keep_alerts),
+            },
+        }),
         Cloud::Openapi => components::openapi(),
     }
 }

@@ -24,9 +24,13 @@ pub struct Demo {
     /// Tell the other story: components are killed on the way and started again.
     #[arg(long, hide = true, value_name = "WHEN", value_parser = ["at-rest", "on-the-way"])]
     crashes: Option<String>,
-    /// Measure deployments and memory; prints a line of JSON for each figure.
-    #[arg(long, hide = true, conflicts_with = "crashes")]
-    bench: bool,
+    /// Measure deployments and memory, or what monitoring costs; prints a line of JSON for each figure.
+    #[arg(long, hide = true, conflicts_with = "crashes", value_name = "WHAT", num_args = 0..=1,
+        default_missing_value = "runtime", value_parser = ["runtime", "senses"])]
+    bench: Option<String>,
+    /// An alert begins and ends while this shell command looks on.
+    #[arg(long, hide = true, value_name = "COMMAND", conflicts_with_all = ["crashes", "bench", "torture", "audience"])]
+    senses: Option<String>,
     /// Kill so many processes at random while desired states keep arriving; check the promises from outside.
     #[arg(long, hide = true, value_name = "KILLS", conflicts_with_all = ["crashes", "bench"])]
     torture: Option<u32>,
@@ -54,7 +58,8 @@ pub fn run(command: Demo) -> Result<(), Failure> {
         examples: command.examples,
         check: command.check
             || command.crashes.is_some()
-            || command.bench
+            || command.bench.is_some()
+            || command.senses.is_some()
             || command.torture.is_some()
             || command.audience.is_some(),
         keep_logs: command.keep_logs,
@@ -62,7 +67,13 @@ pub fn run(command: Demo) -> Result<(), Failure> {
             (Some(line), _) => aos_demo::Plot::Audience(line),
             (None, Some("at-rest")) => aos_demo::Plot::Crashes(aos_demo::When::AtRest),
             (None, Some(_)) => aos_demo::Plot::Crashes(aos_demo::When::OnTheWay),
-            (None, None) if command.bench => aos_demo::Plot::Bench,
+            (None, None) if command.bench.as_deref() == Some("senses") => {
+                aos_demo::Plot::BenchSenses
+            }
+            (None, None) if command.bench.is_some() => aos_demo::Plot::Bench,
+            (None, None) if command.senses.is_some() => {
+                aos_demo::Plot::Senses(command.senses.unwrap_or_default())
+            }
             (None, None) => match command.torture {
                 Some(kills) => aos_demo::Plot::Torture(aos_demo::torture::Dose {
                     kills,

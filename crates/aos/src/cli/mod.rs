@@ -1,6 +1,7 @@
 //! The command line: what there is to say, and which module does it.
 
 mod account;
+mod alerts;
 mod assignment;
 mod bundle;
 mod components;
@@ -12,6 +13,7 @@ mod schedule;
 mod service;
 mod status;
 mod steady;
+mod top;
 mod unit;
 mod update;
 
@@ -85,6 +87,10 @@ enum Command {
     Status(status::Status),
     /// Say why a service is or is not on a Unit.
     Explain(explain::Explain),
+    /// Alerts of Units: list, filter, follow.
+    Alerts(alerts::Alerts),
+    /// What the Nodes and instances of a Unit use, live.
+    Top(top::Top),
 
     /// Run the whole loop on this machine: a cloud, a Unit of two Nodes, two services. Needs root.
     Demo(demo::Demo),
@@ -118,6 +124,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Unassign(command) => wait(assignment::unassign(command)),
         Command::Status(command) => wait(status::run(command)),
         Command::Explain(command) => wait(explain::run(command)),
+        Command::Alerts(command) => wait(alerts::run(command)),
+        Command::Top(command) => wait(top::run(command)),
         Command::Demo(command) => demo::run(command),
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -19,6 +19,10 @@ pub enum ChangeTopic {
     UnitModel,
     /// A claim code.
     ClaimCode,
+    /// The usage of a Unit, by the Unit's id.
+    Monitoring,
+    /// Alerts of a Unit, by the Unit's id.
+    Alert,
     /// Events were missed: read everything again.
     Resync,
 }

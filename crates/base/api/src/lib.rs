@@ -40,6 +40,8 @@
 //! | `GET /units/{id}/items/` | - | [`Page`]`<`[`UnitItem`]`>` |
 //! | `GET /units/{id}/subjects-services/` | - | [`Page`]`<`[`UnitSubjectService`]`>` |
 //! | `GET /units/{id}/timeline/` | [`ListQuery`] | [`Page`]`<`[`TimelineEvent`]`>`, newest first |
+//! | `GET /units/{id}/monitoring/` | [`MonitoringQuery`] | [`UnitMonitoring`] |
+//! | `GET /units/{id}/alerts/`, `GET /alerts/` | [`AlertsQuery`] | [`Page`]`<`[`Alert`]`>`, those told last first |
 //! | `GET /units/{id}/desired-state/` | - | [`DesiredState`]; 404 if none was composed |
 //! | `GET /units/{id}/explain/?service=` | [`ExplainQuery`] | [`Explanation`] |
 //! | `GET /units/{id}/why/` | [`WhyQuery`] | [`UnitWhy`] |
@@ -89,6 +91,7 @@ mod bundles;
 mod env_vars;
 mod events;
 mod explain;
+mod monitoring;
 mod orders;
 pub mod paths;
 mod provisioning;
@@ -106,6 +109,7 @@ pub use bundles::*;
 pub use env_vars::*;
 pub use events::*;
 pub use explain::*;
+pub use monitoring::*;
 pub use orders::*;
 pub use provisioning::*;
 pub use schedules::*;

@@ -65,6 +65,10 @@ pub const UNIT_ITEMS: &str = "/api/v11/units/{id}/items/";
 pub const UNIT_SUBJECTS_SERVICES: &str = "/api/v11/units/{id}/subjects-services/";
 /// `GET`: what happened and why.
 pub const UNIT_TIMELINE: &str = "/api/v11/units/{id}/timeline/";
+/// `GET`: what its Nodes and instances used, with limits and alerts.
+pub const UNIT_MONITORING: &str = "/api/v11/units/{id}/monitoring/";
+/// `GET`: its alerts.
+pub const UNIT_ALERTS: &str = "/api/v11/units/{id}/alerts/";
 /// `GET`: the desired state last composed for the Unit.
 pub const UNIT_DESIRED_STATE: &str = "/api/v11/units/{id}/desired-state/";
 /// `GET`: why a service is or is not there.
@@ -122,6 +126,8 @@ pub const BUNDLE_UPLOAD: &str = "/api/v11/deployment-bundles/upload/";
 
 /// `GET`: server-sent events, one per change.
 pub const EVENTS: &str = "/api/v11/events/";
+/// `GET`: alerts of all Units.
+pub const ALERTS: &str = "/api/v11/alerts/";
 /// `GET`: who changed what, newest first.
 pub const AUDIT: &str = "/api/v11/audit/";
 

@@ -51,6 +51,52 @@ pub struct AlertRules {
     pub upload: Option<AlertRule>,
 }
 
+/// Partitions with rules, at most; a Node has few.
+const MAX_PARTITIONS: usize = 64;
+
+impl AlertRule {
+    fn check(&self) -> Result<(), FieldError> {
+        for (key, threshold) in [
+            ("minThreshold", self.min_threshold),
+            ("maxThreshold", self.max_threshold),
+        ] {
+            if !threshold.is_finite() || threshold < 0.0 {
+                return Err(FieldError::new(format!("{threshold} is below 0")).at(key));
+            }
+        }
+        if self.min_threshold > self.max_threshold {
+            return Err(FieldError::new("is above `maxThreshold`").at("minThreshold"));
+        }
+        Ok(())
+    }
+}
+
+impl AlertRules {
+    /// Whether somebody can follow them: thresholds are numbers from 0 on and the lower one is not above the upper one.
+    pub fn check(&self) -> Result<(), FieldError> {
+        for (key, rule) in [
+            ("cpu", self.cpu),
+            ("ram", self.ram),
+            ("download", self.download),
+            ("upload", self.upload),
+        ] {
+            rule.map_or(Ok(()), |rule| rule.check())
+                .map_err(|error| error.at(key))?;
+        }
+        if self.partitions.len() > MAX_PARTITIONS {
+            let error = FieldError::new(format!("has more than {MAX_PARTITIONS} entries"));
+            return Err(error.at("partitions"));
+        }
+        for (index, partition) in self.partitions.iter().enumerate() {
+            partition
+                .rule
+                .check()
+                .map_err(|error| error.at_index(index).at("partitions"))?;
+        }
+        Ok(())
+    }
+}
+
 impl FromJson for AlertRule {
     fn from_json(value: &Value) -> Result<Self, FieldError> {
         let fields = Fields::of(value)?;

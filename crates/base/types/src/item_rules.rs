@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::{AlertRule, ItemConfig, tolerant::FieldError};
+use crate::{AlertRules, ItemConfig, tolerant::FieldError};
 
 /// The longest an instance may ask to be waited for when it stops.
 pub const MAX_STOP_GRACE: Duration = Duration::from_secs(600);
@@ -118,30 +118,10 @@ fn sysctl(config: &ItemConfig) -> Result<(), FieldError> {
 }
 
 fn alert_rules(config: &ItemConfig) -> Result<(), FieldError> {
-    let Some(rules) = &config.alert_rules else {
-        return Ok(());
-    };
-    let sane = |rule: &AlertRule| {
-        if rule.min_threshold > rule.max_threshold {
-            Err(FieldError::new("is above `maxThreshold`").at("minThreshold"))
-        } else {
-            Ok(())
-        }
-    };
-    for (key, rule) in [
-        ("cpu", rules.cpu),
-        ("ram", rules.ram),
-        ("download", rules.download),
-        ("upload", rules.upload),
-    ] {
-        rule.as_ref()
-            .map_or(Ok(()), sane)
-            .map_err(|error| error.at(key))?;
-    }
-    for (index, partition) in rules.partitions.iter().enumerate() {
-        sane(&partition.rule).map_err(|error| error.at_index(index).at("partitions"))?;
-    }
-    Ok(())
+    config
+        .alert_rules
+        .as_ref()
+        .map_or(Ok(()), AlertRules::check)
 }
 
 #[cfg(test)]

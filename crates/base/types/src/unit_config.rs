@@ -112,6 +112,21 @@ impl NodeConfig {
     pub fn from_slice(bytes: &[u8]) -> Result<Self, ConfigError> {
         read_config("node configuration", bytes, MAX_CONFIG_BYTES)
     }
+
+    /// Whether a Node can follow it. What is stored is read without this, so that an older one stays readable.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.sound().map_err(|field| ConfigError::Field {
+            what: "node configuration",
+            field,
+        })
+    }
+
+    fn sound(&self) -> Result<(), FieldError> {
+        let rules = self.alert_rules.as_ref();
+        rules
+            .map_or(Ok(()), AlertRules::check)
+            .map_err(|error| error.at("alertRules"))
+    }
 }
 
 impl UnitConfig {
@@ -134,6 +149,17 @@ impl UnitConfig {
     /// Reads a unit configuration of at most [`MAX_CONFIG_BYTES`].
     pub fn from_slice(bytes: &[u8]) -> Result<Self, ConfigError> {
         read_config("unit configuration", bytes, MAX_CONFIG_BYTES)
+    }
+
+    /// Whether all Nodes can follow their parts. What is stored is read without this, so that an older one stays readable.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (index, node) in self.nodes.iter().enumerate() {
+            node.sound().map_err(|field| ConfigError::Field {
+                what: "unit configuration",
+                field: field.at_index(index).at("nodes"),
+            })?;
+        }
+        Ok(())
     }
 
     /// The part for one Node: its own entry, else that of its type, else an empty one; always with this version.
@@ -253,6 +279,31 @@ mod tests {
         assert_eq!(serde_json::from_str::<UnitConfig>(&text).unwrap(), config);
         assert!(text.contains(r#""minTimeout":"PT1M""#), "{text}");
         assert!(text.contains(r#""nodeGroupSubject":{"codename":"main"}"#));
+    }
+
+    #[test]
+    fn rules_that_nobody_can_follow_are_refused_by_name() {
+        let config = |rules: Value| {
+            let json = json!({"version": "1", "nodes": [{"nodeType": "x", "alertRules": rules}]});
+            UnitConfig::from_slice(json.to_string().as_bytes()).unwrap()
+        };
+        for (rules, text) in [
+            (
+                json!({"cpu": {"minThreshold": 90, "maxThreshold": 80}}),
+                "`nodes[0].alertRules.cpu.minThreshold`",
+            ),
+            (
+                json!({"partitions": [{"name": "a", "minThreshold": -1, "maxThreshold": 80}]}),
+                "`nodes[0].alertRules.partitions[0].minThreshold`",
+            ),
+        ] {
+            let config = config(rules);
+            let error = config.check().unwrap_err();
+            assert!(error.to_string().contains(text), "{error}");
+            assert!(config.nodes[0].check().is_err());
+        }
+        let good = config(json!({"cpu": {"minThreshold": 80, "maxThreshold": 80}}));
+        assert!(good.check().is_ok() && good.nodes[0].check().is_ok());
     }
 
     #[test]

@@ -43,6 +43,7 @@ mod routes;
 mod secret;
 mod state;
 mod ui;
+mod usage;
 mod why;
 
 pub use caller::{Caller, Credential};

@@ -17,6 +17,7 @@
 //! | gateway, its session machine | [`Db::link_records`], [`Db::write_link`] (and [`LinkWrite`] in the calls below) |
 //! | gateway, what the Unit says | [`Db::apply_status`], [`Db::note`] |
 //! | gateway, what the Unit should be | [`Db::unit_for_compose`], [`Db::store_desired`], [`Db::newest_desired`], [`Db::desired_sent`], [`Db::desired_acked`] |
+//! | gateway, usage and alerts | [`Db::keep_usage`], [`Db::keep_alerts`] |
 //! | gateway, environment variables | [`Db::env_set`], [`Db::env_sent`], [`Db::apply_env_statuses`] |
 //! | gateway, blobs | [`Db::blobs_for_unit`], [`Db::blob`] |
 //! | people | the rest, one call a route of `aos_api` |
@@ -33,6 +34,7 @@
 
 mod accounts;
 mod actor;
+mod alerts;
 mod assignments;
 mod audit;
 mod blobs;
@@ -62,9 +64,11 @@ mod timeline;
 mod unit_config_orders;
 mod unit_models;
 mod units;
+mod usage;
 
 pub use accounts::{SESSION_IDLE, SESSION_LONGEST, User};
 pub use actor::Actor;
+pub use alerts::{MOST_ALERTS, NewAlert, QuotaChange};
 pub use blobs::BlobRow;
 pub use bundles::NewVersion;
 pub use change::Change;
@@ -85,6 +89,7 @@ pub use status::{
 };
 pub use store::{Db, hash_secret};
 pub use timeline::{Happening, KEPT_PER_UNIT};
+pub use usage::{MOST_POINTS, NewPoint, Retention, UsageSeries};
 
 /// The pattern for `LOWER(column) LIKE … ESCAPE '!'` that finds `search` anywhere; everything if there is none.
 fn like(search: Option<&str>) -> String {

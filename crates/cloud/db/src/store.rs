@@ -95,7 +95,8 @@ impl Db {
             .doing("open the database")?;
         let newest = sqlx::query(
             "SELECT COALESCE(MAX(id), 0) AS newest FROM
-             (SELECT MAX(id) AS id FROM timeline UNION ALL SELECT MAX(id) AS id FROM audit) AS ids",
+             (SELECT MAX(id) AS id FROM timeline UNION ALL SELECT MAX(id) AS id FROM audit
+             UNION ALL SELECT MAX(id) AS id FROM alerts) AS ids",
         )
         .fetch_one(&writer)
         .await
@@ -207,6 +208,10 @@ impl Tx {
         .await
         .doing("write the audit")?;
         Ok(())
+    }
+
+    pub(crate) fn next_id(&self) -> i64 {
+        self.db.next_id()
     }
 
     /// Adds to the timeline of a Unit and drops what is older than its newest [`KEPT_PER_UNIT`].

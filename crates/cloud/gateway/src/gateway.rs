@@ -50,6 +50,8 @@ pub struct GatewayOptions {
     pub caps: Caps,
     /// How links behave; the default is right outside tests.
     pub session: aos_session::Config,
+    /// How long usage and alerts are kept.
+    pub retention: aos_db::Retention,
 }
 
 /// The gateway. Clones are the same one.

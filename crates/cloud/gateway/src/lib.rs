@@ -36,6 +36,7 @@ mod status;
 mod token;
 mod told;
 mod upgrade;
+mod usage;
 
 pub use blob_urls::BLOB_CHAIN_NAME;
 pub use counts::Counts;

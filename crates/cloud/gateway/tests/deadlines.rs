@@ -111,6 +111,7 @@ impl Stage {
                 signer: Arc::new(Signer::new(&pair.key, chain).unwrap()),
                 tokens: TokenKey::ephemeral().unwrap(),
                 caps,
+                retention: aos_db::Retention::default(),
                 session,
             },
             stop.clone(),

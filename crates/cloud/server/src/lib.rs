@@ -23,5 +23,6 @@ mod keys;
 mod listener;
 mod server;
 
+pub use aos_db::Retention;
 pub use error::Error;
 pub use server::{Options, Server, openapi, run};

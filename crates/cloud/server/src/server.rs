@@ -8,7 +8,7 @@ use std::{
 };
 
 use aos_api_server::{ApiOptions, ApiState, collect_orphans, ensure_owner_link};
-use aos_db::Db;
+use aos_db::{Db, Retention};
 use aos_gateway::{Gateway, GatewayOptions, TokenKey};
 use aos_image::BlobStore;
 use aos_pki::{
@@ -50,6 +50,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// Name of the organisation that the first user makes; it does not rename one that is there.
     pub organisation: String,
+    /// How long what Units tell of their usage, and their alerts, are kept.
+    pub retention: Retention,
 }
 
 /// A cloud that runs.
@@ -133,6 +135,7 @@ impl Server {
                 signer: opened.signer,
                 tokens: opened.tokens,
                 caps: aos_cloud_protocol::Caps::default(),
+                retention: options.retention,
                 session: aos_session::Config::default(),
             },
             stop.child_token(),

@@ -21,7 +21,7 @@ use aos_cloud_protocol::{
 };
 use aos_db::{
     Actor, BlobRow, IssuedCertificate, NewVersion, RegisterBy, Registration, RenewalFilter,
-    hash_secret,
+    Retention, hash_secret,
 };
 use aos_image::BlobStore;
 use aos_pki::{
@@ -61,6 +61,7 @@ async fn start(data: &Path) -> Server {
         units: any,
         hosts: vec![],
         organisation: "Acme".into(),
+        retention: Retention::default(),
     };
     Server::start(options, CancellationToken::new())
         .await
@@ -761,6 +762,7 @@ async fn a_data_folder_is_served_once_and_the_newest_connection_counts() {
         units: any,
         hosts: vec![],
         organisation: "Acme".into(),
+        retention: Retention::default(),
     };
     let error = Server::start(second, CancellationToken::new()).await;
     assert!(matches!(error, Err(aos_server::Error::InUse { .. })));

@@ -45,6 +45,21 @@ impl Watch {
         }
     }
 
+    /// An alert that was told before this program was started. It waits for its rule, by [`change`](Self::change).
+    pub const fn resumed(now: Timestamp) -> Self {
+        Self {
+            rule: Rule {
+                hold: Duration::ZERO,
+                lower: 0,
+                upper: u64::MAX,
+            },
+            state: State::Raised {
+                told: now,
+                below: None,
+            },
+        }
+    }
+
     /// Its rule.
     pub const fn rule(&self) -> Rule {
         self.rule

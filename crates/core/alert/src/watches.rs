@@ -23,6 +23,19 @@ pub enum Parameter {
     Partition(String),
 }
 
+/// Any text is a parameter: what is not one of the four names a partition.
+impl From<&str> for Parameter {
+    fn from(name: &str) -> Self {
+        match name {
+            "cpu" => Self::Cpu,
+            "ram" => Self::Ram,
+            "download" => Self::Download,
+            "upload" => Self::Upload,
+            partition => Self::Partition(partition.to_owned()),
+        }
+    }
+}
+
 impl fmt::Display for Parameter {
     /// As alerts name it on the wire.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,6 +155,20 @@ impl<K: Ord + Clone> Watches<K> {
             value,
             change,
         })
+    }
+
+    /// Alerts that were told before this program was started and have not ended. They go on when their rules are set, and
+    /// are over if those are gone.
+    pub fn resume(&mut self, now: Timestamp, raised: impl IntoIterator<Item = (K, Parameter)>) {
+        for key in raised {
+            self.all.insert(key, (Watch::resumed(now), 0));
+        }
+    }
+
+    /// The alerts that have not ended.
+    pub fn raised(&self) -> Vec<(K, Parameter)> {
+        let raised = self.all.iter().filter(|(_, (watch, _))| watch.is_raised());
+        raised.map(|(key, _)| key.clone()).collect()
     }
 
     /// Whether anything of it is watched.

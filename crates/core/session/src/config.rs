@@ -85,8 +85,9 @@ impl Default for Config {
             max_seen: 1024,
             busy_retry_after: Duration::from_millis(500),
             order_patience: Duration::from_secs(10),
-            ping_after: Duration::from_secs(15),
-            dead_after: Duration::from_secs(45),
+            // Each ping of an idle link is paid by the byte.
+            ping_after: Duration::from_secs(40),
+            dead_after: Duration::from_secs(100),
             policy: &Rules,
         }
     }

@@ -65,7 +65,7 @@ pub(super) fn tell(
 }
 
 /// Assigns the service; gives the seconds from `desiredStatus` sent to the status with all instances active.
-fn deploy(play: &Play<'_>, instances: usize) -> Result<f64> {
+pub(super) fn deploy(play: &Play<'_>, instances: usize) -> Result<f64> {
     let number = instances.to_string();
     story::order(
         play,

@@ -9,6 +9,7 @@ mod bundle;
 mod exchange;
 mod floor;
 mod many;
+mod senses;
 mod usage;
 
 use anyhow::{Result, ensure};
@@ -76,6 +77,17 @@ pub fn tell(play: &mut Play<'_>, narrator: &mut Narrator) -> Result<()> {
     let empty = usage::at_rest(play, narrator, &mut figures)?;
     exchange::tell(play, narrator, &mut figures)?;
     many::tell(play, narrator, &empty, &mut figures)?;
+    for figure in &figures {
+        println!("{}", serde_json::to_string(figure)?);
+    }
+    Ok(())
+}
+
+/// Measures what monitoring costs and prints a line of JSON for each figure.
+pub fn senses(play: &mut Play<'_>, narrator: &mut Narrator) -> Result<()> {
+    story::prologue(play, narrator)?;
+    let mut figures = Vec::new();
+    senses::tell(play, narrator, &mut figures)?;
     for figure in &figures {
         println!("{}", serde_json::to_string(figure)?);
     }

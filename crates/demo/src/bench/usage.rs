@@ -58,6 +58,11 @@ pub(super) fn with_instances(
     ])
 }
 
+/// The components of the main Node, and its keeper.
+pub(super) fn main(play: &Play<'_>) -> Result<Vec<i32>> {
+    processes(play, Place::Main, &MAIN)
+}
+
 /// The components of a Node that the play started, and its keeper.
 fn processes(play: &Play<'_>, place: Place, parts: &[Part]) -> Result<Vec<i32>> {
     let mut pids: Vec<i32> = parts
@@ -92,7 +97,7 @@ fn pss(pids: &[i32]) -> Result<f64> {
 }
 
 /// Processor time of all threads. Of threads that ended meanwhile it is lost.
-fn processor_seconds(pids: &[i32]) -> Result<f64> {
+pub(super) fn processor_seconds(pids: &[i32]) -> Result<f64> {
     let mut nanoseconds = 0.0;
     for pid in pids {
         let threads = fs::read_dir(format!("/proc/{pid}/task"))

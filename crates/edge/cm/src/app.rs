@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
-use aos_cloud_protocol::{AlertEvent, Body, Caps};
-use aos_session::{Handled, Keep, Priority};
+use aos_cloud_protocol::{Alert, AlertEvent, Body, Caps, MonitoringData};
+use aos_session::{Handled, Priority};
 use aos_store::{Records, Store};
 use aos_time::{Chance, SystemChance};
 use aos_types::{NodeId, SystemId};
@@ -19,6 +19,7 @@ use crate::{
     elsewhere,
     gates::{self, Desk, UnitReadiness, ZoneSource},
     local::{Explainer, Local},
+    monitoring,
     node_states::NodeStates,
     placing::{self, Placing, Usages},
     renewal::{self, Renewal},
@@ -39,7 +40,7 @@ pub(crate) const SCHEMA: &[&str] = &[Records::<()>::SCHEMA, crate::cloud::SCHEMA
 pub(crate) struct CloudSide {
     pub(crate) link: Link,
     driver: Box<Driver>,
-    alerts: mpsc::Receiver<AlertEvent>,
+    alerts: mpsc::Receiver<Alert>,
     incoming: mpsc::Receiver<Incoming>,
 }
 
@@ -269,8 +270,19 @@ pub(crate) async fn run(
     );
     tasks.spawn(async move { Ok(dispatching.await?) });
     let (told, token_forward) = (states.clone(), token());
-    let to_cloud = link.clone();
+    let (to_cloud, (to_monitoring, measured)) = (link.clone(), mpsc::channel(64));
+    let usages = Measured {
+        usages,
+        to_cloud: to_monitoring,
+    };
     tasks.spawn(async move { Ok(forward(events, usages, told, to_cloud, token_forward).await?) });
+    tasks.spawn(plain(monitoring::run(
+        options.monitoring.clone(),
+        measured,
+        world.clone(),
+        link.clone(),
+        token(),
+    )));
     tasks.spawn(plain({
         let (states, token) = (states.clone(), token());
         async move { states.remind(token).await }
@@ -438,10 +450,16 @@ fn complain(link: &Link, node: &NodeId, message: String) {
     });
 }
 
+/// Whom usage concerns.
+struct Measured {
+    usages: Arc<Usages>,
+    to_cloud: mpsc::Sender<MonitoringData>,
+}
+
 /// Passes on to the cloud what Nodes tell.
 async fn forward(
     mut events: mpsc::Receiver<NodeEvent>,
-    usages: Arc<Usages>,
+    measured: Measured,
     states: Arc<States>,
     link: Link,
     stop: CancellationToken,
@@ -472,15 +490,17 @@ async fn forward(
                     ..
                 } = &event
                 {
-                    usages.take_alert(node, parameter, *value, at);
+                    measured.usages.take_alert(node, parameter, *value, at);
                 }
-                link.alert(event);
+                link.alert_of(Alert {
+                    timestamp: monitoring::believable(at),
+                    event,
+                });
             }
             Some(NodeEvent::Monitoring(data)) => {
-                usages.take(&data);
-                let mut message = Outgoing::durable(Body::MonitoringData(data), Priority::Low);
-                message.keep = Keep::Connection;
-                link.send(message).await;
+                measured.usages.take(&data);
+                // While the cloud is slow the next measurement says the same.
+                let _ = measured.to_cloud.try_send(data);
             }
             Some(NodeEvent::Log {
                 correlation_id,

@@ -22,6 +22,7 @@
 //! | `identity` | IAM's client: system id, certificates, Nodes, pausing |
 //! | `nodes` | serves the SMs (implements [`contract::Nodes`]) |
 //! | `gates` | what holds an update back on this Unit: readiness, orders of people, `communicationmanager.v3` |
+//! | `monitoring` | what of the usage of Nodes and instances the cloud is told |
 //! | `local` | answers tools on the Unit itself (`aos.unit.v1`) |
 //! | `images` | fetches, verifies, keeps and serves blobs (implements [`contract::Images`]) |
 //!
@@ -54,6 +55,7 @@ mod gates;
 mod identity;
 pub mod images;
 mod local;
+mod monitoring;
 mod node_states;
 pub mod nodes;
 mod options;
@@ -70,5 +72,6 @@ mod world;
 
 pub use error::Error;
 pub use gates::{GateOptions, ReadinessOptions};
+pub use monitoring::MonitoringOptions;
 pub use options::{NetworkOptions, Options, PlacingOptions};
 pub use run::run;

@@ -4,7 +4,7 @@ use aos_schedule::IdRange;
 use aos_session::{Config as Session, Reconnect};
 use serde::Deserialize;
 
-use crate::{GateOptions, images::ImageOptions};
+use crate::{GateOptions, images::ImageOptions, monitoring::MonitoringOptions};
 
 /// How CM is set up: the table `[cm]` of `node.toml`, or the whole of `cm.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -105,6 +105,9 @@ pub struct Options {
     /// What holds updates back on this Unit.
     #[serde(default)]
     pub gates: GateOptions,
+    /// How usage is told to the cloud.
+    #[serde(default)]
+    pub monitoring: MonitoringOptions,
 }
 
 /// Networks of the instances.
@@ -318,12 +321,13 @@ const fn reconnect_max_secs() -> u64 {
     600
 }
 
+// Later than our cloud pings: then its ping is answered and ours is not needed, which halves what an idle link costs.
 const fn ping_secs() -> u64 {
-    15
+    50
 }
 
 const fn silence_secs() -> u64 {
-    45
+    120
 }
 
 const fn outbox_messages() -> usize {

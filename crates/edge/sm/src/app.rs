@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use aos_netstack::{KernelOptions, KernelStack, NetworkStack};
+use aos_netstack::{KernelOptions, KernelStack, NetworkStack, Prefix};
 use aos_pki::{CertKind, CertSource, ClientTls, Expect, Roots, Trust, unit_client};
 use aos_quota::Backend;
 use aos_runtime::{
@@ -26,6 +26,7 @@ use crate::{
     images::Images,
     integrity::Integrity,
     launcher::{Launcher, Setup},
+    monitoring::{self, Monitoring},
     networks::Networks,
     node,
     node_config::NodeConfigs,
@@ -109,14 +110,16 @@ async fn serve(
     let resources = Resources::load(options.resources_file.as_deref())?;
     let info = cm::info(&node.id, &infos, &resources.list());
     let handle = CmHandle::new(node.id.clone());
-    let stack: Arc<dyn NetworkStack> = Arc::new(KernelStack::open(KernelOptions {
-        prefix: options
+    let prefix: Prefix =
+        options
             .interface_prefix
             .parse()
             .map_err(|error: aos_netstack::InvalidName| Error::Option {
                 field: "interface_prefix",
                 why: error.to_string(),
-            })?,
+            })?;
+    let stack: Arc<dyn NetworkStack> = Arc::new(KernelStack::open(KernelOptions {
+        prefix: prefix.clone(),
         netns_dir: options.netns_dir.clone(),
         nft: "nft".into(),
     })?);
@@ -125,6 +128,7 @@ async fn serve(
         handle.clone(),
         kept.clone(),
         options.dns_servers.clone(),
+        prefix,
     );
     let networks = Arc::new(networks.await?);
     let alerts = Arc::new(Alerts::default());
@@ -139,9 +143,10 @@ async fn serve(
     );
     let images = Arc::new(images.await?);
     let (runtimes, exits) = Runtimes::new(offered);
-    let node_configs = NodeConfigs::open(kept.node_config.clone()).await?;
+    let node_configs = Arc::new(NodeConfigs::open(kept.node_config.clone()).await?);
     let places = places(options, &alerts).await?;
-    let remembered = kept.clone();
+    let (remembered, measured) = (kept.clone(), kept.clone());
+    let this_node = node.clone();
     let launcher = Launcher::new(
         Setup {
             runtimes,
@@ -185,6 +190,17 @@ async fn serve(
         alerts: alerts.clone(),
         interval: Duration::from_secs(options.check_images_secs),
     };
+    let monitoring = Monitoring::open(monitoring::Setup {
+        launcher: launcher.clone(),
+        networks: networks.clone(),
+        node_configs: node_configs.clone(),
+        alerts: alerts.clone(),
+        places: fullness.places.clone(),
+        kept: measured.clone(),
+        node: this_node,
+        options: options.monitoring.clone(),
+    });
+    let monitoring = Arc::new(monitoring.await?);
     let (online, connected) = watch::channel(false);
     let link = Arc::new(Link {
         address: options.cm.clone(),
@@ -194,12 +210,14 @@ async fn serve(
         launcher: launcher.clone(),
         networks,
         states: Arc::new(states),
-        node_configs: Arc::new(node_configs),
+        node_configs,
+        monitoring: monitoring.clone(),
         alerts,
         info,
         online,
         longest_pause: Duration::from_secs(options.reconnect_max_secs.max(1)),
     });
+    let launcher_of_ends = launcher.clone();
     tasks.spawn(async move { Ok(launcher.run(exits, connected).await?) });
     let (until, checks) = (stop.child_token(), options.check_images_secs > 0);
     tasks.spawn(async move {
@@ -207,6 +225,25 @@ async fn serve(
         tokio::select! {
             () = integrity.run(), if checks => {}
             () = until.cancelled() => {}
+        }
+        Ok(())
+    });
+    let (ends, told) = (
+        monitoring::tell_ends(launcher_of_ends, link.alerts.clone()),
+        stop.child_token(),
+    );
+    let log = monitoring::watch_log(
+        options.monitoring.clone(),
+        link.alerts.clone(),
+        measured.journal,
+    );
+    tasks.spawn(async move {
+        // All of them can be dropped at any time.
+        tokio::select! {
+            () = monitoring.run() => {}
+            () = log => {}
+            () = until_stop(ends, &told) => {}
+            () = told.cancelled() => {}
         }
         Ok(())
     });
@@ -230,6 +267,12 @@ async fn serve(
         () = stop.cancelled() => Ok(()),
         Some(ended) = tasks.join_next() => ended.map_err(Error::Task)?,
     }
+}
+
+/// Does something for as long as there is something to do, and then waits for the stop.
+async fn until_stop(work: impl Future<Output = ()>, stop: &CancellationToken) {
+    work.await;
+    stop.cancelled().await;
 }
 
 /// Waits for all parts; the first error counts.

@@ -42,6 +42,7 @@ mod image_room;
 mod images;
 mod integrity;
 mod launcher;
+mod monitoring;
 mod layers_in_use;
 mod networks;
 mod node;
@@ -57,4 +58,6 @@ mod states;
 
 pub use app::run;
 pub use error::Error;
-pub use options::{NativeOptions, Options, QuotaOptions, RuntimeOptions};
+pub use options::{
+    LogAlerts, MonitoringOptions, NativeOptions, Options, QuotaOptions, RuntimeOptions,
+};

@@ -12,7 +12,7 @@ use aos_ipc::{
     proto::servicemanager::v5::{self as pb, network_service_client::NetworkServiceClient},
 };
 use aos_launch::Instance;
-use aos_netstack::{AllowedFlow, Endpoint, EndpointId, Network, NetworkStack, Wanted};
+use aos_netstack::{AllowedFlow, Endpoint, EndpointId, Network, NetworkStack, Prefix, Wanted};
 use aos_runtime::InstanceId;
 use aos_types::{AosCode, ErrorInfo, InstanceIdent, OwnerId, PublishedPort};
 use futures::{
@@ -37,6 +37,8 @@ pub(crate) struct Networks {
     kept: Kept,
     /// Name servers when CM names none.
     dns_servers: Vec<IpAddr>,
+    /// Names of the interfaces that the stack makes.
+    prefix: Prefix,
     state: Mutex<State>,
 }
 
@@ -77,6 +79,7 @@ impl Networks {
         cm: CmHandle,
         kept: Kept,
         dns_servers: Vec<Ipv4Addr>,
+        prefix: Prefix,
     ) -> Result<Self, aos_store::Error> {
         let state = State {
             networks: kept
@@ -93,9 +96,21 @@ impl Networks {
             cm,
             kept,
             dns_servers: dns_servers.into_iter().map(IpAddr::V4).collect(),
+            prefix,
             state: Mutex::new(state),
         };
         Ok(networks)
+    }
+
+    /// The name of the Node's end of an instance's cable.
+    pub(crate) fn cable(&self, ident: &InstanceIdent) -> Option<String> {
+        let endpoint: EndpointId = InstanceId::of(ident).to_string().parse().ok()?;
+        Some(self.prefix.cable(&endpoint))
+    }
+
+    /// Whether a network interface was made for instances.
+    pub(crate) fn is_own(&self, interface: &str) -> bool {
+        self.prefix.owns_link(interface)
     }
 
     /// Takes the stored addresses of these instances.

@@ -1,6 +1,6 @@
 use aos_store::Records;
-use aos_types::{AosCode, ErrorInfo, NodeConfig, UnitConfigState};
-use tokio::sync::Mutex;
+use aos_types::{AlertRules, AosCode, ErrorInfo, NodeConfig, UnitConfigState};
+use tokio::sync::{Mutex, watch};
 
 use crate::records::StoredConfig;
 
@@ -11,6 +11,7 @@ const KEY: &str = "own";
 pub(crate) struct NodeConfigs {
     records: Records<StoredConfig>,
     current: Mutex<Option<StoredConfig>>,
+    rules: watch::Sender<AlertRules>,
 }
 
 /// The answer to each question (servicemanager.v5 `NodeConfigStatus`).
@@ -24,10 +25,21 @@ pub(crate) struct ConfigStatus {
 impl NodeConfigs {
     pub(crate) async fn open(records: Records<StoredConfig>) -> Result<Self, aos_store::Error> {
         let current = records.get(KEY).await?;
+        // What was taken once is read again even if we would refuse it today.
+        let stored = current
+            .as_ref()
+            .and_then(|stored| NodeConfig::from_slice(stored.json.as_bytes()).ok());
+        let rules = stored.and_then(|config| config.alert_rules);
         Ok(Self {
             records,
             current: Mutex::new(current),
+            rules: watch::Sender::new(rules.unwrap_or_default()),
         })
+    }
+
+    /// The Node's alert rules, and when they change.
+    pub(crate) fn alert_rules(&self) -> watch::Receiver<AlertRules> {
+        self.rules.subscribe()
     }
 
     /// What is in force.
@@ -75,14 +87,16 @@ impl NodeConfigs {
             version: version.to_owned(),
             error,
         };
-        if let Err(error) = read(json) {
-            return answer(Some(error));
-        }
+        let config = match read(json) {
+            Ok(config) => config,
+            Err(error) => return answer(Some(error)),
+        };
         if version.is_empty() {
             let mut current = self.current.lock().await;
             return match self.records.remove(KEY).await {
                 Ok(()) => {
                     *current = None;
+                    self.rules.send_replace(AlertRules::default());
                     ConfigStatus {
                         state: UnitConfigState::Absent,
                         ..answer(None)
@@ -100,6 +114,8 @@ impl NodeConfigs {
         match self.records.put(KEY, &stored).await {
             Ok(()) => {
                 *current = Some(stored);
+                self.rules
+                    .send_replace(config.alert_rules.unwrap_or_default());
                 answer(None)
             }
             Err(error) => answer(Some(ErrorInfo::from_error(AosCode::Failed, &error))),
@@ -109,6 +125,7 @@ impl NodeConfigs {
 
 fn read(json: &str) -> Result<NodeConfig, ErrorInfo> {
     NodeConfig::from_slice(json.as_bytes())
+        .and_then(|config| config.check().map(|()| config))
         .map_err(|error| ErrorInfo::from_error(AosCode::InvalidArgument, &error))
 }
 
@@ -136,6 +153,15 @@ mod tests {
             (UnitConfigState::Failed, "2.0.0")
         );
         assert!(bad.error.is_some());
+        assert_eq!(configs.status().await.version, "1.0.0");
+        // Rules that nobody can follow are refused, and the field is named.
+        let reversed = r#"{"nodeGroupSubject":{"codename":"main"},"alertRules":{"cpu":{"minThreshold":9,"maxThreshold":8}}}"#;
+        let refused = configs.check("2.0.0", reversed).await.error.unwrap();
+        assert!(
+            refused.message.contains("`alertRules.cpu.minThreshold`"),
+            "{refused}"
+        );
+        assert!(configs.set("2.0.0", reversed).await.error.is_some());
         assert_eq!(configs.status().await.version, "1.0.0");
         // CM may go back, and the answer survives a restart.
         assert_eq!(configs.set("0.9.0", good).await.error, None);

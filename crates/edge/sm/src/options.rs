@@ -83,6 +83,51 @@ pub struct Options {
     /// Longest wait between two attempts to reach CM, in seconds.
     #[serde(default = "reconnect_max_secs")]
     pub reconnect_max_secs: u64,
+    /// How the Node and its instances are measured.
+    #[serde(default)]
+    pub monitoring: MonitoringOptions,
+}
+
+/// How the Node and its instances are measured.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MonitoringOptions {
+    /// How often, in seconds; 0 is never.
+    pub period_secs: u64,
+    /// The window over which averages are taken, in seconds.
+    pub window_secs: u64,
+    /// Traffic is counted in periods of so many seconds from 1970 on; days of UTC by default.
+    pub traffic_period_secs: u64,
+    /// Alerts from the machine's log.
+    pub log: LogAlerts,
+    /// The program that reads the journal.
+    pub journalctl: PathBuf,
+}
+
+/// Which log of the machine is looked through for alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogAlerts {
+    /// The journal if there is one, else the kernel's log.
+    Auto,
+    /// The journal.
+    Journal,
+    /// The kernel's log.
+    Kernel,
+    /// None.
+    Off,
+}
+
+impl Default for MonitoringOptions {
+    fn default() -> Self {
+        Self {
+            period_secs: 10,
+            window_secs: 60,
+            traffic_period_secs: 24 * 3_600,
+            log: LogAlerts::Auto,
+            journalctl: "journalctl".into(),
+        }
+    }
 }
 
 /// The container runtime of a Node.

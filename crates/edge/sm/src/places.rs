@@ -145,6 +145,17 @@ impl Places {
             .flatten()
     }
 
+    /// What the state of an instance holds; nothing if it has none.
+    pub(crate) fn state_usage(&self, instance: &Instance) -> Result<Option<Usage>, String> {
+        let Some((name, _)) = state_name(&instance.state_path)? else {
+            return Ok(None);
+        };
+        self.quota
+            .usage(Kind::State, &name)
+            .map(Some)
+            .map_err(|error| failed(Kind::State, &error))
+    }
+
     /// What is free for storages and for states; `None` if it cannot be told.
     pub(crate) fn space(&self) -> Option<Space> {
         self.quota

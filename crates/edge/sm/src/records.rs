@@ -40,6 +40,18 @@ pub(crate) struct Kept {
     pub(crate) healthy: Records<u32>,
     /// Instances that have ended and are not started again by themselves.
     pub(crate) finished: Records<Finished>,
+    /// Quota alerts that were told and have not ended.
+    pub(crate) raised: Records<Raised>,
+    /// How far the journal was looked through for alerts.
+    pub(crate) journal: Records<String>,
+}
+
+/// A quota alert that was told and has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Raised {
+    /// Whose; nothing for the Node itself.
+    pub(crate) instance: Option<InstanceIdent>,
+    pub(crate) parameter: String,
 }
 
 /// How an instance that was meant to end did so.
@@ -98,6 +110,8 @@ impl Kept {
             offline: Records::new(store.clone(), "offline"),
             healthy: Records::new(store.clone(), "healthy"),
             finished: Records::new(store.clone(), "finished"),
+            raised: Records::new(store.clone(), "raised"),
+            journal: Records::new(store.clone(), "journal"),
         }
     }
 

@@ -16,6 +16,7 @@ mod native;
 mod offline;
 mod order;
 mod outlive;
+mod senses;
 mod unit;
 
 use std::{

@@ -28,12 +28,12 @@ impl Prefix {
     }
 
     /// The Node's end of the cable to an endpoint.
-    pub(crate) fn cable(&self, id: &EndpointId) -> String {
+    pub fn cable(&self, id: &EndpointId) -> String {
         format!("{}ve-{:08x}", self.0, hash(&id.0))
     }
 
     /// Whether we made the interface.
-    pub(crate) fn owns_link(&self, name: &str) -> bool {
+    pub fn owns_link(&self, name: &str) -> bool {
         name.strip_prefix(&*self.0)
             .and_then(|rest| {
                 rest.strip_prefix("br-")

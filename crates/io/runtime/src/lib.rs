@@ -19,7 +19,6 @@
 //! Nodes on one machine never meet; removal touches nothing else. Wire and file facts: `docs/protocol/items.md`.
 
 mod bundle;
-mod cgroup;
 mod crun;
 mod fake;
 mod id;

@@ -48,6 +48,11 @@ pub trait Runtime: Send + Sync {
         timeout: Duration,
     ) -> Result<(), Unhealthy>;
 
+    /// The cgroup of an instance, such as `/aos/x`, from which its usage can be read; nothing if it has none.
+    fn cgroup(&self, _id: InstanceId) -> Option<String> {
+        None
+    }
+
     /// The exits that were not acknowledged yet, as far as a keeper saw them, whether they were told or not.
     async fn exits(&self) -> Result<Vec<Exit>, Error>;
 

@@ -1,9 +1,9 @@
-//! What a Node and its instances use, read from the kernel.
+//! What a Node uses and what it complains of, read from the kernel and the journal.
 //!
-//! [`Node`] reads processor, memory and partitions of the machine from `/proc` and `statvfs`; [`Cgroups`] reads processor
-//! time and memory of one cgroup, v1 or v2. These are counters and sizes of one moment; what they mean (a share of the
-//! Node's DMIPS, an average, an alert) is decided by those who ask. A reading costs a few small files and keeps nothing open,
-//! so that fifty instances every ten seconds are not noticed.
+//! [`Node`] reads processor, memory and partitions of the machine from `/proc` and `statvfs`, [`interfaces`] the bytes that
+//! went through each network interface; cgroups are read by `aos-cgroup`. These are counters and sizes of one moment; what
+//! they mean (a share of the Node's DMIPS, an average, an alert) is decided by those who ask. [`Journal`] and [`KernelLog`]
+//! tell what is logged from now on, and wait in the kernel meanwhile.
 #![cfg_attr(
     test,
     allow(
@@ -14,7 +14,9 @@
     )
 )]
 
-mod cgroup;
+mod interfaces;
+mod journal;
+mod kernel_log;
 mod node;
 
 use std::{
@@ -23,7 +25,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use cgroup::{Cgroups, InstanceReading};
+pub use interfaces::{Bytes, interfaces};
+pub use journal::{Entry, Journal};
+pub use kernel_log::KernelLog;
 pub use node::{Filled, Node, NodeReading, Ticks};
 
 /// Longest kernel file that is read; the longest of them grows with the number of processors.

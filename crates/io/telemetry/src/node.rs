@@ -56,6 +56,9 @@ impl Default for Node {
 }
 
 impl Node {
+    /// How long a tick is: the kernel's `USER_HZ` is 100 on all machines we run on.
+    pub const TICK_NANOS: u64 = 10_000_000;
+
     /// Processor and memory.
     pub fn read(&self) -> Result<NodeReading, Error> {
         let stat = self.proc.join("stat");

@@ -5,15 +5,26 @@ import { EllipsisVertical, Pencil, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { useLocation } from "wouter";
 import { path, remove } from "~/api/client";
-import { desiredState, unit as readUnit, unitItems, unitNodes, unitServices, unitWhy } from "~/api/queries";
+import {
+  alerts,
+  desiredState,
+  unit as readUnit,
+  unitItems,
+  unitNodes,
+  unitServices,
+  unitWhy,
+} from "~/api/queries";
 import type { Unit as UnitType } from "~/api/types";
 import { Confirm } from "~/parts/Confirm";
 import { Mark } from "~/parts/Mark";
 import { Card, Head } from "~/parts/Room";
 import { Ago, Command, Empty, Ident, Loading, Trouble } from "~/parts/small";
+import { count } from "~/parts/time";
+import { AlertList } from "~/rooms/alerts/AlertList";
 import { NewAssignment } from "~/rooms/assignments/NewAssignment";
 import { Certificates, Desired, Items } from "./Documents";
 import { EditUnit } from "./EditUnit";
+import { Monitoring } from "./Monitoring";
 import { Nodes } from "./Nodes";
 import { Running } from "./Running";
 import { Settings } from "./Settings";
@@ -24,6 +35,8 @@ import { Why } from "./Why";
 
 const PARTS: [string, string][] = [
   ["overview", "Overview"],
+  ["monitoring", "Monitoring"],
+  ["alerts", "Alerts"],
   ["timeline", "Timeline"],
   ["items", "Items"],
   ["settings", "Settings"],
@@ -112,6 +125,7 @@ export default function Unit({ id, part }: { id: string; part: string }) {
   const services = useQuery(unitServices(id));
   const desired = useQuery(desiredState(id));
   const waits = useQuery(unitWhy(id));
+  const on = useQuery(alerts(id, { state: "active", limit: 1 })).data?.total ?? 0;
 
   if (!unit.data) {
     return (
@@ -140,6 +154,9 @@ export default function Unit({ id, part }: { id: string; part: string }) {
           {PARTS.map(([value, name]) => (
             <Tabs.Tab key={value} value={value}>
               {name}
+              {value === "alerts" && on > 0 && (
+                <span className={css.on}>{count(on, "goes on", "go on")}</span>
+              )}
             </Tabs.Tab>
           ))}
         </Tabs.List>
@@ -184,6 +201,8 @@ export default function Unit({ id, part }: { id: string; part: string }) {
           </div>
         </div>
       )}
+      {part === "monitoring" && <Monitoring id={id} />}
+      {part === "alerts" && <AlertList unit={id} />}
       {part === "timeline" && <Timeline id={id} />}
       {part === "items" && <Items items={items.data?.items} />}
       {part === "settings" && <Settings unit={unit.data} />}

@@ -17,7 +17,9 @@ use crate::{
 const WHAT: &str = "unit model";
 
 fn config(value: &Value) -> Result<UnitConfig, ApiError> {
-    UnitConfig::from_slice(value.to_string().as_bytes()).map_err(|error| {
+    let read = UnitConfig::from_slice(value.to_string().as_bytes());
+    let sound = read.and_then(|config| config.check().map(|()| config));
+    sound.map_err(|error| {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(&error);
         while let Some(inner) = cause {

@@ -5,13 +5,15 @@ use aos_cloud_protocol::{
     Body, IssueUnitCertificates, Message, MessageType, NewState, RequestBlobUrls, StateAcceptance,
     StateRequest, StateResult, Unreadable, UpdateState,
 };
-use aos_db::{EnvReport, Happening, Installed, LinkWrite, StateVerdict, UnitStatusReport};
+use aos_db::{
+    EnvReport, Happening, Installed, LinkWrite, NewAlert, NewPoint, StateVerdict, UnitStatusReport,
+};
 use aos_session::{Handled, Input, Keep, Priority};
 use aos_time::Clock;
 use uuid::Uuid;
 
 use super::{Link, LinkError, env_vars, renewals};
-use crate::{alerts, blob_urls, incoming::Incoming, status};
+use crate::{alerts, blob_urls, incoming::Incoming, status, usage};
 
 /// What a message does, apart from being acknowledged.
 enum Effect {
@@ -21,6 +23,14 @@ enum Effect {
         full: bool,
     },
     Events(Vec<Happening>),
+    Alerts {
+        alerts: Vec<NewAlert>,
+        events: Vec<Happening>,
+    },
+    Usage {
+        points: Vec<NewPoint>,
+        events: Vec<Happening>,
+    },
     EnvVars {
         reports: Vec<EnvReport>,
         events: Vec<Happening>,
@@ -59,6 +69,17 @@ impl Link {
         match effect {
             Effect::Nothing => db.write_link(self.unit, &records).await?,
             Effect::Events(events) => db.note(self.unit, &events, &records).await?,
+            Effect::Alerts { alerts, events } => {
+                let retention = &self.shared.options.retention;
+                db.keep_alerts(self.unit, &alerts, &events, retention, &records)
+                    .await?;
+            }
+            Effect::Usage { points, events } => {
+                db.note(self.unit, &events, &LinkWrite::default()).await?;
+                let retention = &self.shared.options.retention;
+                db.keep_usage(self.unit, &points, retention, &records)
+                    .await?;
+            }
             Effect::EnvVars { reports, events } => {
                 db.note(self.unit, &events, &LinkWrite::default()).await?;
                 db.apply_env_statuses(self.unit, &reports, &records).await?;
@@ -202,9 +223,17 @@ impl Link {
             },
             Body::Alerts(list) => {
                 let mut events = parts(kind, &unreadable);
+                let kept = list.items.iter().filter_map(alerts::kept).collect();
                 events.extend(list.items.into_iter().filter_map(alerts::happening));
-                Effect::Events(events)
+                Effect::Alerts {
+                    alerts: kept,
+                    events,
+                }
             }
+            Body::MonitoringData(data) => Effect::Usage {
+                points: usage::points(data),
+                events: parts(kind, &unreadable),
+            },
             Body::OverrideEnvVarsStatus(status) => Effect::EnvVars {
                 reports: env_vars::reports(status),
                 events: parts(kind, &unreadable),

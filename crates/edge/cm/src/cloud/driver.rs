@@ -5,9 +5,7 @@ use std::{
     time::Duration,
 };
 
-use aos_cloud_protocol::{
-    AlertEvent, BlobUrls, Body, Caps, Decoded, Header, Message, Nack, Unreadable,
-};
+use aos_cloud_protocol::{Alert, BlobUrls, Body, Caps, Decoded, Header, Message, Nack, Unreadable};
 use aos_session::{
     Config, Frame, Handled, Input, Keep, Lost, Message as Queued, Output, Priority, Session,
 };
@@ -23,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Answer, Connector, Link, Outbox, Outgoing,
-    alerts::{lost_alert, refused_alert},
+    alerts::{Gate, lost_alert, refused_alert},
     arrived::{Arrived, Read, arrived},
     connector::{Failed, Opened},
     link::{Command, ask_for},
@@ -121,7 +119,7 @@ impl Driver {
     /// Restores the session. Gives the handle, the alerts to be gathered, and the task to run.
     pub(crate) async fn restore(
         setup: Setup,
-    ) -> Result<(Link, mpsc::Receiver<AlertEvent>, Box<Self>), aos_store::Error> {
+    ) -> Result<(Link, mpsc::Receiver<Alert>, Box<Self>), aos_store::Error> {
         let records = setup.outbox.load().await?;
         let clock = SteadyClock::start();
         let bounds = (setup.config.max_messages, setup.config.max_bytes);
@@ -133,6 +131,7 @@ impl Driver {
             commands,
             alerts,
             alerts_dropped: Arc::default(),
+            gate: Arc::new(Gate::new(setup.node.clone())),
             connected,
             patience: setup.patience,
         };

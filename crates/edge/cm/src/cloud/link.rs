@@ -6,12 +6,14 @@ use std::{
     time::Duration,
 };
 
-use aos_cloud_protocol::{AlertEvent, BlobUrls, Body, RequestBlobUrls};
+use aos_cloud_protocol::{Alert, AlertEvent, BlobUrls, Body, RequestBlobUrls};
 use aos_session::{Keep, Priority};
+use aos_time::{Clock, SystemClock};
 use aos_types::{AosCode, Digest, ErrorInfo};
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::alerts::Gate;
 use crate::contract::{AlertSink, BlobSource};
 
 /// What became of a message.
@@ -63,7 +65,8 @@ pub(crate) enum Command {
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) alerts: mpsc::Sender<AlertEvent>,
+    pub(super) alerts: mpsc::Sender<Alert>,
+    pub(super) gate: Arc<Gate>,
     /// Alerts that found no room since the last message that told of them.
     pub(super) alerts_dropped: Arc<AtomicU64>,
     pub(crate) connected: watch::Receiver<bool>,
@@ -121,11 +124,23 @@ impl BlobSource for Link {
     }
 }
 
+impl Link {
+    /// An alert that arose at another moment than now.
+    pub(crate) fn alert_of(&self, alert: Alert) {
+        for alert in self.gate.admit(alert) {
+            if self.alerts.try_send(alert).is_err() {
+                self.alerts_dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 impl AlertSink for Link {
     fn alert(&self, event: AlertEvent) {
-        if self.alerts.try_send(event).is_err() {
-            self.alerts_dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        self.alert_of(Alert {
+            timestamp: SystemClock.now(),
+            event,
+        });
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `prepare` | has images installed before anything is stopped for them |
 //! | `follow` | the task that does all that when something changes |
 
+mod allocation;
 mod explain;
 mod follow;
 mod host_ids;
@@ -431,8 +432,15 @@ impl Placing {
         self.lists.send_if_modified(|current| {
             let differs = **current != lists;
             if differs {
-                for Unplaced { ident, reason, .. } in &lists.unplaced {
+                for unplaced in &lists.unplaced {
+                    let Unplaced { ident, reason, .. } = unplaced;
                     tracing::info!(instance = %ident, %reason, "an instance has no place");
+                    let known = |one: &Unplaced| one.ident == *ident && one.reason == *reason;
+                    if !current.unplaced.iter().any(known)
+                        && let Some(alert) = allocation::alert(&plan, unplaced)
+                    {
+                        self.alerts.alert(alert);
+                    }
                 }
                 for Disabled { ident, reason, .. } in &lists.disabled {
                     tracing::info!(instance = %ident, reason, "an instance is disabled");

@@ -10,6 +10,7 @@ mod gaps;
 mod gates;
 mod handing_over;
 mod idle;
+mod monitoring;
 mod placing;
 mod secrets;
 mod stage;

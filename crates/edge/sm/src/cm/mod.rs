@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    alerts::Alerts, cm_handle::CmHandle, launcher::Launcher, networks::Networks,
-    node_config::NodeConfigs, states::States,
+    alerts::Alerts, cm_handle::CmHandle, launcher::Launcher, monitoring::Monitoring,
+    networks::Networks, node_config::NodeConfigs, states::States,
 };
 
 /// The pause after the first failed connection; it doubles.
@@ -39,6 +39,7 @@ pub(crate) struct Link {
     pub(crate) networks: Arc<Networks>,
     pub(crate) states: Arc<States>,
     pub(crate) node_configs: Arc<NodeConfigs>,
+    pub(crate) monitoring: Arc<Monitoring>,
     pub(crate) alerts: Arc<Alerts>,
     pub(crate) info: pb::SmInfo,
     /// Whether the cloud is linked, as CM says.

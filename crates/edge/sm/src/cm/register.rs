@@ -4,7 +4,6 @@ use aos_ipc::proto::servicemanager::v5::{
     self as pb, sm_incoming_messages::SmIncomingMessage, sm_outgoing_messages::SmOutgoingMessage,
     sm_service_client::SmServiceClient,
 };
-use aos_time::{Clock, SystemClock};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -65,9 +64,25 @@ impl Link {
                 .await;
             "the stream to CM has ended".to_owned()
         };
+        let measure = async {
+            let mut latest = self.monitoring.latest();
+            // What was measured before the session is of no interest.
+            while latest.changed().await.is_ok() {
+                let message = latest.borrow_and_update().as_deref().cloned();
+                if let Some(message) = message
+                    && say(&out, SmOutgoingMessage::InstantMonitoring(message))
+                        .await
+                        .is_err()
+                {
+                    return "the stream to CM has ended".to_owned();
+                }
+            }
+            "SM stops".to_owned()
+        };
         // All end with the stream.
         tokio::select! {
             why = tell => why,
+            why = measure => why,
             why = listen => why,
             why = alert => why,
         }
@@ -142,16 +157,8 @@ impl Link {
             SmIncomingMessage::InstanceCrashLogRequest(ask) => {
                 say(out, messages::no_log(ask.correlation_id)).await
             }
-            // A CM that places by load waits for an answer; without measuring there is only an empty one.
             SmIncomingMessage::GetAverageMonitoring(_) => {
-                let data = pb::MonitoringData {
-                    timestamp: Some(aos_ipc::convert::time_to_proto(SystemClock.now())),
-                    ..Default::default()
-                };
-                let answer = pb::AverageMonitoring {
-                    node_monitoring: Some(data),
-                    instances_monitoring: Vec::new(),
-                };
+                let answer = self.monitoring.average();
                 say(out, SmOutgoingMessage::AverageMonitoring(answer)).await
             }
         }

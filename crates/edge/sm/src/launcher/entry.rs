@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use aos_launch::{Found, Instance, Member, Progress, Standstill};
 use aos_types::{
-    AosCode, Dependency, Digest, ErrorInfo, HealthCheck, InstanceState, ItemConfig, Quotas,
+    AlertRules, AosCode, Dependency, Digest, ErrorInfo, HealthCheck, InstanceState, ItemConfig,
+    Quotas,
 };
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -38,6 +39,8 @@ pub(super) struct Entry {
     pub(super) probing: Option<DropGuard>,
     /// How much it may use and keep.
     pub(super) quotas: Quotas,
+    /// When its use is an alert.
+    pub(super) alert_rules: Option<AlertRules>,
     /// It is stopped when the Unit is offline for so long.
     pub(super) offline_ttl: Option<Duration>,
     /// A start is planned; cancelled if it is not wanted any more.
@@ -69,6 +72,7 @@ impl Entry {
             health_check: None,
             probing: None,
             quotas: Quotas::default(),
+            alert_rules: None,
             offline_ttl: None,
             retry: None,
             instead: None,
@@ -96,6 +100,7 @@ impl Entry {
         self.restarts.set(item.run_parameters);
         self.health_check.clone_from(&item.health_check);
         self.quotas = item.quotas;
+        self.alert_rules.clone_from(&item.alert_rules);
         self.dependencies.clone_from(&item.dependencies);
         self.offline_ttl = item.offline_ttl.filter(|ttl| !ttl.is_zero());
     }

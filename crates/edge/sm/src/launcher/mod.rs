@@ -28,8 +28,10 @@ use std::{
 };
 
 use aos_launch::Instance;
-use aos_runtime::StopPolicy;
-use aos_types::{Digest, ErrorInfo, InstanceIdent, InstanceState, NodeInfo, Quotas, RuntimeId};
+use aos_runtime::{InstanceId, StopPolicy};
+use aos_types::{
+    AlertRules, Digest, ErrorInfo, InstanceIdent, InstanceState, NodeInfo, Quotas, RuntimeId,
+};
 use tokio::sync::{Notify, RwLock, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -97,6 +99,17 @@ pub(crate) struct Report {
     pub(crate) error: Option<ErrorInfo>,
     pub(crate) env: Vec<String>,
     pub(crate) run: Run,
+}
+
+/// An instance, as those who measure see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Measurable {
+    pub(crate) instance: Instance,
+    pub(crate) alert_rules: Option<AlertRules>,
+    /// Its cgroup, if it runs.
+    pub(crate) cgroup: Option<String>,
+    /// It has a network interface of its own.
+    pub(crate) networked: bool,
 }
 
 /// All instances of the Node.
@@ -218,6 +231,21 @@ impl Launcher {
             (ident, (entry.instance.clone(), entry.quotas))
         }));
         all.into_values().collect()
+    }
+
+    /// The instances of this Node, and where each can be measured.
+    pub(crate) fn measurable(&self) -> Vec<Measurable> {
+        let entries = self.entries();
+        let measurable = |entry: &Entry| Measurable {
+            instance: entry.instance.clone(),
+            alert_rules: entry.alert_rules.clone(),
+            cgroup: entry.pid.and_then(|_| {
+                let runtime = self.setup.runtimes.get(&entry.instance.runtime).ok()?;
+                runtime.cgroup(InstanceId::of(&entry.instance.ident))
+            }),
+            networked: self.setup.runtimes.has_networks(&entry.instance.runtime),
+        };
+        entries.values().map(measurable).collect()
     }
 
     /// Waits until there may be ends to tell CM.

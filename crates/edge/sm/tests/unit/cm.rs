@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aos_image::BlobStore;
@@ -56,6 +56,10 @@ pub struct Seen {
     pub released: Vec<String>,
     /// Whom each is about, and its message.
     pub alerts: Vec<String>,
+    /// What was said of quotas.
+    pub quotas: Vec<Told>,
+    pub measured: Vec<pb::InstantMonitoring>,
+    pub averages: Vec<pb::AverageMonitoring>,
     pub addresses: BTreeMap<String, String>,
     orders: Option<Orders>,
     node_orders: Option<NodeOrders>,
@@ -64,6 +68,31 @@ pub struct Seen {
     /// Questions about the network are never answered.
     pub silent: bool,
     pub served: Vec<String>,
+}
+
+/// A quota alert.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// When it came.
+    pub at: Instant,
+    pub parameter: String,
+    pub status: String,
+}
+
+impl Told {
+    fn of(item: &pb::alert::AlertItem) -> Option<Self> {
+        use pb::alert::AlertItem;
+        let (parameter, status) = match item {
+            AlertItem::SystemQuotaAlert(quota) => (&quota.parameter, &quota.status),
+            AlertItem::InstanceQuotaAlert(quota) => (&quota.parameter, &quota.status),
+            _ => return None,
+        };
+        Some(Self {
+            at: Instant::now(),
+            parameter: parameter.clone(),
+            status: status.clone(),
+        })
+    }
 }
 
 impl Seen {
@@ -400,8 +429,15 @@ impl FakeCm {
             }
             SmOutgoingMessage::NodeConfigStatus(status) => seen.config.push(status),
             SmOutgoingMessage::Log(log) => seen.logs.push(log),
-            SmOutgoingMessage::Alert(alert) => seen.alerts.extend(alert.alert_item.map(text_of)),
-            _ => {}
+            SmOutgoingMessage::Alert(alert) => {
+                let told = alert.alert_item.as_ref().and_then(Told::of);
+                match told {
+                    Some(told) => seen.quotas.push(told),
+                    None => seen.alerts.extend(alert.alert_item.map(text_of)),
+                }
+            }
+            SmOutgoingMessage::InstantMonitoring(data) => seen.measured.push(data),
+            SmOutgoingMessage::AverageMonitoring(data) => seen.averages.push(data),
         });
     }
 }

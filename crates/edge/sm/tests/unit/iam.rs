@@ -79,6 +79,13 @@ impl nodes::IamPublicCurrentNodeService for Iam {
                 }),
                 ..Default::default()
             }],
+            partitions: vec![pb::PartitionInfo {
+                name: "aos".into(),
+                types: vec!["storages".into(), "states".into()],
+                total_size: 1 << 30,
+                path: self.folder.display().to_string(),
+                ..Default::default()
+            }],
             state: "provisioned".into(),
             ..Default::default()
         }))

@@ -51,6 +51,25 @@ int main(int argc, char **argv) {
         if (rename("/storage/tick.new", "/storage/tick")) return 6;
         usleep(5000);
     }
+    if (!strcmp(argv[1], "moody")) {
+        struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(0xC0000201) };
+        int s = socket(AF_INET, SOCK_DGRAM, 0), filled = 0;
+        char *held = 0;
+        for (long n = 0;; n++) {
+            if (!access("/storage/hog", F_OK)) { if (!held && (held = malloc(64 << 20))) memset(held, 1, 64 << 20); }
+            else { free(held); held = 0; }
+            if (!access("/storage/fill", F_OK)) {
+                int f = filled ? -1 : open("/storage/big", O_CREAT | O_WRONLY | O_TRUNC, 0600);
+                for (int i = 0; f >= 0 && i < 192; i++) if (write(f, block, sizeof block) < 0) return 8;
+                if (f >= 0) { fsync(f); close(f); }
+                filled = 1;
+            } else if (filled) { unlink("/storage/big"); filled = 0; }
+            if (!access("/storage/flood", F_OK))
+                for (int i = 0; i < 50; i++) if (sendto(s, block, 1200, 0, (void *)&to, sizeof to) < 0) break;
+            if (!access("/storage/burn", F_OK)) { volatile long sum = 0; for (long i = 0; i < 30000000; i++) sum += i; }
+            else usleep(50000);
+        }
+    }
     if (!strcmp(argv[1], "fill")) for (;;) {
         int f = open("/storage/big", O_CREAT | O_WRONLY | O_APPEND, 0600);
         while (f >= 0 && write(f, block, sizeof block) > 0) continue;

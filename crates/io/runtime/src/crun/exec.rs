@@ -151,7 +151,7 @@ impl Files {
     }
 }
 
-/// Starts `command` without the mount points in `hide` (see [`Layout::hidden`](crate::cgroup::Layout::hidden)). A thread of
+/// Starts `command` without the mount points in `hide` (see [`Layout::hidden`](aos_cgroup::Layout::hidden)). A thread of
 /// its own leaves the mount namespace: that needs no code between fork and exec.
 async fn spawn(mut command: Command, hide: Vec<PathBuf>) -> io::Result<Child> {
     if hide.is_empty() {

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use aos_cgroup::Layout;
 use aos_time::{Clock, SystemClock};
 use aos_types::Probe;
 use async_trait::async_trait;
@@ -24,7 +25,6 @@ use crate::{
     Error, Exit, ExitCause, InstanceId, InstanceSpec, Isolation, Runtime, Started, Status,
     StopPolicy, Unhealthy,
     bundle::{self, Place},
-    cgroup::Layout,
     keeper::{Answer, Kept, LogPolicy, Order, StartOrder, Starter, notices, start_time},
     probe, program, rootfs, userns,
 };
@@ -268,6 +268,10 @@ impl Runtime for CrunRuntime {
         };
         let read = |exit| link::read(&self.shared, exit);
         Ok(exits.into_iter().filter_map(read).collect())
+    }
+
+    fn cgroup(&self, id: InstanceId) -> Option<String> {
+        Some(self.shared.cgroup(id))
     }
 
     async fn acknowledge(&self, exit: &Exit) -> Result<(), Error> {

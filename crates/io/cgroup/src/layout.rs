@@ -5,7 +5,7 @@ use std::{
 
 /// Which cgroup file systems are mounted, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Layout {
+pub struct Layout {
     /// Mount points of the v2 tree.
     pub(crate) v2: Vec<PathBuf>,
     /// Mount points of v1 trees with their controllers.
@@ -14,18 +14,18 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Looks at the mounts of this process.
-    pub(crate) fn find() -> Self {
+    pub fn find() -> Self {
         Self::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
     }
 
     /// Only v2: the layout of current systems.
-    pub(crate) fn unified(&self) -> bool {
+    pub fn unified(&self) -> bool {
         self.v1.is_empty() && !self.v2.is_empty()
     }
 
     /// Mount points that an OCI runtime must not see. Beside v1 trees a v2 tree with a controller of its own makes `crun`
     /// refuse to work.
-    pub(crate) fn hidden(&self) -> Vec<PathBuf> {
+    pub fn hidden(&self) -> Vec<PathBuf> {
         if self.v1.is_empty() {
             Vec::new()
         } else {
@@ -60,7 +60,7 @@ impl Layout {
     }
 
     /// Whether the kernel bounds how much of a cgroup is in swap.
-    pub(crate) fn bounds_swap(&self) -> bool {
+    pub fn bounds_swap(&self) -> bool {
         let memory = self
             .v1
             .iter()
@@ -77,14 +77,20 @@ impl Layout {
         })
     }
 
+    /// The mount point of the v1 tree with this controller.
+    pub(crate) fn of_v1(&self, controller: &str) -> Option<&Path> {
+        let has = |(_, controllers): &&(PathBuf, Vec<String>)| {
+            controllers.iter().any(|one| one == controller)
+        };
+        self.v1.iter().find(has).map(|(point, _)| point.as_path())
+    }
+
     /// How many processes of the cgroup `path` the kernel has killed for want of memory.
-    pub(crate) fn oom_kills(&self, path: &str) -> u64 {
+    pub fn oom_kills(&self, path: &str) -> u64 {
         let relative = path.trim_start_matches('/');
         let v1 = self
-            .v1
-            .iter()
-            .find(|(_, controllers)| controllers.iter().any(|name| name == "memory"))
-            .map(|(point, _)| point.join(relative).join("memory.oom_control"));
+            .of_v1("memory")
+            .map(|point| point.join(relative).join("memory.oom_control"));
         let v2 = self
             .v2
             .first()
@@ -93,7 +99,7 @@ impl Layout {
     }
 
     /// Kills what runs in the cgroup `path` until nothing does, for a second at most.
-    pub(crate) fn kill(&self, path: &str) {
+    pub fn kill(&self, path: &str) {
         let relative = path.trim_start_matches('/');
         let points = self.v2.iter().chain(self.v1.iter().map(|(point, _)| point));
         let lists: Vec<PathBuf> = points
@@ -118,7 +124,7 @@ impl Layout {
     }
 
     /// Removes the empty cgroup `path` from every tree.
-    pub(crate) fn remove(&self, path: &str) {
+    pub fn remove(&self, path: &str) {
         let relative = path.trim_start_matches('/');
         let points = self.v2.iter().chain(self.v1.iter().map(|(point, _)| point));
         for point in points.filter(|_| !relative.is_empty()) {
