@@ -9,6 +9,7 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
+import { logRoutes } from "./mock-logs.mjs";
 import { alertsOf, monitoringOf, narrowed } from "./mock-monitoring.mjs";
 import { order, orderRoutes } from "./mock-orders.mjs";
 import {
@@ -475,6 +476,7 @@ const routes = [
   ["GET", "/deployment-bundles/", (_, q) => page(world.bundles, q, (b) => b.file_name)],
   ["GET", "/deployment-bundles/{id}/", ([id]) => find.bundle(id)],
   ...orderRoutes(find, raise, Refused),
+  ...logRoutes(find, raise),
   ["GET", "/audit/", (_, q) => page(world.audit, q, (e) => `${e.actor} ${e.action} ${e.target} ${e.detail}`)],
 ];
 

@@ -220,6 +220,51 @@ async function orders(browser, path) {
   return `${path}/settings`;
 }
 
+/** Follows the log of services until a line comes, searches in it, stops it; then finds a crash. */
+async function logs(browser, path) {
+  const { page, shot } = browser;
+  await page.getByRole("tab", { name: "Logs" }).click();
+  const part = page.locator('[data-room-part="logs"]');
+  await part.waitFor();
+  await settle(page);
+  await shot("unit-logs-none");
+  await part.getByRole("button", { name: "Follow" }).click();
+  const view = page.locator("[data-log][data-live]");
+  await view.waitFor();
+  const lines = view.locator("[data-log-line]");
+  await lines.first().waitFor({ timeout: 60_000 });
+  const before = await lines.count();
+  await page.waitForFunction((count) => document.querySelectorAll("[data-log-line]").length > count, before, {
+    timeout: 60_000,
+  });
+  await shot("unit-logs-live", true);
+  await view.getByLabel("Search in this log").fill("no line has this text");
+  await page.getByText("No line of this log holds that text.").waitFor();
+  await view.getByLabel("Search in this log").fill("");
+  await lines.first().waitFor();
+  await page.getByRole("button", { name: "Stop", exact: true }).click();
+  await page.locator('[data-log][data-log-state="done"]').waitFor({ timeout: 30_000 });
+  must((await page.getByRole("link", { name: "Download" }).count()) === 1, "a log cannot be downloaded");
+  say("a log was followed, searched and stopped");
+
+  await part.getByText("Crashes", { exact: true }).click();
+  for (let tries = 0; ; tries += 1) {
+    must(tries < 20, "no crash log was found");
+    await part.getByRole("button", { name: "Ask for it" }).click();
+    await page
+      .locator('[data-log-row][data-log-state="done"], [data-log-row][data-log-state^="empty"]')
+      .first()
+      .waitFor();
+    await page.waitForTimeout(1500);
+    const crash = page.locator("[data-log-line]").filter({ hasText: "# crash of" });
+    if ((await crash.count()) > 0) break;
+  }
+  await page.locator("[data-log-line]").filter({ hasText: "# its last output" }).first().waitFor();
+  await shot("unit-logs-crash", true);
+  say("a crash log was found, with the last output");
+  return `${path}/logs`;
+}
+
 /** Stores a version of a unit configuration, then orders it for all Units of the model. */
 async function order({ page, shot }) {
   await page.getByRole("button", { name: /New configuration/ }).click();
@@ -277,7 +322,10 @@ export async function rooms(browser, unit) {
   const seen = await unitRoom(browser, unit);
   keep(seen);
   if (seen) keep(`${seen}/monitoring`);
-  if (seen && (await page.locator("li[data-node]").count()) > 0) keep(await orders(browser, seen));
+  if (seen && (await page.locator("li[data-node]").count()) > 0) {
+    keep(await orders(browser, seen));
+    if (process.env.AOS_WATCH_UNIT || unit) keep(await logs(browser, seen));
+  }
 
   await room(browser, ["g", "s"], "Services", "services");
   await page.getByRole("button", { name: "Upload a bundle" }).click();

@@ -18,7 +18,8 @@ pub enum What {
     Runtime,
     /// The update engine, the scheduler and the image store by themselves.
     Engine,
-    /// Monitoring: processor time for fifty instances, and the uplink of an idle Unit. Takes about a quarter of an hour.
+    /// Monitoring: processor time for fifty instances, the uplink of an idle Unit; and how fast logs are taken in. Takes
+    /// about a quarter of an hour.
     Senses,
 }
 
@@ -36,8 +37,12 @@ pub struct Options {
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     let figures = match options.what {
         What::Runtime => demo(root, options, "runtime")?,
-        What::Senses => demo(root, options, "senses")?,
-        What::Engine => engine(root)?,
+        What::Senses => {
+            let mut figures = demo(root, options, "senses")?;
+            figures.extend(programs(root, SENSES)?);
+            figures
+        }
+        What::Engine => programs(root, ENGINE)?,
     };
     if figures.is_empty() {
         bail!("nothing was measured");
@@ -76,9 +81,11 @@ const ENGINE: &[(&str, &str, &[&str])] = &[
     ("aos-image", "store_throughput", &[]),
 ];
 
-fn engine(root: &Path) -> Result<Vec<Value>> {
+const SENSES: &[(&str, &str, &[&str])] = &[("aos-runtime", "log_throughput", &[])];
+
+fn programs(root: &Path, programs: &[(&str, &str, &[&str])]) -> Result<Vec<Value>> {
     let mut figures = Vec::new();
-    for (package, example, arguments) in ENGINE {
+    for (package, example, arguments) in programs {
         let mut command = cargo(root);
         command
             .args(["run", "--release", "--quiet", "--locked"])

@@ -1,8 +1,7 @@
 //! From a configuration file to running components: one process, one log, one way to stop.
 
 use std::future::Future;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 
 use serde::Deserialize;
@@ -59,7 +58,9 @@ pub fn run_node(config: &Path, only: Option<Component>) -> Result<(), Failure> {
         return Err(Failure::new("SM starts containers, which needs root")
             .hint("run this command as root, for example with `sudo`"));
     }
-    logging::start()?;
+    // A Node has one such file: where SM runs, which tells it.
+    let own = file.sm.as_ref().filter(|_| wanted(Component::Sm));
+    logging::start(own.map(aos_sm::Options::own_log).as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(NODE_WORKERS)
         .max_blocking_threads(32)
@@ -120,7 +121,7 @@ async fn all(running: Vec<Running>, stop: &CancellationToken) -> Result<(), Fail
 
 /// Serves a cloud.
 pub fn serve_cloud(options: aos_server::Options) -> Result<(), Failure> {
-    logging::start()?;
+    logging::start(None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CLOUD_WORKERS)
         .enable_all()

@@ -15,8 +15,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::cast::cloud_data;
 use crate::narrator::Narrator;
+use crate::outside;
 use crate::play::Play;
-use crate::story::{self, COUNTER, WEB};
+use crate::stage::Place;
+use crate::story::{self, COUNTER, WEB, WEB_PORT};
 
 /// The word that says it is watching.
 const WATCHING: &str = "signed in";
@@ -41,7 +43,17 @@ impl Drop for Watcher {
 impl Watcher {
     /// Waits for its end, which must be a good one.
     pub(crate) fn end(&mut self, play: &mut Play<'_>) -> Result<()> {
-        let status = play.until("the watcher's end", TO_END, |_| {
+        self.end_while(play, |_| {})
+    }
+
+    /// The same, and does something now and then meanwhile.
+    fn end_while(
+        &mut self,
+        play: &mut Play<'_>,
+        mut meanwhile: impl FnMut(&Play<'_>),
+    ) -> Result<()> {
+        let status = play.until("the watcher's end", TO_END, |play| {
+            meanwhile(play);
             self.child.try_wait()?.context("it is still looking")
         })?;
         ensure!(
@@ -79,9 +91,21 @@ pub fn tell(play: &mut Play<'_>, narrator: &mut Narrator, command: &str) -> Resu
         let Some(mut watcher) = watcher.take() else {
             bail!("nobody watches")
         };
-        watcher.end(play)?;
+        let mut crashed = false;
+        watcher.end_while(play, |play| talk(play, &mut crashed))?;
         Ok("it found nothing wrong".into())
     })
+}
+
+/// Has the web service write into its log, and end badly once: whoever reads logs shall find something.
+fn talk(play: &Play<'_>, crashed: &mut bool) {
+    for place in [Place::Main, Place::Secondary] {
+        // It may be on the other Node, or on its way up again.
+        if story::web(play, place).is_ok() && !*crashed {
+            let _ = outside::http(play.stage.address(place), WEB_PORT, "/quit?code=3");
+            *crashed = true;
+        }
+    }
 }
 
 impl Watcher {

@@ -36,7 +36,8 @@ export function path(parts: TemplateStringsArray, ...values: (string | number)[]
   );
 }
 
-function address(at: string, query?: Query): string {
+/** Where a path below `/api/v11` is, for links. */
+export function address(at: string, query?: Query): string {
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value !== undefined && value !== "") search.set(name, String(value));

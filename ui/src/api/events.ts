@@ -17,6 +17,7 @@ const TOPICS: ChangeTopic[] = [
   "claim_code",
   "monitoring",
   "alert",
+  "log",
   "resync",
 ];
 const GATHER_MS = 150;
@@ -47,6 +48,7 @@ export function concerns(key: QueryKey, change: ChangeEvent): boolean {
       return itself || (kind === "unit" && part === "self");
     case "claim_code":
     case "monitoring":
+    case "log":
       return itself;
     case "alert":
       return itself || (kind === "monitoring" && (id === change.id || !UUID.test(String(id))));

@@ -97,6 +97,9 @@ export const unitConfigOrder = (id: string) =>
   one<T.UnitConfigOrder>("unit", id, "config", path`/units/${id}/unit-config/`);
 export const unitSchedules = (id: string) =>
   one<T.UnitUpdateSchedules>("unit", id, "schedule", path`/units/${id}/update-schedule/`);
+/** The requests for logs of a Unit; lines of each are read as they come by whoever shows them. */
+export const unitLogs = (id: string) =>
+  one<T.Page<T.LogRequest>>("log", "list", id, path`/units/${id}/logs/`);
 export const unitSubjects = (id: string) =>
   one<T.Page<T.UnitSubject>>("unit", id, "subjects", path`/units/${id}/subjects/`);
 /** The variables set on a Unit; with `reveal` their values too, which the audit notes. */

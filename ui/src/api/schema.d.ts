@@ -743,6 +743,97 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v11/units/{id}/logs/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Requests for logs of a Unit, the newest first */
+        get: operations["units_logs_list"];
+        put?: never;
+        /**
+         * Ask a Unit for logs
+         * @description The answer comes later: read the request again, or listen to `log` events. Every request ends within a deadline, with
+         *     lines or with why there are none.
+         */
+        post: operations["units_logs_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v11/units/{id}/logs/{log}/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One request for logs */
+        get: operations["units_logs_read"];
+        put?: never;
+        post?: never;
+        /** Remove a request for logs with all that came of it */
+        delete: operations["units_logs_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v11/units/{id}/logs/{log}/download-log-file/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A log as a file: text, compressed by gzip */
+        get: operations["units_logs_download"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v11/units/{id}/logs/{log}/lines/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lines of a log, the oldest first */
+        get: operations["units_logs_lines"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v11/units/{id}/logs/{log}/stop/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** End a live log */
+        post: operations["units_logs_stop"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v11/units/{id}/monitoring/": {
         parameters: {
             query?: never;
@@ -1180,7 +1271,7 @@ export interface components {
          * @description What kind of change it is.
          * @enum {string}
          */
-        ChangeAction: "created" | "updated" | "deleted" | "link" | "status" | "desired";
+        ChangeAction: "created" | "updated" | "deleted" | "link" | "status" | "desired" | "log_asked";
         /**
          * @description One change, as `GET /events/` sends it: `event: <topic>`, `data: <this as JSON>`. It says what to read again, not
          *     what it is now.
@@ -1205,7 +1296,7 @@ export interface components {
          * @description What a change is about; also the name of the server-sent event.
          * @enum {string}
          */
-        ChangeTopic: "unit" | "bundle" | "service" | "subject" | "unit_model" | "claim_code" | "monitoring" | "alert" | "resync";
+        ChangeTopic: "unit" | "bundle" | "service" | "subject" | "unit_model" | "claim_code" | "monitoring" | "alert" | "log" | "resync";
         /** @description A claim code without its secret. */
         ClaimCode: {
             /**
@@ -1540,6 +1631,99 @@ export interface components {
             /** @description The content. */
             state: string;
         };
+        /**
+         * @description Which log.
+         * @enum {string}
+         */
+        LogKind: "system" | "instance" | "crash";
+        /** @description A line of a log. */
+        LogLine: {
+            /** @description Its place, for `after` and `before`. */
+            cursor: string;
+            /** @description Of which Node. */
+            node_id: string;
+            /** @description `<time> [<source>] <text>`, without characters that a terminal would obey. */
+            text: string;
+        };
+        /** @description Lines of a log, the oldest first. */
+        LogLines: {
+            /** @description There are newer lines than these. */
+            has_newer: boolean;
+            /** @description There are older lines than these. */
+            has_older: boolean;
+            /** @description They. */
+            items: components["schemas"]["LogLine"][];
+            /**
+             * Format: int64
+             * @description Parts that could not be read.
+             */
+            unreadable_parts: number;
+        };
+        /** @description A request for logs, and what came of it. */
+        LogRequest: {
+            /**
+             * Format: int64
+             * @description Compressed bytes that came.
+             */
+            bytes: number;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            created_at: string;
+            /** @description Who asked. */
+            created_by: string;
+            /**
+             * Format: date-time
+             * @description From this moment on.
+             */
+            date_from?: string | null;
+            /**
+             * Format: date-time
+             * @description Before this moment.
+             */
+            date_till?: string | null;
+            /**
+             * Format: date-time
+             * @description When it was over.
+             */
+            finished_at?: string | null;
+            /**
+             * Format: date-time
+             * @description Lines come as they are written, until this moment.
+             */
+            follow_until?: string | null;
+            /**
+             * Format: uuid
+             * @description Its id.
+             */
+            id: string;
+            /**
+             * Format: int64
+             * @description Of the instance of this number only.
+             */
+            instance_id?: number | null;
+            /**
+             * Format: date-time
+             * @description When it is removed.
+             */
+            kept_until?: string | null;
+            /** @description Which log. */
+            log_type: components["schemas"]["LogKind"];
+            /** @description Why there is nothing, or less than was asked for. */
+            message?: string | null;
+            /** @description What each Node said. */
+            nodes: components["schemas"]["NodeLog"][];
+            service?: components["schemas"]["ServiceRef"] | null;
+            /** @description How far it is. */
+            state: components["schemas"]["LogState"];
+            subject?: components["schemas"]["SubjectRef"] | null;
+        };
+        /**
+         * @description How far a request for logs is. The words are AosCloud's.
+         * @enum {string}
+         */
+        LogState: "created" | "waiting unit" | "sent" | "receiving" | "done" | "error" | "empty log has been provided";
         /** @description `GET /users/me/`. */
         Me: {
             /** @description The domain the cloud answers for. */
@@ -1660,6 +1844,34 @@ export interface components {
             /** @description 1 to 64 of them. */
             variables: components["schemas"]["NewEnvVar"][];
         };
+        /** @description Asks a Unit for logs. */
+        NewLogRequest: {
+            /**
+             * Format: date-time
+             * @description From this moment on.
+             */
+            date_from?: string | null;
+            /**
+             * Format: date-time
+             * @description Before this moment.
+             */
+            date_till?: string | null;
+            /** @description Have lines come as they are written, for 15 minutes or until it is stopped. Not with `date_till`, not for crash logs. */
+            follow?: boolean;
+            /**
+             * Format: int64
+             * @description Of the instance of this number, from 0.
+             */
+            instance_id?: number | null;
+            /** @description Which log. */
+            log_type: components["schemas"]["LogKind"];
+            /** @description Of these Nodes; all if there is none. */
+            nodes?: string[];
+            /** @description Of this service (id or codename); not for the system's log. */
+            service?: string | null;
+            /** @description For this Subject (id or label). */
+            subject?: string | null;
+        };
         /** @description `POST /subjects/`. */
         NewSubject: {
             /** @description Many Units at once; true if absent. */
@@ -1753,6 +1965,30 @@ export interface components {
             total_ram: number;
             wanted_state?: components["schemas"]["WantedNodeState"] | null;
         };
+        /** @description What came from a Node. */
+        NodeLog: {
+            /** @description Why there is nothing, or not all. */
+            message?: string | null;
+            /** @description Which Node. */
+            node_id: string;
+            /**
+             * Format: int64
+             * @description Parts that came.
+             */
+            parts: number;
+            /**
+             * Format: int64
+             * @description Parts there are; 0 if that is not known yet.
+             */
+            parts_count: number;
+            /** @description What it said. */
+            state: components["schemas"]["NodeLogState"];
+        };
+        /**
+         * @description What a Node said.
+         * @enum {string}
+         */
+        NodeLogState: "waiting" | "ok" | "empty" | "absent" | "failed";
         /** @description `PATCH /units/{id}/nodes/{node}/`. */
         NodePatch: {
             /** @description What the Node should be from now on. */
@@ -2144,6 +2380,79 @@ export interface components {
                 size: number;
                 /** @description For whom. */
                 subject: components["schemas"]["SubjectRef"];
+            }[];
+            /**
+             * Format: int64
+             * @description How many come before the first of `items`.
+             */
+            offset: number;
+            /**
+             * Format: int64
+             * @description How many there are in all, on every page.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_LogRequest: {
+            /** @description The elements, in the list's order. */
+            items: {
+                /**
+                 * Format: int64
+                 * @description Compressed bytes that came.
+                 */
+                bytes: number;
+                /**
+                 * Format: date-time
+                 * @description When.
+                 */
+                created_at: string;
+                /** @description Who asked. */
+                created_by: string;
+                /**
+                 * Format: date-time
+                 * @description From this moment on.
+                 */
+                date_from?: string | null;
+                /**
+                 * Format: date-time
+                 * @description Before this moment.
+                 */
+                date_till?: string | null;
+                /**
+                 * Format: date-time
+                 * @description When it was over.
+                 */
+                finished_at?: string | null;
+                /**
+                 * Format: date-time
+                 * @description Lines come as they are written, until this moment.
+                 */
+                follow_until?: string | null;
+                /**
+                 * Format: uuid
+                 * @description Its id.
+                 */
+                id: string;
+                /**
+                 * Format: int64
+                 * @description Of the instance of this number only.
+                 */
+                instance_id?: number | null;
+                /**
+                 * Format: date-time
+                 * @description When it is removed.
+                 */
+                kept_until?: string | null;
+                /** @description Which log. */
+                log_type: components["schemas"]["LogKind"];
+                /** @description Why there is nothing, or less than was asked for. */
+                message?: string | null;
+                /** @description What each Node said. */
+                nodes: components["schemas"]["NodeLog"][];
+                service?: components["schemas"]["ServiceRef"] | null;
+                /** @description How far it is. */
+                state: components["schemas"]["LogState"];
+                subject?: components["schemas"]["SubjectRef"] | null;
             }[];
             /**
              * Format: int64
@@ -5841,6 +6150,260 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_UnitItem"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_logs_list: {
+        parameters: {
+            query?: {
+                /** @description Most elements on the page: 1 to 1000, 100 if absent. */
+                limit?: number;
+                /** @description How many elements to leave out at the start. */
+                offset?: number;
+                /** @description Only elements whose name, title or id holds this text, upper and lower case alike. */
+                search?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description They */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_LogRequest"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_logs_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewLogRequest"];
+            };
+        };
+        responses: {
+            /** @description Asked */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogRequest"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_logs_read: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+                /** @description Id of the request */
+                log: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogRequest"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_logs_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+                /** @description Id of the request */
+                log: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Removed */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_logs_download: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+                /** @description Id of the request */
+                log: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/gzip": number[];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_logs_lines: {
+        parameters: {
+            query?: {
+                /** @description Most lines: 1 to 5000, 1000 if absent. */
+                limit?: number;
+                /** @description Only lines that hold this text, upper and lower case alike. */
+                search?: string;
+                /** @description Only lines of this Node. */
+                node?: string;
+                /** @description Lines after the one of this cursor. */
+                after?: string;
+                /** @description Lines before the one of this cursor. */
+                before?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+                /** @description Id of the request */
+                log: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description They */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogLines"];
+                };
+            };
+            /** @description Refused */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    units_logs_stop: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id or system id */
+                id: string;
+                /** @description Id of the request */
+                log: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It ends */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogRequest"];
                 };
             };
             /** @description Refused */

@@ -7,6 +7,7 @@ mod bundle;
 mod components;
 mod demo;
 mod explain;
+mod logs;
 mod model;
 mod pick;
 mod schedule;
@@ -91,6 +92,8 @@ enum Command {
     Alerts(alerts::Alerts),
     /// What the Nodes and instances of a Unit use, live.
     Top(top::Top),
+    /// Show logs of a Unit: of its services, of a crash, or of a Node's system.
+    Logs(logs::Logs),
 
     /// Run the whole loop on this machine: a cloud, a Unit of two Nodes, two services. Needs root.
     Demo(demo::Demo),
@@ -126,6 +129,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Explain(command) => wait(explain::run(command)),
         Command::Alerts(command) => wait(alerts::run(command)),
         Command::Top(command) => wait(top::run(command)),
+        Command::Logs(command) => wait(logs::run(command)),
         Command::Demo(command) => demo::run(command),
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -23,6 +23,8 @@ pub enum ChangeTopic {
     Monitoring,
     /// Alerts of a Unit, by the Unit's id.
     Alert,
+    /// A request for logs: what became of it, lines that came.
+    Log,
     /// Events were missed: read everything again.
     Resync,
 }
@@ -43,6 +45,8 @@ pub enum ChangeAction {
     Status,
     /// Unit: what it should be may have changed, or was sent or acknowledged.
     Desired,
+    /// Unit: it was asked for a log, or no longer is.
+    LogAsked,
 }
 
 /// One change, as `GET /events/` sends it: `event: <topic>`, `data: <this as JSON>`. It says what to read again, not

@@ -55,6 +55,16 @@ pub const UNIT_ENV_VARS: &str = "/api/v11/units/{id}/env-vars/";
 pub const UNIT_STATES: &str = "/api/v11/units/{id}/states/";
 /// `GET`: one state with its content.
 pub const UNIT_STATE: &str = "/api/v11/units/{id}/states/{service}/{subject}/{instance}/";
+/// `GET`, `POST`: requests for logs of a Unit.
+pub const UNIT_LOGS: &str = "/api/v11/units/{id}/logs/";
+/// `GET`, `DELETE`: one request.
+pub const UNIT_LOG: &str = "/api/v11/units/{id}/logs/{log}/";
+/// `POST`: ends a live log.
+pub const UNIT_LOG_STOP: &str = "/api/v11/units/{id}/logs/{log}/stop/";
+/// `GET`: lines of a log.
+pub const UNIT_LOG_LINES: &str = "/api/v11/units/{id}/logs/{log}/lines/";
+/// `GET`: a log as a gzip file.
+pub const UNIT_LOG_FILE: &str = "/api/v11/units/{id}/logs/{log}/download-log-file/";
 /// `DELETE`.
 pub const UNIT_ENV_VAR: &str = "/api/v11/units/{id}/env-vars/{variable}/";
 /// `GET`: the subjects a Unit is in, and those it reports.

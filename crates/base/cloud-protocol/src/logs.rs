@@ -39,7 +39,7 @@ words! {
 
     /// How a log is to be delivered.
     UploadType = "upload type" {
-        /// In `pushLog` messages.
+        /// In `pushLog` messages, as lines come.
         Wss = "wss" | "amqps",
         /// To a URL.
         Https = "https",
@@ -83,7 +83,7 @@ pub struct RequestLog {
     pub log_type: LogType,
     /// Which lines.
     pub filter: LogFilter,
-    /// Where to; `None`: in `pushLog` messages.
+    /// Where to; `None`: in `pushLog` messages. `wss`: in `pushLog` messages as lines come, until `till`.
     pub upload_options: Option<UploadOptions>,
 }
 
@@ -186,23 +186,21 @@ impl Data for RequestLog {
         let out = out
             .put("logType", self.log_type.as_str())
             .put("filter", wanted);
-        match &self.upload_options {
-            // `wss` is what happens without the options, and AosCore refuses a message that names it.
-            Some(options) if options.upload_type == UploadType::Https => {
-                let mut upload = Out::new()
-                    .put("type", options.upload_type.as_str())
-                    .opt("url", options.url.as_deref())
-                    .opt(
-                        "bearerToken",
-                        options.bearer_token.as_ref().map(Secret::expose),
-                    );
-                if let Some(ttl) = options.bearer_token_ttl {
-                    upload = upload.time("bearerTokenTtl", ttl);
-                }
-                out.put("uploadOptions", upload)
-            }
-            _ => out,
+        // AosCore refuses a message that names `wss`: whoever writes to one does not ask for it.
+        let Some(options) = &self.upload_options else {
+            return out;
+        };
+        let mut upload = Out::new()
+            .put("type", options.upload_type.as_str())
+            .opt("url", options.url.as_deref())
+            .opt(
+                "bearerToken",
+                options.bearer_token.as_ref().map(Secret::expose),
+            );
+        if let Some(ttl) = options.bearer_token_ttl {
+            upload = upload.time("bearerTokenTtl", ttl);
         }
+        out.put("uploadOptions", upload)
     }
 }
 

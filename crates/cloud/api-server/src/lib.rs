@@ -34,6 +34,7 @@ mod extract;
 mod first_start;
 mod headers;
 mod limiter;
+mod log_lines;
 mod openapi;
 mod orphans;
 mod password;

@@ -71,6 +71,10 @@ fn short() -> OpenApiRouter<ApiState> {
         .routes(routes!(r::orders::subjects))
         .routes(routes!(r::states::list))
         .routes(routes!(r::states::get))
+        .routes(routes!(r::logs::list, r::logs::create))
+        .routes(routes!(r::logs::get, r::logs::delete))
+        .routes(routes!(r::logs::stop))
+        .routes(routes!(r::logs::lines))
         .routes(routes!(r::units::items))
         .routes(routes!(r::units::subjects_services))
         .routes(routes!(r::units::timeline))
@@ -110,6 +114,7 @@ fn long() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(r::bundles::upload))
         .routes(routes!(r::events::stream))
+        .routes(routes!(r::logs::download))
 }
 
 /// All operations with their descriptions.

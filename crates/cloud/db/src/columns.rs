@@ -11,6 +11,7 @@ pub(crate) trait Columns {
     fn text_or_null(&self, name: &'static str) -> Result<Option<String>, DbError>;
     fn int(&self, name: &'static str) -> Result<i64, DbError>;
     fn int_or_null(&self, name: &'static str) -> Result<Option<i64>, DbError>;
+    fn bytes(&self, name: &'static str) -> Result<Vec<u8>, DbError>;
 
     fn count(&self, name: &'static str) -> Result<u64, DbError> {
         Ok(u64::try_from(self.int(name)?).unwrap_or(0))
@@ -73,6 +74,10 @@ impl Columns for AnyRow {
     }
 
     fn int_or_null(&self, name: &'static str) -> Result<Option<i64>, DbError> {
+        self.try_get(name).doing(name)
+    }
+
+    fn bytes(&self, name: &'static str) -> Result<Vec<u8>, DbError> {
         self.try_get(name).doing(name)
     }
 }

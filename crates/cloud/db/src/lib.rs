@@ -19,6 +19,7 @@
 //! | gateway, what the Unit should be | [`Db::unit_for_compose`], [`Db::store_desired`], [`Db::newest_desired`], [`Db::desired_sent`], [`Db::desired_acked`] |
 //! | gateway, usage and alerts | [`Db::keep_usage`], [`Db::keep_alerts`] |
 //! | gateway, environment variables | [`Db::env_set`], [`Db::env_sent`], [`Db::apply_env_statuses`] |
+//! | gateway, logs | [`Db::logs_to_send`], [`Db::logs_sent`], [`Db::take_log_part`] |
 //! | gateway, blobs | [`Db::blobs_for_unit`], [`Db::blob`] |
 //! | people | the rest, one call a route of `aos_api` |
 
@@ -51,6 +52,7 @@ mod env_vars;
 mod error;
 mod link;
 mod listing;
+mod logs;
 mod node_orders;
 mod phase;
 mod renewals;
@@ -80,6 +82,7 @@ pub use enrolment::{IssuedCertificate, RegisterBy, Registered, Registration};
 pub use env_vars::{EnvReport, EnvRow, EnvSet};
 pub use error::DbError;
 pub use link::{LinkKey, LinkRecord, LinkWrite, LinkedUnit};
+pub use logs::{KEEP_LOGS, KeptPart, LogOrder, LogPart, LogsKept};
 pub use phase::{DesiredContent, DesiredInstances, DesiredItem};
 pub use renewals::{ExpiringCertificate, Installed, RenewalFilter, RenewalOrder};
 pub use states::StateVerdict;

@@ -96,7 +96,8 @@ impl Db {
         let newest = sqlx::query(
             "SELECT COALESCE(MAX(id), 0) AS newest FROM
              (SELECT MAX(id) AS id FROM timeline UNION ALL SELECT MAX(id) AS id FROM audit
-             UNION ALL SELECT MAX(id) AS id FROM alerts) AS ids",
+             UNION ALL SELECT MAX(id) AS id FROM alerts
+             UNION ALL SELECT MAX(seq) AS id FROM log_parts) AS ids",
         )
         .fetch_one(&writer)
         .await

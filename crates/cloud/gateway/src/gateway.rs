@@ -147,6 +147,9 @@ async fn follow(shared: Arc<Shared>, mut changes: broadcast::Receiver<aos_db::Ch
                     // A full box already holds a note to compose that will see this change.
                     shared.tell(change.id, Note::Recompose);
                 }
+                ChangeAction::LogAsked => {
+                    shared.registry.tell_if_there(change.id, Note::Logs);
+                }
                 ChangeAction::Deleted => {
                     shared.registry.tell_if_there(change.id, Note::Recompose);
                 }

@@ -48,7 +48,7 @@ impl Registry {
     /// Gives a note to the task of a Unit if there is one.
     pub(crate) fn tell_if_there(&self, unit: Uuid, note: Note) {
         if let Some(task) = self.lock().get(&unit) {
-            // A full box holds a note to recompose already.
+            // A full box holds a note to recompose already, and what else is to be sent goes out then too.
             let _ = task.try_send(note);
         }
     }

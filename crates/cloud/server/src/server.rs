@@ -8,7 +8,7 @@ use std::{
 };
 
 use aos_api_server::{ApiOptions, ApiState, collect_orphans, ensure_owner_link};
-use aos_db::{Db, Retention};
+use aos_db::{Db, LogsKept, Retention};
 use aos_gateway::{Gateway, GatewayOptions, TokenKey};
 use aos_image::BlobStore;
 use aos_pki::{
@@ -33,6 +33,8 @@ const MOST_PEOPLE: usize = 4096;
 /// Most connections of Units at once.
 const MOST_UNITS: usize = 200_000;
 
+/// How often it is looked for requests for logs that are late, and for old logs.
+const LOGS_LOOK: Duration = Duration::from_secs(30);
 /// How often blobs that nothing holds are deleted.
 const TIDY: Duration = Duration::from_secs(3600);
 
@@ -169,6 +171,7 @@ impl Server {
         tasks.spawn(renew(opened.authority.clone(), names, source, stop.clone()));
         tasks.spawn(tidy(api.clone(), stop.clone()));
         tasks.spawn(renew_units(db.clone(), stop.clone()));
+        tasks.spawn(retain_logs(db.clone(), stop.clone()));
         let lock = opened.lock;
         let (ending, store) = (stop.clone(), db.clone());
         tasks.spawn(async move {
@@ -328,6 +331,25 @@ async fn renew_units(db: Db, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(RENEW_LOOK) => {}
+        }
+    }
+}
+
+/// Ends requests for logs that are not answered in time, and removes old logs.
+async fn retain_logs(db: Db, stop: CancellationToken) {
+    loop {
+        match db.retain_logs().await {
+            Ok(done) if done == LogsKept::default() => {}
+            Ok(done) => tracing::info!(
+                ended = done.ended,
+                removed = done.removed,
+                "requests for logs were ended or removed"
+            ),
+            Err(error) => tracing::error!(%error, "old logs could not be removed"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOGS_LOOK) => {}
         }
     }
 }

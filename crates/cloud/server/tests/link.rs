@@ -9,15 +9,16 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use aos_api::{
-    BlobEncryption, BundleState, DeploymentBundle, EnvVarState, ListQuery, NewAssignedService,
-    NewAssignment, NewEnvVar, NewEnvVars, OnlineStatus, TimelineKind, UnitPatch, UpdatePhase,
+    BlobEncryption, BundleState, DeploymentBundle, EnvVarState, ListQuery, LogKind, LogState,
+    NewAssignedService, NewAssignment, NewEnvVar, NewEnvVars, NewLogRequest, NodeLogState,
+    OnlineStatus, TimelineKind, UnitPatch, UpdatePhase,
 };
 use aos_cloud_protocol::{
     Body, Caps, CertType, CertificateRequest, DesiredStatus, DiscoveryRequest, DiscoveryResponse,
     EnvVarStatus, Header, InstallUnitCertificatesConfirmation, InstalledCertificate,
-    InstanceStatus, InstancesStatus, IssueUnitCertificates, ItemIdentity, ItemStatus, Message,
-    NewState, NodeStatus, OverrideEnvVarsStatus, RequestBlobUrls, StateRequest, StateResult,
-    UnitStatus, decode,
+    InstanceStatus, InstancesStatus, IssueUnitCertificates, ItemIdentity, ItemStatus, LogStatus,
+    Message, NewState, NodeStatus, OverrideEnvVarsStatus, PushLog, RequestBlobUrls, StateRequest,
+    StateResult, UnitStatus, UploadType, decode,
 };
 use aos_db::{
     Actor, BlobRow, IssuedCertificate, NewVersion, RegisterBy, Registration, RenewalFilter,
@@ -1337,5 +1338,222 @@ async fn certificates_that_end_soon_are_renewed_without_being_asked_and_failures
     assert_eq!(shown.items[0].error.as_deref(), Some("the token is full"));
     let (status, _) = discover(&unit.tls, to, &unit.system_id).await;
     assert_eq!(status, StatusCode::OK, "the old one counts");
+    stop(server).await;
+}
+
+/// Asks for logs of `unit-1`.
+fn log_request(log_type: LogKind) -> NewLogRequest {
+    NewLogRequest {
+        log_type,
+        nodes: vec![],
+        service: None,
+        subject: None,
+        instance_id: None,
+        date_from: None,
+        date_till: None,
+        follow: false,
+    }
+}
+
+fn log_part(node: &str, part: u64, parts_count: u64, status: LogStatus) -> Body {
+    Body::PushLog(PushLog {
+        node: NodeId::new(node).unwrap(),
+        part,
+        parts_count,
+        content: match status {
+            LogStatus::Ok => vec![0x1f, 0x8b, u8::try_from(part).unwrap()],
+            _ => vec![],
+        },
+        status,
+        error: (status == LogStatus::Absent)
+            .then(|| ErrorInfo::new(aos_types::AosCode::NotFound, "no such Node here")),
+    })
+}
+
+#[tokio::test]
+async fn logs_are_asked_for_kept_followed_and_answered_for() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let actor = owner(&server, data.path()).await;
+    let unit = register(&server, &actor, "unit-1").await;
+    let stranger = register(&server, &actor, "unit-2").await;
+    let (to, db) = (server.units(), server.db());
+    let asked = async |socket: &mut Socket| loop {
+        let message = unit.next(socket).await;
+        let txn = message.header.txn.clone();
+        unit.ack(socket, &txn).await;
+        match message.body {
+            Body::RequestLog(request) => break (message.correlation_id.unwrap(), request),
+            Body::DesiredStatus(_) => {}
+            other => panic!("expected a request for logs, got {other:?}"),
+        }
+    };
+    // Made while the Unit is away: it waits for it.
+    let mut new = log_request(LogKind::System);
+    new.nodes = vec!["main".into(), "nobody".into()];
+    let log = db.request_log(&actor, "unit-1", &new).await.unwrap();
+    assert_eq!(log.state, LogState::WaitingUnit);
+    let mut socket = unit.open(to).await;
+    let (id, request) = asked(&mut socket).await;
+    assert_eq!(id, log.id.to_string());
+    assert_eq!(
+        (request.filter.nodes.len(), request.upload_options),
+        (2, None)
+    );
+    let read = async |id| db.log(&actor, "unit-1", id).await.unwrap();
+    assert_eq!(read(log.id).await.state, LogState::Sent);
+    // Parts come in any order, one of them twice, from a Unit that it is not about too.
+    let parts = [
+        log_part("nobody", 1, 1, LogStatus::Absent),
+        log_part("main", 2, 2, LogStatus::Ok),
+        log_part("main", 2, 2, LogStatus::Ok),
+    ];
+    for part in parts {
+        unit.send(&mut socket, Some(&id), part).await;
+    }
+    let mut other = stranger.open(to).await;
+    let theirs = log_part("main", 1, 2, LogStatus::Ok);
+    other
+        .send(stranger.frame("t", Some(&id), theirs))
+        .await
+        .unwrap();
+    while stranger.next(&mut other).await.body != Body::Ack {}
+    assert_eq!(read(log.id).await.state, LogState::Receiving);
+    unit.send(
+        &mut socket,
+        Some(&id),
+        log_part("main", 1, 2, LogStatus::Ok),
+    )
+    .await;
+    let done = read(log.id).await;
+    assert_eq!((done.state, done.bytes), (LogState::Done, 6));
+    assert!(done.finished_at.is_some() && done.kept_until > done.finished_at);
+    let states: Vec<_> = done
+        .nodes
+        .iter()
+        .map(|node| (node.state, node.parts))
+        .collect();
+    assert_eq!(states, [(NodeLogState::Ok, 2), (NodeLogState::Absent, 0)]);
+    let kept = db
+        .log_parts(&actor, "unit-1", log.id, None, 10)
+        .await
+        .unwrap();
+    let content: Vec<u8> = kept.iter().map(|part| part.content[2]).collect();
+    assert_eq!(content, [1, 2]);
+    // What comes after the end, for nobody, or without an id changes nothing.
+    for id in [Some(id.as_str()), Some("no id"), None] {
+        unit.send(&mut socket, id, log_part("main", 3, 9, LogStatus::Ok))
+            .await;
+    }
+    assert_eq!(read(log.id).await, done);
+
+    // Live: only a Unit that can is asked for it.
+    let mut new = log_request(LogKind::Instance);
+    new.follow = true;
+    let mut status = empty_status();
+    unit.send(&mut socket, None, Body::UnitStatus(status.clone()))
+        .await;
+    let snapshot = db.request_log(&actor, "unit-1", &new).await.unwrap();
+    let (id, request) = asked(&mut socket).await;
+    assert_eq!(request.upload_options, None);
+    assert!(
+        read(snapshot.id)
+            .await
+            .message
+            .unwrap()
+            .contains("cannot tell lines")
+    );
+    unit.send(
+        &mut socket,
+        Some(&id),
+        log_part("main", 1, 1, LogStatus::Empty),
+    )
+    .await;
+    assert_eq!(read(snapshot.id).await.state, LogState::Empty);
+    let attrs = &mut status.nodes.as_mut().unwrap()[0].info.attrs;
+    attrs.insert("AosGuarantee".into(), "install-first".into());
+    unit.send(&mut socket, None, Body::UnitStatus(status)).await;
+    let live = db.request_log(&actor, "unit-1", &new).await.unwrap();
+    let (id, request) = asked(&mut socket).await;
+    assert_eq!(request.upload_options.unwrap().upload_type, UploadType::Wss);
+    assert!(request.filter.till.unwrap() > SystemClock.now());
+    for number in 1..=3 {
+        unit.send(
+            &mut socket,
+            Some(&id),
+            log_part("main", number, 0, LogStatus::Ok),
+        )
+        .await;
+    }
+    assert_eq!(read(live.id).await.state, LogState::Receiving);
+    let parts = db
+        .log_parts(&actor, "unit-1", live.id, None, 10)
+        .await
+        .unwrap();
+    let after = Some(parts[1].place);
+    let newer = db
+        .log_parts(&actor, "unit-1", live.id, after, 10)
+        .await
+        .unwrap();
+    assert_eq!(newer.len(), 1);
+    // It is ended: the Unit is told by the same id, and says goodbye.
+    db.stop_log(&actor, "unit-1", live.id).await.unwrap();
+    let (again, request) = asked(&mut socket).await;
+    assert_eq!(again, id);
+    assert!(request.filter.till.unwrap() <= SystemClock.now());
+    unit.send(
+        &mut socket,
+        Some(&id),
+        log_part("main", 4, 4, LogStatus::Empty),
+    )
+    .await;
+    assert_eq!(read(live.id).await.state, LogState::Done);
+    assert!(db.stop_log(&actor, "unit-1", live.id).await.is_ok());
+
+    // Too many at once, and what no Unit could answer.
+    let mut last = None;
+    for _ in 0..10 {
+        let new = log_request(LogKind::Crash);
+        last = Some(db.request_log(&actor, "unit-1", &new).await.unwrap());
+    }
+    let more = db
+        .request_log(&actor, "unit-1", &log_request(LogKind::Crash))
+        .await;
+    assert!(more.unwrap_err().to_string().contains("10 requests"));
+    db.delete_log(&actor, "unit-1", last.unwrap().id)
+        .await
+        .unwrap();
+    let now = SystemClock.now();
+    let bad = [
+        NewLogRequest {
+            date_from: Some(now),
+            date_till: Some(now),
+            ..log_request(LogKind::System)
+        },
+        NewLogRequest {
+            date_from: Some(now + WAIT),
+            ..log_request(LogKind::System)
+        },
+        NewLogRequest {
+            instance_id: Some(1),
+            ..log_request(LogKind::System)
+        },
+        NewLogRequest {
+            follow: true,
+            ..log_request(LogKind::Crash)
+        },
+        NewLogRequest {
+            nodes: vec!["../x".into()],
+            ..log_request(LogKind::System)
+        },
+        NewLogRequest {
+            service: Some("nothing".into()),
+            ..log_request(LogKind::Instance)
+        },
+    ];
+    for new in bad {
+        let refused = db.request_log(&actor, "unit-1", &new).await;
+        assert!(refused.is_err(), "{new:?}");
+    }
     stop(server).await;
 }

@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use aos_cloud_protocol::{Alert, AlertEvent, Body, Caps, MonitoringData};
+use aos_log::Wait;
 use aos_session::{Handled, Priority};
 use aos_store::{Records, Store};
 use aos_time::{Chance, SystemChance};
@@ -19,6 +20,7 @@ use crate::{
     elsewhere,
     gates::{self, Desk, UnitReadiness, ZoneSource},
     local::{Explainer, Local},
+    logs::{self, Heard},
     monitoring,
     node_states::NodeStates,
     placing::{self, Placing, Usages},
@@ -154,6 +156,7 @@ pub(crate) async fn run(
         options: options.placing.clone(),
     });
     let placing = Arc::new(placing.await?);
+    let log_requests = Records::new(store.clone(), "log_request");
     let records = Records::new(store, "update");
     let zone = ZoneSource::open(options.gates.time_zone.as_deref())?;
     let engine = Updates::restore(&records, update_config(options, &zone)).await?;
@@ -247,6 +250,17 @@ pub(crate) async fn run(
     let (watching, token_world) = (world.clone(), token());
     tasks.spawn(async move { Ok(watching.run(token_world).await?) });
     tasks.spawn(plain(keeper.run(token())));
+    let (to_logs, heard) = logs::channel();
+    let desk = logs::Desk {
+        nodes: nodes.clone(),
+        world: world.clone(),
+        link: link.clone(),
+        records: log_requests,
+        own: node.clone(),
+        wait: Wait::default(),
+    };
+    let token_logs = token();
+    tasks.spawn(async move { Ok(desk.run(heard, token_logs).await?) });
     let (to_renewals, renewals) = mpsc::channel(4);
     tasks.spawn(plain(renewal::run(
         renewals,
@@ -259,7 +273,7 @@ pub(crate) async fn run(
         cloud.incoming,
         Concerned {
             updates: to_updates,
-            nodes: nodes.clone(),
+            logs: to_logs.clone(),
             placing: placing.clone(),
             states: states.clone(),
             renewals: to_renewals,
@@ -275,7 +289,12 @@ pub(crate) async fn run(
         usages,
         to_cloud: to_monitoring,
     };
-    tasks.spawn(async move { Ok(forward(events, usages, told, to_cloud, token_forward).await?) });
+    let to = Heeded {
+        measured: usages,
+        states: told,
+        logs: to_logs,
+    };
+    tasks.spawn(async move { Ok(forward(events, to, to_cloud, token_forward).await?) });
     tasks.spawn(plain(monitoring::run(
         options.monitoring.clone(),
         measured,
@@ -354,7 +373,7 @@ fn update_config(options: &Options, zone: &ZoneSource) -> UpdateConfig {
 /// Whom messages of the cloud concern.
 struct Concerned {
     updates: mpsc::Sender<NewDesired>,
-    nodes: Arc<dyn Nodes>,
+    logs: mpsc::Sender<Heard>,
     placing: Arc<Placing>,
     states: Arc<States>,
     renewals: mpsc::Sender<Renewal>,
@@ -390,11 +409,10 @@ async fn dispatch(
             }
             Body::RequestLog(request) => {
                 let id = message.correlation_id.unwrap_or_default();
-                if let Err(error) = to.nodes.request_log(id, request).await {
-                    tracing::warn!(%error, "a log cannot be fetched");
-                    complain(&link, &node, format!("a log cannot be fetched: {error}"));
+                let asked = Heard::Asked(id, Box::new(request), message.done);
+                if to.logs.send(asked).await.is_err() {
+                    return Ok(());
                 }
-                let _ = message.done.send(Handled::Accept);
             }
             Body::StateAcceptance(answer) => {
                 to.states.judged(answer).await?;
@@ -456,14 +474,25 @@ struct Measured {
     to_cloud: mpsc::Sender<MonitoringData>,
 }
 
+/// Who heeds what Nodes tell.
+struct Heeded {
+    measured: Measured,
+    states: Arc<States>,
+    logs: mpsc::Sender<Heard>,
+}
+
 /// Passes on to the cloud what Nodes tell.
 async fn forward(
     mut events: mpsc::Receiver<NodeEvent>,
-    measured: Measured,
-    states: Arc<States>,
+    to: Heeded,
     link: Link,
     stop: CancellationToken,
 ) -> Result<(), aos_store::Error> {
+    let Heeded {
+        measured,
+        states,
+        logs,
+    } = to;
     loop {
         // Receiving is cancel-safe.
         let event = tokio::select! {
@@ -506,8 +535,11 @@ async fn forward(
                 correlation_id,
                 part,
             }) => {
-                let message = Outgoing::durable(Body::PushLog(part), Priority::Low);
-                link.send(message.answering(Some(correlation_id))).await;
+                // Without a desk CM is stopping.
+                let _ = logs.send(Heard::Part(correlation_id, Box::new(part))).await;
+            }
+            Some(NodeEvent::LogLines(lines)) => {
+                let _ = logs.send(Heard::Lines(lines)).await;
             }
             Some(NodeEvent::Exit {
                 node,

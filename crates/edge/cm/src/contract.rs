@@ -171,6 +171,21 @@ impl SmNode {
 /// All Nodes whose SM is connected.
 pub type NodesView = BTreeMap<NodeId, SmNode>;
 
+/// Lines of a live log of one Node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogLines {
+    /// Of which Node.
+    pub node: NodeId,
+    /// Whose request.
+    pub correlation_id: String,
+    /// A gzip stream of its own; may be empty.
+    pub content: Vec<u8>,
+    /// There will be no more.
+    pub end: bool,
+    /// Why.
+    pub error: Option<ErrorInfo>,
+}
+
 /// What a Node tells besides its instances.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NodeEvent {
@@ -190,6 +205,8 @@ pub enum NodeEvent {
         /// The part.
         part: aos_cloud_protocol::PushLog,
     },
+    /// Lines of a live log (`aos.node.v1`).
+    LogLines(LogLines),
     /// An instance wrote its state (`aos.node.v1`).
     State {
         /// On which Node.
@@ -286,9 +303,10 @@ pub trait Nodes: Send + Sync {
     /// Tells all Nodes, and those that connect later, whether the cloud is reachable.
     fn set_cloud_connected(&self, connected: bool);
 
-    /// Passes a log request on; the parts come back as [`NodeEvent::Log`].
+    /// Asks a Node for a log; the parts come back as [`NodeEvent::Log`], those of a live one as [`NodeEvent::LogLines`].
     async fn request_log(
         &self,
+        node: &NodeId,
         correlation_id: String,
         request: aos_cloud_protocol::RequestLog,
     ) -> Result<(), ErrorInfo>;

@@ -24,6 +24,7 @@
 //! | `gates` | what holds an update back on this Unit: readiness, orders of people, `communicationmanager.v3` |
 //! | `monitoring` | what of the usage of Nodes and instances the cloud is told |
 //! | `local` | answers tools on the Unit itself (`aos.unit.v1`) |
+//! | `logs` | requests for logs: everybody is asked, everybody answers or is answered for |
 //! | `images` | fetches, verifies, keeps and serves blobs (implements [`contract::Images`]) |
 //!
 //! `run` opens one [`aos_store::Store`] for all (`<state_dir>/cm.db`, records by kind) and builds, in this order, the cloud
@@ -55,6 +56,7 @@ mod gates;
 mod identity;
 pub mod images;
 mod local;
+mod logs;
 mod monitoring;
 mod node_states;
 pub mod nodes;

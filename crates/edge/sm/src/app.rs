@@ -26,6 +26,7 @@ use crate::{
     images::Images,
     integrity::Integrity,
     launcher::{Launcher, Setup},
+    logs::Logs,
     monitoring::{self, Monitoring},
     networks::Networks,
     node,
@@ -40,6 +41,9 @@ use crate::{
 
 /// How long one run of the OCI runtime may take.
 const RUNTIME_DEADLINE: Duration = Duration::from_secs(30);
+/// Folders of the keepers' records, in the state folder.
+const KEEPER: &str = "keeper";
+const KEEPER_NATIVE: &str = "keeper-native";
 /// The one record's key.
 const OWN: &str = "own";
 
@@ -145,6 +149,10 @@ async fn serve(
     let (runtimes, exits) = Runtimes::new(offered);
     let node_configs = Arc::new(NodeConfigs::open(kept.node_config.clone()).await?);
     let places = places(options, &alerts).await?;
+    let keepers = [KEEPER, KEEPER_NATIVE].map(|name| options.state_dir.join(name));
+    let folder = options.state_dir.join("logs");
+    let logs = Logs::open(options, keepers.into(), folder, kept.logs.clone()).await?;
+    let logs = Arc::new(logs);
     let (remembered, measured) = (kept.clone(), kept.clone());
     let this_node = node.clone();
     let launcher = Launcher::new(
@@ -159,6 +167,7 @@ async fn serve(
             kept,
             node,
             resources,
+            logs: logs.clone(),
             places: places.clone(),
             host_base: options.host_base.clone(),
             stop_policy: stop_policy(options),
@@ -213,11 +222,14 @@ async fn serve(
         node_configs,
         monitoring: monitoring.clone(),
         alerts,
+        logs: logs.clone(),
         info,
         online,
         longest_pause: Duration::from_secs(options.reconnect_max_secs.max(1)),
     });
     let launcher_of_ends = launcher.clone();
+    let (snapshots, until) = (launcher.snapshots(), stop.child_token());
+    tasks.spawn(logs.keep(snapshots, until));
     tasks.spawn(async move { Ok(launcher.run(exits, connected).await?) });
     let (until, checks) = (stop.child_token(), options.check_images_secs > 0);
     tasks.spawn(async move {
@@ -360,7 +372,7 @@ async fn runtimes(
         keeper: Starter {
             program: containers.keeper.program.clone(),
             socket: below(&containers.runtime_dir).join("keeper.sock"),
-            state_dir: options.state_dir.join("keeper-native"),
+            state_dir: options.state_dir.join(KEEPER_NATIVE),
         },
         max_instances: options.native.max_instances,
         ..containers.clone()
@@ -413,11 +425,14 @@ fn crun(options: &Options) -> Result<CrunOptions, Error> {
         keeper: Starter {
             program,
             socket: options.keeper_socket(),
-            state_dir: options.state_dir.join("keeper"),
+            state_dir: options.state_dir.join(KEEPER),
         },
         deadline: RUNTIME_DEADLINE,
         max_instances: options.runtime.max_instances,
-        log: LogPolicy::default(),
+        log: LogPolicy {
+            max_bytes: options.logs.file_bytes,
+            files: options.logs.files,
+        },
     })
 }
 

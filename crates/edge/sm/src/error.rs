@@ -31,6 +31,15 @@ pub enum Error {
     /// The folders of storages and states.
     #[error("storages and states cannot be kept (settings `quota`, `storage_dir`, `states_dir`)")]
     Quota(#[from] aos_quota::Error),
+    /// The folder of logs.
+    #[error("logs cannot be kept in {path}")]
+    Logs {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// A task failed unexpectedly.
     #[error("a part of SM failed unexpectedly")]
     Task(#[source] tokio::task::JoinError),

@@ -17,6 +17,7 @@
 //! | `container` | from an instance and its image to what the runtime starts |
 //! | `node_config` | the part of the unit configuration that is this Node's |
 //! | `places`, `fullness` | storages and states within their limits; who is about to reach one |
+//! | `logs` | what instances wrote, how they crashed and what the system says: kept, asked for, followed |
 //! | `alerts` | what people should know, until CM has been told |
 //! | `records` | what survives a restart |
 #![cfg_attr(
@@ -42,8 +43,9 @@ mod image_room;
 mod images;
 mod integrity;
 mod launcher;
-mod monitoring;
 mod layers_in_use;
+mod logs;
+mod monitoring;
 mod networks;
 mod node;
 mod node_config;
@@ -58,6 +60,7 @@ mod states;
 
 pub use app::run;
 pub use error::Error;
+pub use logs::LogOptions;
 pub use options::{
     LogAlerts, MonitoringOptions, NativeOptions, Options, QuotaOptions, RuntimeOptions,
 };

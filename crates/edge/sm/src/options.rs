@@ -56,6 +56,9 @@ pub struct Options {
     /// The program that understands `keeper`; by default `aos-keeper` beside the running program, or that itself.
     #[serde(default)]
     pub keeper_program: Option<PathBuf>,
+    /// How logs are kept.
+    #[serde(default)]
+    pub logs: crate::LogOptions,
     /// The Node's resources (`docs/protocol/items.md`, Node resources); none by default.
     #[serde(default)]
     pub resources_file: Option<PathBuf>,
@@ -243,6 +246,14 @@ impl Options {
         self.keeper_socket
             .clone()
             .unwrap_or_else(|| self.runtime_dir.join("keeper.sock"))
+    }
+
+    /// The file of this program's log.
+    pub fn own_log(&self) -> PathBuf {
+        self.logs
+            .own
+            .clone()
+            .unwrap_or_else(|| self.state_dir.join("aos.log"))
     }
 
     /// How long an unused image is kept.

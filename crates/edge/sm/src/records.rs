@@ -40,6 +40,8 @@ pub(crate) struct Kept {
     pub(crate) healthy: Records<u32>,
     /// Instances that have ended and are not started again by themselves.
     pub(crate) finished: Records<Finished>,
+    /// Instances that have, or had, a log here.
+    pub(crate) logs: Records<crate::logs::KnownLog>,
     /// Quota alerts that were told and have not ended.
     pub(crate) raised: Records<Raised>,
     /// How far the journal was looked through for alerts.
@@ -112,6 +114,7 @@ impl Kept {
             finished: Records::new(store.clone(), "finished"),
             raised: Records::new(store.clone(), "raised"),
             journal: Records::new(store.clone(), "journal"),
+            logs: Records::new(store.clone(), "log"),
         }
     }
 

@@ -12,6 +12,7 @@ mod conformance;
 mod health;
 mod integrity;
 mod kept;
+mod logs;
 mod native;
 mod offline;
 mod order;

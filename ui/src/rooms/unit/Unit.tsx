@@ -24,6 +24,7 @@ import { AlertList } from "~/rooms/alerts/AlertList";
 import { NewAssignment } from "~/rooms/assignments/NewAssignment";
 import { Certificates, Desired, Items } from "./Documents";
 import { EditUnit } from "./EditUnit";
+import { Logs } from "./Logs";
 import { Monitoring } from "./Monitoring";
 import { Nodes } from "./Nodes";
 import { Running } from "./Running";
@@ -38,6 +39,7 @@ const PARTS: [string, string][] = [
   ["monitoring", "Monitoring"],
   ["alerts", "Alerts"],
   ["timeline", "Timeline"],
+  ["logs", "Logs"],
   ["items", "Items"],
   ["settings", "Settings"],
   ["desired", "Desired state"],
@@ -204,6 +206,7 @@ export default function Unit({ id, part }: { id: string; part: string }) {
       {part === "monitoring" && <Monitoring id={id} />}
       {part === "alerts" && <AlertList unit={id} />}
       {part === "timeline" && <Timeline id={id} />}
+      {part === "logs" && <Logs unit={unit.data} nodes={nodes.data?.items ?? []} services={running} />}
       {part === "items" && <Items items={items.data?.items} />}
       {part === "settings" && <Settings unit={unit.data} />}
       {part === "desired" && <Desired desired={desired.data} pending={desired.isPending} />}

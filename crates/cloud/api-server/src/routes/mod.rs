@@ -6,6 +6,7 @@ pub(crate) mod bundles;
 pub(crate) mod claim_codes;
 pub(crate) mod enrolment;
 pub(crate) mod events;
+pub(crate) mod logs;
 pub(crate) mod monitoring;
 pub(crate) mod orders;
 pub(crate) mod services;

@@ -58,6 +58,7 @@ impl Link {
         if self.online.is_some() {
             self.queue_env_vars().await?;
             self.queue_renewal().await?;
+            self.queue_logs().await?;
         }
         self.carry_out().await
     }

@@ -6,13 +6,14 @@ use aos_cloud_protocol::{
     StateRequest, StateResult, Unreadable, UpdateState,
 };
 use aos_db::{
-    EnvReport, Happening, Installed, LinkWrite, NewAlert, NewPoint, StateVerdict, UnitStatusReport,
+    EnvReport, Happening, Installed, LinkWrite, LogPart, NewAlert, NewPoint, StateVerdict,
+    UnitStatusReport,
 };
 use aos_session::{Handled, Input, Keep, Priority};
 use aos_time::Clock;
 use uuid::Uuid;
 
-use super::{Link, LinkError, env_vars, renewals};
+use super::{Link, LinkError, env_vars, logs, renewals};
 use crate::{alerts, blob_urls, incoming::Incoming, status, usage};
 
 /// What a message does, apart from being acknowledged.
@@ -38,6 +39,10 @@ enum Effect {
     Urls {
         correlation_id: Option<String>,
         request: RequestBlobUrls,
+        events: Vec<Happening>,
+    },
+    Log {
+        part: Option<LogPart>,
         events: Vec<Happening>,
     },
     State(NewState),
@@ -109,6 +114,13 @@ impl Link {
                     blob_urls::answer(&self.shared, self.unit, &authority, request).await?;
                 db.note(self.unit, &events, &records).await?;
                 self.send(correlation_id, Body::BlobUrls(answer), Keep::Connection);
+            }
+            Effect::Log { part, events } => {
+                db.note(self.unit, &events, &LinkWrite::default()).await?;
+                match part {
+                    Some(part) => db.take_log_part(self.unit, &part, &records).await?,
+                    None => db.write_link(self.unit, &records).await?,
+                }
             }
             Effect::State(new) => {
                 let verdict = db
@@ -245,6 +257,10 @@ impl Link {
             },
             Body::InstallUnitCertificatesConfirmation(said) => Effect::Installed {
                 said: renewals::installed(said),
+                events: parts(kind, &unreadable),
+            },
+            Body::PushLog(part) => Effect::Log {
+                part: logs::part(message.correlation_id.as_deref(), part),
                 events: parts(kind, &unreadable),
             },
             Body::NewState(state) => Effect::State(state),

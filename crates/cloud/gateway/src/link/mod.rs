@@ -5,6 +5,7 @@ mod desired;
 mod effect;
 mod ending;
 mod env_vars;
+mod logs;
 mod records;
 mod renewals;
 
@@ -49,6 +50,8 @@ pub(crate) enum Note {
     Attach(Box<Attached>),
     /// What the Unit should be may have changed.
     Recompose,
+    /// It was asked for a log.
+    Logs,
 }
 
 /// The task cannot go on: it ends, the link is closed, and what was not stored comes again.
@@ -221,6 +224,13 @@ impl Link {
             match next {
                 Next::Note(Some(Note::Attach(attached))) => self.attach(*attached).await?,
                 Next::Note(Some(Note::Recompose)) => self.recompose().await?,
+                Next::Note(Some(Note::Logs)) => {
+                    // Without a link it goes out with the next one.
+                    if self.online.is_some() {
+                        self.queue_logs().await?;
+                        self.carry_out().await?;
+                    }
+                }
                 Next::Note(None) => return Ok(Ended::Stopped),
                 Next::Frame(Some(Ok(frame))) => self.frame(frame).await?,
                 Next::Frame(Some(Err(error))) => {
@@ -256,6 +266,7 @@ impl Link {
         let db = self.shared.options.db.clone();
         db.online_shown(self.unit, &attached.certificate).await?;
         self.queue_renewal().await?;
+        self.queue_logs().await?;
         self.online = Some(Online {
             socket: attached.socket,
             authority: attached.authority,

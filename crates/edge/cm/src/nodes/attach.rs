@@ -17,10 +17,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{ORDERS, Shared, caller, link::Installed};
-use crate::contract::{Guarantee, InstanceRun, NodeEvent};
+use crate::contract::{Guarantee, InstanceRun, LogLines, NodeEvent};
 
-/// From this protocol on an SM tells how the runs of its instances go.
-const TELLS_RUNS: u32 = 2;
 /// Most items a Node may wait for.
 const MOST_NEEDS: usize = 1_000;
 
@@ -75,8 +73,8 @@ async fn read(
                     if let Err(refused) = caller::same(&node, &hello.node_id) {
                         break refused;
                     }
-                    let runs = hello.protocol >= TELLS_RUNS;
-                    number = Some(shared.links().attach(&node, orders.clone(), runs));
+                    let protocol = hello.protocol;
+                    number = Some(shared.links().attach(&node, orders.clone(), protocol));
                     guarantees(&shared, &node, Guarantee::InstallFirst);
                 }
                 Some(report) if number.is_some() => take(&shared, &node, report).await,
@@ -193,6 +191,16 @@ async fn take(shared: &Shared, node: &NodeId, report: pb::node_report::Report) {
         pb::node_report::Report::StateSet(set) => {
             let error = error_from_proto(set.error);
             shared.links().state_set(node, &set.request_id, error);
+        }
+        pb::node_report::Report::LogLines(lines) => {
+            let lines = LogLines {
+                node: node.clone(),
+                correlation_id: lines.correlation_id,
+                content: lines.data,
+                end: lines.end,
+                error: error_from_proto(lines.error),
+            };
+            shared.tell(NodeEvent::LogLines(lines)).await;
         }
         pb::node_report::Report::InstanceRuns(runs) => {
             let mut told = BTreeMap::new();

@@ -42,6 +42,7 @@ struct Attached {
     runs: Option<Runs>,
     needs: Option<Arc<Needs>>,
     space: Option<aos_schedule::Space>,
+    protocol: u32,
 }
 
 #[derive(Default)]
@@ -51,6 +52,11 @@ pub(super) struct Links {
     cloud: bool,
     streams: u64,
 }
+
+/// From this protocol on an SM tells how the runs of its instances go.
+const TELLS_RUNS: u32 = 2;
+/// From this protocol on it tells lines of logs as they come.
+const FOLLOWS_LOGS: u32 = 4;
 
 pub(super) fn not_connected(node: &NodeId) -> ErrorInfo {
     ErrorInfo::new(
@@ -174,28 +180,39 @@ impl Links {
         }
     }
 
-    pub fn nodes(&self) -> Vec<NodeId> {
-        self.links.keys().cloned().collect()
-    }
-
     pub fn is_attached(&self, node: &NodeId) -> bool {
         self.attached.contains_key(node)
     }
 
-    /// `runs`: the Node will tell how the runs of its instances go.
-    pub fn attach(&mut self, node: &NodeId, orders: AttachOrders, runs: bool) -> u64 {
+    /// `protocol`: what the Node can tell, as it says.
+    pub fn attach(&mut self, node: &NodeId, orders: AttachOrders, protocol: u32) -> u64 {
         self.streams += 1;
         let attached = Attached {
             stream: self.streams,
             orders,
             asked: HashMap::new(),
             states: HashMap::new(),
-            runs: runs.then(Runs::default),
+            runs: (protocol >= TELLS_RUNS).then(Runs::default),
+            protocol,
             needs: None,
             space: None,
         };
         self.attached.insert(node.clone(), attached);
         self.streams
+    }
+
+    /// Where a Node is told to follow a log.
+    pub fn follows_logs(&self, node: &NodeId) -> Result<AttachOrders, ErrorInfo> {
+        let attached = self.attached.get(node);
+        match attached.filter(|attached| attached.protocol >= FOLLOWS_LOGS) {
+            Some(attached) => Ok(attached.orders.clone()),
+            None => Err(ErrorInfo::new(
+                AosCode::NotSupported,
+                format!(
+                    "SM of Node {node} cannot tell lines as they come: ask for a time that is over"
+                ),
+            )),
+        }
     }
 
     /// What the Node has told of the runs of its instances; nothing if it does not tell.

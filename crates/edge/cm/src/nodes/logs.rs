@@ -1,9 +1,10 @@
 //! A log request of the cloud, in the words of servicemanager.v5.
 
-use aos_cloud_protocol::{LogType, RequestLog};
+use aos_cloud_protocol::{LogType, RequestLog, UploadType};
 use aos_ipc::{
     convert::time_to_proto,
     proto::{
+        aos::node::v1 as node_pb,
         common::v2 as common,
         servicemanager::v5::{self as sm, sm_incoming_messages::SmIncomingMessage},
     },
@@ -33,6 +34,23 @@ pub(super) fn order(correlation_id: &str, request: &RequestLog) -> SmIncomingMes
             from,
             till,
         }),
+    }
+}
+
+/// Whether lines are wanted as they come.
+pub(super) fn is_live(request: &RequestLog) -> bool {
+    let options = request.upload_options.as_ref();
+    options.is_some_and(|options| options.upload_type == UploadType::Wss)
+}
+
+/// The order to a Node to tell lines as they come.
+pub(super) fn follow(correlation_id: String, request: &RequestLog) -> node_pb::FollowLog {
+    node_pb::FollowLog {
+        correlation_id,
+        system: request.log_type == LogType::System,
+        filter: Some(filter(request)),
+        from: request.filter.from.map(time_to_proto),
+        till: request.filter.till.map(time_to_proto),
     }
 }
 

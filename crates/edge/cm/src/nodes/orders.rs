@@ -401,23 +401,26 @@ impl Nodes for Server {
 
     async fn request_log(
         &self,
+        node: &NodeId,
         correlation_id: String,
         request: aos_cloud_protocol::RequestLog,
     ) -> Result<(), ErrorInfo> {
-        let nodes = match request.filter.nodes.is_empty() {
-            true => self.shared.links().nodes(),
-            false => request.filter.nodes.clone(),
-        };
-        // One Node that cannot be asked does not keep the others from answering.
-        let mut failed = None;
-        for node in nodes {
-            if let Err(error) = self
-                .send(&node, logs::order(&correlation_id, &request))
-                .await
-            {
-                failed.get_or_insert(error);
-            }
+        if !logs::is_live(&request) {
+            return self
+                .send(node, logs::order(&correlation_id, &request))
+                .await;
         }
-        failed.map_or(Ok(()), Err)
+        let orders = self.shared.links().follows_logs(node)?;
+        let order = node_pb::NodeOrder {
+            order: Some(node_pb::node_order::Order::FollowLog(logs::follow(
+                correlation_id,
+                &request,
+            ))),
+        };
+        match timeout(SEND, orders.send(Ok(order))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(not_connected(node)),
+            Err(_) => Err(late(node, "when it was to follow a log")),
+        }
     }
 }

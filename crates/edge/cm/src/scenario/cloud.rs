@@ -156,6 +156,20 @@ impl Cloud {
         self.say.send(message(txn, body)).unwrap();
     }
 
+    /// Asks for what is answered with the same id.
+    pub(super) async fn ask(&self, id: &str, body: Body) {
+        let frame = Message {
+            header: Header {
+                system_id: system_id(),
+                created_at: SystemClock.now(),
+                txn: uuid::Uuid::new_v4().to_string(),
+            },
+            correlation_id: Some(id.into()),
+            body,
+        };
+        self.say.send(frame.encode()).unwrap();
+    }
+
     pub(super) async fn desire(&self, desired: DesiredStatus) {
         let txn = uuid::Uuid::new_v4().to_string();
         let body = Body::DesiredStatus(desired);

@@ -595,10 +595,21 @@ impl Nodes for FakeNodes {
 
     async fn request_log(
         &self,
-        _correlation_id: String,
-        _request: aos_cloud_protocol::RequestLog,
+        node: &NodeId,
+        correlation_id: String,
+        request: aos_cloud_protocol::RequestLog,
     ) -> Result<(), ErrorInfo> {
-        Err(failed("no logs here"))
+        let live = match request.upload_options {
+            Some(_) => "follow",
+            None => "log",
+        };
+        self.state
+            .lock()
+            .unwrap()
+            .calls
+            .push(format!("{live} on {node} for {correlation_id}"));
+        self.view.send_modify(|_| {});
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ mod gaps;
 mod gates;
 mod handing_over;
 mod idle;
+mod logs;
 mod monitoring;
 mod placing;
 mod secrets;

@@ -329,7 +329,8 @@ impl States {
         let there = (node.clone(), order.ident.clone());
         let turn = self.turn(node, &order.ident);
         let Ok(_turn) = timeout_at(deadline, turn.lock()).await else {
-            return Ok(self.not_given(there, order, late()));
+            self.not_given(there, order, late());
+            return Ok(());
         };
         match self.master(&order.ident) {
             Some(master) if master.node.as_ref() == Some(node) => self.forget(&there),

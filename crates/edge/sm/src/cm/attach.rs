@@ -5,7 +5,7 @@ use std::{
 };
 
 use aos_ipc::{
-    convert::{error_to_proto, ident_from_proto, ident_to_proto, time_to_proto},
+    convert::{error_to_proto, ident_from_proto, ident_to_proto, time_from_proto, time_to_proto},
     proto::{
         aos::node::v1::{
             self as pb, node_order::Order, node_report::Report,
@@ -25,12 +25,13 @@ use tonic::{Code, transport::Channel};
 use super::{Link, messages};
 use crate::{
     launcher::{self, Launcher, Snapshot, Stage},
+    logs::{FollowOrder, Follows, Logs, Selection, What, too_many},
     records::End,
     states::States,
 };
 
 /// The protocol we speak.
-const PROTOCOL: u32 = 3;
+const PROTOCOL: u32 = 4;
 /// Most instances on other Nodes of which one message of CM may tell.
 const MOST_PEERS: usize = 65_536;
 /// Reports that wait for CM.
@@ -67,6 +68,7 @@ impl Link {
         let stop = CancellationToken::new();
         let _guard = stop.clone().drop_guard();
         let tasks = TaskTracker::new();
+        let follows = Follows::default();
         let listen = async {
             loop {
                 match orders.message().await {
@@ -105,6 +107,22 @@ impl Link {
                             tracing::warn!(why, "CM tells of other Nodes what cannot be read");
                         }
                     },
+                    Ok(Some(pb::NodeOrder {
+                        order: Some(Order::FollowLog(order)),
+                    })) => {
+                        let id = order.correlation_id.clone();
+                        let till = time_from_proto(order.till).unwrap_or_default();
+                        match follows.order(&id, till) {
+                            FollowOrder::Begin(end) => {
+                                let following = follow(self.logs.clone(), order, end, out.clone());
+                                tasks.spawn(stop.clone().run_until_cancelled_owned(following));
+                            }
+                            FollowOrder::Moved => {}
+                            FollowOrder::TooMany => {
+                                let _ = say(&out, Report::LogLines(too_many(id))).await;
+                            }
+                        }
+                    }
                     // A kind of order that a newer CM knows and we do not.
                     Ok(Some(_)) => {}
                     Ok(None) => return "CM has closed the stream".to_owned(),
@@ -419,6 +437,23 @@ async fn set_state(states: Arc<States>, order: pb::SetState, out: Out) {
     });
     // CM may have gone; it asks again.
     let _ = say(&out, answer).await;
+}
+
+/// Tells the lines of a log as they come.
+async fn follow(
+    logs: Arc<Logs>,
+    order: pb::FollowLog,
+    end: tokio::sync::watch::Receiver<aos_time::Timestamp>,
+    out: Out,
+) {
+    let what = match order.system {
+        true => What::System,
+        false => What::Instances(Selection::read(order.filter)),
+    };
+    let from = time_from_proto(order.from);
+    let say = |lines| say(&out, Report::LogLines(lines));
+    logs.follow(order.correlation_id, what, from, end, say)
+        .await;
 }
 
 /// Removes what instances kept, and says for each whether that went well.

@@ -147,22 +147,6 @@ pub(super) fn config_status(status: ConfigStatus) -> pb::sm_outgoing_messages::S
     })
 }
 
-/// The answer to a request for a log that this Node cannot give.
-pub(super) fn no_log(correlation_id: String) -> pb::sm_outgoing_messages::SmOutgoingMessage {
-    let error = ErrorInfo::new(
-        AosCode::NotSupported,
-        "this version of SM does not deliver logs",
-    );
-    pb::sm_outgoing_messages::SmOutgoingMessage::Log(pb::LogData {
-        correlation_id,
-        part_count: 1,
-        part: 1,
-        data: Vec::new(),
-        status: "error".into(),
-        error: status_error_to_proto(Some(&error)),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    alerts::Alerts, cm_handle::CmHandle, launcher::Launcher, monitoring::Monitoring,
+    alerts::Alerts, cm_handle::CmHandle, launcher::Launcher, logs::Logs, monitoring::Monitoring,
     networks::Networks, node_config::NodeConfigs, states::States,
 };
 
@@ -41,6 +41,7 @@ pub(crate) struct Link {
     pub(crate) node_configs: Arc<NodeConfigs>,
     pub(crate) monitoring: Arc<Monitoring>,
     pub(crate) alerts: Arc<Alerts>,
+    pub(crate) logs: Arc<Logs>,
     pub(crate) info: pb::SmInfo,
     /// Whether the cloud is linked, as CM says.
     pub(crate) online: watch::Sender<bool>,

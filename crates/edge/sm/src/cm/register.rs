@@ -1,15 +1,22 @@
 use std::collections::BTreeMap;
 
-use aos_ipc::proto::servicemanager::v5::{
-    self as pb, sm_incoming_messages::SmIncomingMessage, sm_outgoing_messages::SmOutgoingMessage,
-    sm_service_client::SmServiceClient,
+use aos_ipc::{
+    convert::time_from_proto,
+    proto::servicemanager::v5::{
+        self as pb, sm_incoming_messages::SmIncomingMessage,
+        sm_outgoing_messages::SmOutgoingMessage, sm_service_client::SmServiceClient,
+    },
 };
+use aos_log::Span;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use super::{Link, messages};
-use crate::launcher::Snapshot;
+use crate::{
+    launcher::Snapshot,
+    logs::{Ask, Selection, What, busy, queue_of_asks},
+};
 
 /// Messages that wait for CM.
 const QUEUE: usize = 64;
@@ -42,13 +49,14 @@ impl Link {
             Err(status) => return aos_ipc::reason(&status),
         };
         tracing::info!(cm = self.address, "connected to CM");
+        let (asks, waiting) = queue_of_asks();
         let tell = self.tell(&out, snapshots, first);
         let listen = async {
             loop {
                 match orders.message().await {
                     Ok(Some(order)) => {
                         if let Some(order) = order.sm_incoming_message
-                            && self.obey(order, &out).await.is_err()
+                            && self.obey(order, &out, &asks).await.is_err()
                         {
                             return "the stream to CM has ended".to_owned();
                         }
@@ -79,12 +87,19 @@ impl Link {
             }
             "SM stops".to_owned()
         };
+        let answer = async {
+            self.logs
+                .serve(waiting, |part| say(&out, SmOutgoingMessage::Log(part)))
+                .await;
+            "the stream to CM has ended".to_owned()
+        };
         // All end with the stream.
         tokio::select! {
             why = tell => why,
             why = measure => why,
             why = listen => why,
             why = alert => why,
+            why = answer => why,
         }
     }
 
@@ -118,7 +133,12 @@ impl Link {
     }
 
     /// Does what CM asks. Nothing here takes long: the list is only handed on.
-    async fn obey(&self, order: SmIncomingMessage, out: &Out) -> Result<(), ()> {
+    async fn obey(
+        &self,
+        order: SmIncomingMessage,
+        out: &Out,
+        asks: &mpsc::Sender<Ask>,
+    ) -> Result<(), ()> {
         match order {
             SmIncomingMessage::UpdateInstances(list) => {
                 self.launcher.want(messages::desired(list));
@@ -149,18 +169,53 @@ impl Link {
                 Ok(())
             }
             SmIncomingMessage::SystemLogRequest(ask) => {
-                say(out, messages::no_log(ask.correlation_id)).await
+                let span = Span {
+                    from: time_from_proto(ask.from),
+                    till: time_from_proto(ask.till),
+                };
+                queue(out, asks, ask.correlation_id, What::System, span).await
             }
             SmIncomingMessage::InstanceLogRequest(ask) => {
-                say(out, messages::no_log(ask.correlation_id)).await
+                let span = Span {
+                    from: time_from_proto(ask.from),
+                    till: time_from_proto(ask.till),
+                };
+                let what = What::Instances(Selection::read(ask.filter));
+                queue(out, asks, ask.correlation_id, what, span).await
             }
             SmIncomingMessage::InstanceCrashLogRequest(ask) => {
-                say(out, messages::no_log(ask.correlation_id)).await
+                let span = Span {
+                    from: time_from_proto(ask.from),
+                    till: time_from_proto(ask.till),
+                };
+                let what = What::Crashes(Selection::read(ask.filter));
+                queue(out, asks, ask.correlation_id, what, span).await
             }
             SmIncomingMessage::GetAverageMonitoring(_) => {
                 let answer = self.monitoring.average();
                 say(out, SmOutgoingMessage::AverageMonitoring(answer)).await
             }
+        }
+    }
+}
+
+/// Has a request wait for its turn; one too many is answered at once.
+async fn queue(
+    out: &Out,
+    asks: &mpsc::Sender<Ask>,
+    correlation_id: String,
+    what: What,
+    span: Span,
+) -> Result<(), ()> {
+    let ask = Ask {
+        correlation_id,
+        what,
+        span,
+    };
+    match asks.try_send(ask) {
+        Ok(()) => Ok(()),
+        Err(mpsc::error::TrySendError::Full(ask) | mpsc::error::TrySendError::Closed(ask)) => {
+            say(out, SmOutgoingMessage::Log(busy(ask.correlation_id))).await
         }
     }
 }

@@ -43,6 +43,8 @@ impl Launcher {
         };
         tracing::warn!(%ident, version, cause = %exit.cause, oom = exit.oom, "an instance ended");
         let end = end_of(&ident, version, &exit);
+        // Before it is started again: what it says then is not its last word.
+        self.setup.logs.crashed(&end).await;
         // Told by the keeper until it is stored here, told by us until CM has heard it.
         let stored = self.setup.kept.add_end(&end).await;
         self.ends.notify_one();

@@ -57,6 +57,7 @@ pub(crate) struct Setup {
     pub(crate) kept: Kept,
     pub(crate) node: NodeInfo,
     pub(crate) resources: Resources,
+    pub(crate) logs: Arc<crate::logs::Logs>,
     pub(crate) places: Places,
     pub(crate) host_base: Vec<PathBuf>,
     pub(crate) stop_policy: StopPolicy,

@@ -43,6 +43,7 @@ pub struct Seen {
     pub connections: u64,
     pub config: Vec<pb::NodeConfigStatus>,
     pub logs: Vec<pb::LogData>,
+    pub lines: Vec<node_pb::LogLines>,
     pub exits: Vec<node_pb::InstanceExit>,
     /// By item.
     pub runs: BTreeMap<String, node_pb::InstanceRun>,
@@ -533,6 +534,7 @@ impl node_service::NodeService for FakeCm {
                             .map(|run| (run.instance.clone().unwrap().item_id, run)),
                     ),
                     Report::Needs(needs) => seen.needs = needs.items,
+                    Report::LogLines(lines) => seen.lines.push(lines),
                     Report::DataRemoved(_) | Report::Space(_) => {}
                 });
             }

@@ -84,7 +84,6 @@ impl nodes::IamPublicCurrentNodeService for Iam {
                 types: vec!["storages".into(), "states".into()],
                 total_size: 1 << 30,
                 path: self.folder.display().to_string(),
-                ..Default::default()
             }],
             state: "provisioned".into(),
             ..Default::default()

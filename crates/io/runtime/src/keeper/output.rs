@@ -12,6 +12,8 @@ use super::LogPolicy;
 
 /// Least and most a log file may hold, whatever the order says.
 const LOG_BYTES: std::ops::RangeInclusive<u64> = 4_096..=(1 << 30);
+/// Bytes written at once.
+const CHUNK: usize = 64 << 10;
 /// Most files of one container.
 const LOG_FILES: u32 = 20;
 
@@ -90,16 +92,31 @@ impl Log {
     }
 
     fn write(&mut self, stream: &str, text: &[u8]) -> io::Result<()> {
-        let now = SystemClock.now();
-        let mut lines = Vec::with_capacity(text.len() + 64);
+        // What comes at once has one time: to write it anew for each line would cost more than all the rest.
+        let head = format!("{} {stream} ", SystemClock.now());
+        let most = usize::try_from(self.policy.max_bytes / 2).map_or(CHUNK, |most| most.min(CHUNK));
+        let mut lines = Vec::with_capacity(most + text.len().min(CHUNK) + 64);
         for piece in text.split_inclusive(|&byte| byte == b'\n') {
             let (line, tag) = match piece.strip_suffix(b"\n") {
-                Some(line) => (line, 'F'),
-                None => (piece, 'P'),
+                Some(line) => (line, b"F "),
+                None => (piece, b"P "),
             };
-            write!(lines, "{now} {stream} {tag} ")?;
+            lines.extend_from_slice(head.as_bytes());
+            lines.extend_from_slice(tag);
             lines.extend_from_slice(line);
             lines.push(b'\n');
+            // Empty lines grow by far more than they are: no file becomes longer for that.
+            if lines.len() >= most {
+                self.put(&lines)?;
+                lines.clear();
+            }
+        }
+        self.put(&lines)
+    }
+
+    fn put(&mut self, lines: &[u8]) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
         }
         let length = u64::try_from(lines.len()).unwrap_or(u64::MAX);
         if self.file.is_some() && self.bytes + length > self.policy.max_bytes {
@@ -116,7 +133,7 @@ impl Log {
             self.file = Some(file);
         }
         if let Some(file) = &mut self.file {
-            file.write_all(&lines)?;
+            file.write_all(lines)?;
             self.bytes += length;
         }
         Ok(())
@@ -192,6 +209,21 @@ mod tests {
         assert!(last.ends_with(" stdout F line 1999\n"), "{last}");
         remove_logs(folder.path(), "x");
         assert!(!folder.path().join("x.log").exists() && !folder.path().join("x.log.2").exists());
+    }
+
+    #[test]
+    fn empty_lines_do_not_make_a_file_longer_than_it_may_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = LogPolicy {
+            max_bytes: 100_000,
+            files: 2,
+        };
+        let mut log = Log::new(folder.path(), "x", policy);
+        log.write("stdout", &[b'\n'; 64 << 10]).unwrap();
+        for name in ["x.log", "x.log.1"] {
+            let length = fs::metadata(folder.path().join(name)).unwrap().len();
+            assert!((1..=100_000).contains(&length), "{name}: {length}");
+        }
     }
 
     #[test]

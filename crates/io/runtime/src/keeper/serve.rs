@@ -226,7 +226,8 @@ impl Keeper {
             starting: BTreeMap::new(),
             instances: BTreeMap::new(),
             strays: VecDeque::new(),
-            buffer: vec![0; 16 << 10].into_boxed_slice(),
+            // As much as a pipe holds.
+            buffer: vec![0; 64 << 10].into_boxed_slice(),
             idle: None,
             most_idle: options.idle,
             stop: false,
