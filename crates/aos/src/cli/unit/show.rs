@@ -133,6 +133,14 @@ fn findings(
         if let Some(error) = &node.error {
             found.push((name(), error.message.clone()));
         }
+        if node
+            .attrs
+            .get("AosBlobTransfer")
+            .is_some_and(|how| how == "plain-http")
+        {
+            let text = "is served its images over plain HTTP, without encryption (`legacy_blobs`)";
+            found.push((name(), text.into()));
+        }
         if !node.is_connected {
             found.push((name(), "the main Node has no link to it".into()));
         }
