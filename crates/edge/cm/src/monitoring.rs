@@ -259,3 +259,117 @@ fn data(points: &[(Of, Point)]) -> MonitoringData {
     }
     data
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aos_cloud_protocol::{Header, Message};
+    use aos_types::SystemId;
+
+    /// A day of a Unit of two Nodes, and of instances, that do nothing but breathe; in bytes as its link is charged.
+    fn day(instances: u64, breath: u64) -> (usize, usize) {
+        // WebSocket and TLS around a message; IP and TCP of its packets; and of the acknowledgement of the cloud's answer.
+        const AROUND: usize = 8 + 22;
+        const PACKET: usize = 20 + 32;
+        const SEGMENT: usize = 1_448;
+        let mut uplink = Uplink::new(MonitoringOptions::default().thrift());
+        let of_node = Grain {
+            cpu: 1_000,
+            ram: 40 << 20,
+            partition: 300 << 20,
+            traffic: LEAST_TRAFFIC,
+            percent: 0,
+        };
+        let of_instance = Grain {
+            cpu: 200,
+            ram: LEAST_RAM,
+            partition: LEAST_DISK,
+            traffic: LEAST_TRAFFIC,
+            percent: 20,
+        };
+        let node = |name| NodeId::new(name).unwrap();
+        let ident = |index| {
+            let item = "0b6a9f3e-9f6d-4a44-9f0d-5a4f3f6f2a11".parse().unwrap();
+            InstanceIdent::service(
+                item,
+                "1f0f8c1e-73ab-4a3e-8d5c-0a7c5d1f9b42".parse().unwrap(),
+                index,
+            )
+        };
+        let (mut bytes, mut messages) = (0, 0);
+        for second in (0..86_400_i64).step_by(10) {
+            let now = Timestamp::from_secs(1_800_000_000 + second);
+            let wave = (second as u64 / 10 * 7_919) % breath;
+            let point = |cpu: u64, ram: u64| Point {
+                at: now,
+                usage: Usage {
+                    cpu: cpu + wave,
+                    ram: ram + wave * 1_000,
+                    partitions: [("aos".to_owned(), 4_123_456_789)].into(),
+                    traffic: Some(Traffic {
+                        download: second as u64 * 4,
+                        upload: second as u64 * 5,
+                    }),
+                },
+            };
+            for name in ["main", "secondary"] {
+                uplink.take(now, &Of::Node(node(name)), point(300, 512 << 20), of_node);
+            }
+            for index in 0..instances {
+                let of = Of::Instance(ident(index), node("main"));
+                uplink.take(now, &of, point(0, 3 << 20), of_instance);
+            }
+            let Some(points) = uplink.send(now) else {
+                continue;
+            };
+            let message = Message {
+                header: Header {
+                    system_id: SystemId::new("0b6a9f3e-9f6d-4a44-9f0d-5a4f3f6f2a11").unwrap(),
+                    created_at: now,
+                    txn: uuid::Uuid::new_v4().to_string(),
+                },
+                correlation_id: None,
+                body: Body::MonitoringData(data(&points)),
+            };
+            let length = message.encode().len() + AROUND;
+            bytes += length + length.div_ceil(SEGMENT) * PACKET + PACKET;
+            messages += 1;
+        }
+        (bytes, messages)
+    }
+
+    #[test]
+    fn an_idle_unit_costs_less_than_500_kb_a_day() {
+        // The cloud pings after 40 s of silence, and its pings are answered: a frame in TLS in a packet.
+        const PONGS: usize = 86_400 / 40 * (6 + 22 + 52);
+        let (bytes, messages) = day(0, 100);
+        let all = bytes + PONGS;
+        assert!(all < 500_000, "{all} bytes in {messages} messages");
+        assert_eq!(messages, 144);
+        // Fifty instances that sleep are fifty more lines every ten minutes.
+        let (with_instances, messages) = day(50, 100);
+        assert_eq!(messages, 144);
+        assert!(with_instances < 4_000_000, "{with_instances}");
+    }
+
+    #[test]
+    fn a_unit_that_is_never_at_rest_is_bounded_too() {
+        // Every measurement of all is news.
+        let (bytes, messages) = day(50, 20_000);
+        assert!(messages <= 86_400 / 30 + 1, "{messages}");
+        assert!(bytes < 40_000_000, "{bytes}");
+    }
+
+    #[test]
+    fn a_clock_that_is_astray_is_not_believed() {
+        let now = SystemClock.now();
+        assert_eq!(
+            believable(now - Duration::from_secs(60)),
+            now - Duration::from_secs(60)
+        );
+        for wrong in [Timestamp::from_secs(0), now + Duration::from_secs(86_400)] {
+            assert!(believable(wrong).since(now) < Duration::from_secs(5));
+            assert!(now.since(believable(wrong)) < Duration::from_secs(5));
+        }
+    }
+}

@@ -65,7 +65,7 @@ int main(int argc, char **argv) {
                 filled = 1;
             } else if (filled) { unlink("/storage/big"); filled = 0; }
             if (!access("/storage/flood", F_OK))
-                for (int i = 0; i < 50; i++) if (sendto(s, block, 1200, 0, (void *)&to, sizeof to) < 0) break;
+                for (int i = 0; i < 2000; i++) if (sendto(s, block, 1200, 0, (void *)&to, sizeof to) < 0) break;
             if (!access("/storage/burn", F_OK)) { volatile long sum = 0; for (long i = 0; i < 30000000; i++) sum += i; }
             else usleep(50000);
         }
