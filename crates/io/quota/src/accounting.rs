@@ -30,7 +30,7 @@ impl Quota for Accounting {
     fn usage(&self, kind: Kind, name: &Name) -> Result<Usage, Error> {
         Ok(Usage {
             used: plain::measure(&self.find(kind, name)?)?,
-            together: false,
+            ..Usage::default()
         })
     }
 

@@ -114,16 +114,13 @@ impl Quota for Project {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Usage::default()),
             folder => folder.map_err(Error::file("open", &path))?,
         };
-        let read = || -> io::Result<u64> {
+        let read = || -> io::Result<Usage> {
             match quotactl::project(&folder)? {
-                0 => Ok(0),
-                id => Ok(quotactl::held(&folder, Whose::Project, id)?.used),
+                0 => Ok(Usage::default()),
+                id => Ok(quotactl::held(&folder, Whose::Project, id)?.usage(false)),
             }
         };
-        Ok(Usage {
-            used: read().map_err(Error::file("read the quota of", &path))?,
-            together: false,
-        })
+        read().map_err(Error::file("read the quota of", &path))
     }
 
     fn remove(&self, kind: Kind, name: &Name) -> Result<(), Error> {

@@ -96,11 +96,15 @@ pub struct Bound {
     pub bytes: Option<u64>,
 }
 
-/// What a folder holds, in bytes.
+/// What a folder holds, in bytes and files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     /// What is used.
     pub used: u64,
+    /// Files and folders there are, if they are counted.
+    pub files: u64,
+    /// Files and folders there may be; 0 if they are not bounded by themselves.
+    pub files_limit: u64,
     /// It is used by the owner's storage and state together.
     pub together: bool,
 }

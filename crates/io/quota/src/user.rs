@@ -83,19 +83,16 @@ impl Quota for User {
 
     fn usage(&self, kind: Kind, name: &Name) -> Result<Usage, Error> {
         let path = self.find(kind, name)?;
-        let read = || -> io::Result<u64> {
+        let read = || -> io::Result<Usage> {
             let folder = File::open(&path)?;
             match folder.metadata()?.uid() {
-                0 => Ok(0),
-                uid => Ok(quotactl::held(&folder, Whose::User, uid)?.used),
+                0 => Ok(quotactl::Held::default().usage(true)),
+                uid => Ok(quotactl::held(&folder, Whose::User, uid)?.usage(true)),
             }
         };
         match read() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Usage::default()),
-            used => Ok(Usage {
-                used: used.map_err(Error::file("read the quota of", &path))?,
-                together: true,
-            }),
+            usage => usage.map_err(Error::file("read the quota of", &path)),
         }
     }
 

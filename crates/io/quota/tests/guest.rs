@@ -191,3 +191,35 @@ fn guest_user_quota_bounds_storage_and_state_together() {
             .is_ok_and(|path| !path.exists())
     );
 }
+
+#[test]
+fn guest_empty_files_are_bounded_too() {
+    for (disk, choice) in [("project", Choice::Project), ("user", Choice::User)] {
+        let test = "guest_empty_files_are_bounded_too";
+        let Some(quota) = on(test, disk, "files", choice) else {
+            return;
+        };
+        let folder = make(&*quota, Kind::Storage, "web/s/0", bound(7_050, MIB));
+        let usage = || quota.usage(Kind::Storage, &name("web/s/0")).unwrap();
+        let most = usage().files_limit;
+        assert!((256..=2_048).contains(&most), "{most}");
+        // Nothing in them, so no limit of bytes notices.
+        let output = Command::new("sh")
+            .args([
+                "-c",
+                "i=0; while [ $i -lt 4000 ] && : > $i; do i=$((i+1)); done; echo $i",
+            ])
+            .current_dir(&folder)
+            .uid(7_050)
+            .gid(7_050)
+            .output()
+            .unwrap();
+        let made: u64 = String::from_utf8_lossy(&output.stdout)
+            .trim()
+            .parse()
+            .unwrap_or(0);
+        assert!(made < most, "{made} of {most} on {disk}");
+        assert!(usage().files + 1 >= most, "{:?} on {disk}", usage());
+        quota.remove(Kind::Storage, &name("web/s/0")).unwrap();
+    }
+}

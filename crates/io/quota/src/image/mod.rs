@@ -299,7 +299,7 @@ impl Quota for Image {
         };
         Ok(Usage {
             used,
-            together: false,
+            ..Usage::default()
         })
     }
 

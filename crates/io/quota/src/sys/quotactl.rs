@@ -9,6 +9,8 @@ use std::{
 use nix::libc;
 use rustix::ioctl::{self, Getter, Opcode, Setter, opcode};
 
+use crate::Usage;
+
 /// Whose quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whose {
@@ -25,8 +27,11 @@ const BLOCK: u64 = 512;
 /// Bits of what is said of a file system: user and project quotas are enforced.
 const USER_ENFORCED: u16 = 1 << 1;
 const PROJECT_ENFORCED: u16 = 1 << 5;
-/// The fields of [`DiskQuota`] that are set: both limits of blocks.
-const BLOCK_LIMITS: u16 = 1 << 2 | 1 << 3;
+/// The fields of [`DiskQuota`] that are set: both limits of inodes and both of blocks.
+const LIMITS: u16 = 1 | 1 << 1 | 1 << 2 | 1 << 3;
+/// So many bytes for each file, and so many files in any case: empty ones take an inode of the Node each.
+const BYTES_A_FILE: u64 = 4_096;
+const FEW_FILES: u64 = 256;
 
 /// `struct fs_disk_quota` of the kernel.
 #[repr(C)]
@@ -107,6 +112,20 @@ pub(crate) fn enforced(fs: &File, whose: Whose) -> io::Result<bool> {
 pub(crate) struct Held {
     pub(crate) used: u64,
     pub(crate) limit: u64,
+    pub(crate) files: u64,
+    pub(crate) files_limit: u64,
+}
+
+impl Held {
+    /// What is told of it.
+    pub(crate) const fn usage(self, together: bool) -> Usage {
+        Usage {
+            used: self.used,
+            files: self.files,
+            files_limit: self.files_limit,
+            together,
+        }
+    }
 }
 
 pub(crate) fn held(fs: &File, whose: Whose, id: u32) -> io::Result<Held> {
@@ -118,22 +137,34 @@ pub(crate) fn held(fs: &File, whose: Whose, id: u32) -> io::Result<Held> {
             Ok(Held {
                 used: quota.blocks.saturating_mul(BLOCK),
                 limit: quota.block_hard.saturating_mul(BLOCK),
+                files: quota.inodes,
+                files_limit: quota.inode_hard,
             })
         }
     }
 }
 
-/// Limits what somebody may use, in bytes; 0 is without limit.
+/// Files that somebody may have who may use so many bytes; 0 is without limit.
+pub(crate) const fn most_files(bytes: u64) -> u64 {
+    match bytes {
+        0 => 0,
+        bytes => bytes / BYTES_A_FILE + FEW_FILES,
+    }
+}
+
+/// Limits what somebody may use, in bytes, and how many files that may be; 0 is without limit.
 pub(crate) fn limit(fs: &File, whose: Whose, id: u32, bytes: u64) -> io::Result<()> {
-    let blocks = bytes.div_ceil(BLOCK);
+    let (blocks, files) = (bytes.div_ceil(BLOCK), most_files(bytes));
     let mut quota = DiskQuota {
         version: 1,
         flags: match whose {
             Whose::User => 1,
             Whose::Project => 2,
         },
-        fields: BLOCK_LIMITS,
+        fields: LIMITS,
         id,
+        inode_hard: files,
+        inode_soft: files,
         block_hard: blocks,
         block_soft: blocks,
         ..DiskQuota::default()
