@@ -449,16 +449,19 @@ impl Default for ItemConfig {
     }
 }
 
+/// The runtime types of an item that names none: those whose instances are containers.
+pub const CONTAINERS: [&str; 3] = ["crun", "runc", "youki"];
+
 impl ItemConfig {
     /// Reads a configuration blob of at most [`MAX_CONFIG_BYTES`].
     pub fn from_slice(bytes: &[u8]) -> Result<Self, ConfigError> {
         read_config("item configuration", bytes, MAX_CONFIG_BYTES)
     }
 
-    /// The runtime types it can run on: those it names, or `crun` and `runc`.
+    /// The runtime types it can run on: those it names, or [`CONTAINERS`].
     pub fn runtime_types(&self) -> Vec<&str> {
         if self.runtimes.is_empty() {
-            vec!["crun", "runc"]
+            CONTAINERS.to_vec()
         } else {
             self.runtimes.iter().map(String::as_str).collect()
         }
@@ -701,6 +704,15 @@ mod tests {
             "stopGracePeriod": "1m", "rootfs": "readOnly", "userNamespace": true,
             "capabilities": {"add": ["setuid"], "drop": ["CAP_NET_BIND_SERVICE"]}
         })
+    }
+
+    #[test]
+    fn an_item_that_names_no_runtime_runs_in_any_container() {
+        let types = ItemConfig::default();
+        for runtime in ["crun", "runc", "youki"] {
+            assert!(types.runtime_types().contains(&runtime), "{runtime}");
+        }
+        assert!(!types.runtime_types().contains(&"native"));
     }
 
     #[test]

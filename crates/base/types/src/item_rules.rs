@@ -4,10 +4,16 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::{AlertRules, ItemConfig, tolerant::FieldError};
+use crate::{AlertRules, ItemConfig, RunParameters, tolerant::FieldError};
 
 /// The longest an instance may ask to be waited for when it stops.
-pub const MAX_STOP_GRACE: Duration = Duration::from_secs(600);
+pub const MAX_STOP_GRACE: Duration = Duration::from_secs(300);
+/// The longest pause between two starts that may be asked for, and the longest time in which it counts as starting.
+const MAX_START: Duration = Duration::from_secs(24 * 3_600);
+/// No kernel has more processes.
+const MAX_PIDS: u64 = 1 << 22;
+/// No kernel lets a process have more open files (`sysctl_nr_open_max`).
+const MAX_FILES: u64 = 0x7fff_ffc0;
 /// Kernel parameters of one item.
 const MAX_SYSCTL: usize = 64;
 /// Parameters that belong to an instance's own namespaces.
@@ -31,6 +37,7 @@ pub fn is_own_sysctl(key: &str) -> bool {
 pub(crate) fn check(config: &ItemConfig) -> Result<(), FieldError> {
     quotas(config).map_err(|error| error.at("quotas"))?;
     sysctl(config).map_err(|error| error.at("sysctl"))?;
+    run_parameters(&config.run_parameters).map_err(|error| error.at("runParameters"))?;
     if let Some(grace) = config.stop_grace_period
         && grace > MAX_STOP_GRACE
     {
@@ -57,6 +64,10 @@ pub(crate) fn check(config: &ItemConfig) -> Result<(), FieldError> {
         }
         if !names.insert(&resource.name) {
             return wrong(format!("`{}` is asked for twice", resource.name), "name");
+        }
+        let known = |letter| matches!(letter, 'r' | 'w' | 'm');
+        if resource.mode.is_empty() || !resource.mode.chars().all(known) {
+            return wrong("is made of the letters r, w and m".into(), "mode");
         }
     }
     let mut ports = BTreeSet::new();
@@ -92,6 +103,33 @@ fn quotas(config: &ItemConfig) -> Result<(), FieldError> {
         }
         if i64::try_from(value).is_err() {
             return Err(FieldError::new("is more than any machine has").at(key));
+        }
+    }
+    for (key, value, most) in [
+        ("pidsLimit", quotas.pids_limit, MAX_PIDS),
+        ("noFileLimit", quotas.no_file_limit, MAX_FILES),
+    ] {
+        if value.is_some_and(|value| value > most) {
+            return Err(
+                FieldError::new(format!("is more than {most}, the most of any kernel")).at(key),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn run_parameters(run: &RunParameters) -> Result<(), FieldError> {
+    if run.start_burst == 0 {
+        let why = "is 0, with which nothing is ever started: 1 is the least";
+        return Err(FieldError::new(why).at("startBurst"));
+    }
+    for (key, value) in [
+        ("startInterval", run.start_interval),
+        ("restartInterval", run.restart_interval),
+    ] {
+        if value > MAX_START {
+            let most = MAX_START.as_secs() / 3_600;
+            return Err(FieldError::new(format!("is more than {most} h")).at(key));
         }
     }
     Ok(())
@@ -151,7 +189,27 @@ mod tests {
                 json!({"sysctl": {"net.core.somaxconn": "1\n2"}}),
                 "`sysctl.net.core.somaxconn`",
             ),
-            (json!({"stopGracePeriod": "1h"}), "`stopGracePeriod`"),
+            (json!({"stopGracePeriod": "PT5M1S"}), "`stopGracePeriod`"),
+            (
+                json!({"quotas": {"pidsLimit": 4_194_305}}),
+                "`quotas.pidsLimit`",
+            ),
+            (
+                json!({"quotas": {"noFileLimit": 1_u64 << 31}}),
+                "`quotas.noFileLimit`",
+            ),
+            (
+                json!({"runParameters": {"startBurst": 0}}),
+                "`runParameters.startBurst`",
+            ),
+            (
+                json!({"runParameters": {"restartInterval": "PT25H"}}),
+                "`runParameters.restartInterval`",
+            ),
+            (
+                json!({"resources": [{"name": "gps", "mode": "x"}]}),
+                "`resources[0].mode`",
+            ),
             (json!({"hostname": "a b"}), "`hostname`"),
             (json!({"resources": ["gps", "gps"]}), "`resources[1].name`"),
             (
@@ -177,7 +235,7 @@ mod tests {
     #[test]
     fn no_state_and_no_storage_may_be_said() {
         let text =
-            json!({"quotas": {"stateLimit": 0, "storageLimit": 0}, "stopGracePeriod": "PT10M"});
+            json!({"quotas": {"stateLimit": 0, "storageLimit": 0}, "stopGracePeriod": "PT5M"});
         assert!(ItemConfig::from_slice(text.to_string().as_bytes()).is_ok());
     }
 }

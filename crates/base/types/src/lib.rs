@@ -43,8 +43,9 @@ pub use image_user::{Account, ImageUser, NoSignal, NoUser, StopSignal};
 pub use instance::{InstanceIdent, ItemType};
 pub use isolation::{Capabilities, Capability, RootAccess};
 pub use item_config::{
-    AllowedConnection, BalancingPolicy, ConfigError, ItemConfig, ItemResource, MAX_CONFIG_BYTES,
-    Protocol, PublishedPort, Quotas, RequestedResources, RunParameters, StoragePolicy,
+    AllowedConnection, BalancingPolicy, CONTAINERS, ConfigError, ItemConfig, ItemResource,
+    MAX_CONFIG_BYTES, Protocol, PublishedPort, Quotas, RequestedResources, RunParameters,
+    StoragePolicy,
 };
 pub use item_rules::{MAX_STOP_GRACE, is_own_sysctl};
 pub use node::{ArchInfo, CpuInfo, NodeInfo, NodeResource, OsInfo, PartitionInfo, RuntimeInfo};

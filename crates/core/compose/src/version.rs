@@ -1,12 +1,9 @@
-use aos_types::RuntimeInfo;
+use aos_types::{CONTAINERS, RuntimeInfo};
 
 use crate::{
     Node, Platform, Readiness, Service, Version,
     explain::{Outcome, RuleName, ServiceReport},
 };
-
-/// Runtime types of an item that names none.
-const CONTAINERS: [&str; 2] = ["crun", "runc"];
 
 /// The newest version that can be delivered and that some Node can run.
 ///

@@ -172,7 +172,7 @@ fn what_cannot_be_delivered_is_left_out_and_says_why() {
         told,
         [
             "broken: version_ready: version 1.0.0 cannot be delivered: bad signature",
-            "foreign: platform_fits: no Node has what version 1.0.0 needs: runtime crun or runc, platform linux/riscv64",
+            "foreign: platform_fits: no Node has what version 1.0.0 needs: runtime crun or runc or youki, platform linux/riscv64",
             "none: version_ready: it has no version",
         ]
     );

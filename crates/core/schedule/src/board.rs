@@ -260,7 +260,9 @@ impl<'a> Board<'a> {
         let place = node as usize;
         let config = wanted.config;
         if wanted.service {
-            for resource in &config.resources {
+            // Who is not counted is not refused for the others either.
+            let counted = config.resources.iter();
+            for resource in counted.filter(|_| !config.skip_resource_limits) {
                 let count = self.shared_count(node, &resource.name);
                 let used = self.resources.get(&(node, resource.name.as_str()));
                 if count > 0 && used.is_some_and(|used| *used >= count) {

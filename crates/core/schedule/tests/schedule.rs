@@ -213,6 +213,26 @@ fn shared_resources_and_host_ports_are_given_away_once() {
 }
 
 #[test]
+fn who_is_not_counted_is_not_refused_for_those_who_are() {
+    let camera = |config: &mut ItemConfig| {
+        config.resources = vec![ItemResource {
+            name: "camera".into(),
+            mode: "rw".into(),
+        }];
+    };
+    let free = with(with(request("free", 2), camera), |config| {
+        config.skip_resource_limits = true;
+    });
+    // Both cameras are taken.
+    let result = plan(&two_nodes(vec![with(request("counted", 3), camera), free]));
+    let placed = |item: &str| {
+        let all = result.placed.iter();
+        all.filter(|one| one.ident.item.as_str() == item).count()
+    };
+    assert_eq!((placed("counted"), placed("free")), (2, 2));
+}
+
+#[test]
 fn what_runs_stays_and_equals_are_not_pushed_out() {
     let mut input = two_nodes(vec![
         with(request("a-new", 2), |config| {
