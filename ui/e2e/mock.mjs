@@ -166,6 +166,25 @@ const routes = [
   ["GET", "/units/{id}/nodes/", ([id]) => whole(find.unit(id).nodes)],
   ["GET", "/units/{id}/items/", ([id]) => whole(find.unit(id).items)],
   ["GET", "/units/{id}/subjects-services/", ([id]) => whole(find.unit(id).running)],
+  [
+    "GET",
+    "/units/{id}/states/",
+    ([id]) =>
+      whole(
+        find.unit(id).running.flatMap(({ service, subject, instances }) =>
+          instances
+            .filter((each) => each.run_state === "active")
+            .map(({ instance_id, changed_at }) => ({
+              service,
+              subject,
+              instance_id,
+              checksum: "6ed0dd02806fa89e25de060c19d3ac86cabb87d6a0ddd05c333b84f4",
+              size: 128,
+              kept_at: changed_at,
+            })),
+        ),
+      ),
+  ],
   ["GET", "/units/{id}/timeline/", ([id], q) => page(find.unit(id).timeline, q, (e) => e.text)],
   ["GET", "/units/{id}/monitoring/", ([id], q) => monitoringOf(find.unit(id), q)],
   ["GET", "/units/{id}/alerts/", ([id], q) => page(narrowed(alertsOf(find.unit(id)), q), q, (a) => a.text)],

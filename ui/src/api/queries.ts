@@ -60,6 +60,8 @@ export const unitItems = (id: string) =>
   one<T.Page<T.UnitItem>>("unit", id, "items", path`/units/${id}/items/`);
 export const unitServices = (id: string) =>
   one<T.Page<T.UnitSubjectService>>("unit", id, "services", path`/units/${id}/subjects-services/`);
+export const unitStates = (id: string) =>
+  one<T.Page<T.KeptState>>("unit", id, "states", path`/units/${id}/states/`);
 export const unitCertificates = (id: string) =>
   one<T.Page<T.UnitCertificate>>("unit", id, "certificates", path`/units/${id}/certificates/`);
 /** What a Unit used in the last minutes. Read again each half a minute too: the span moves on without an event. */

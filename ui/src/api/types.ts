@@ -19,6 +19,7 @@ export type ClaimCode = Schemas["ClaimCode"];
 export type DeploymentBundle = Schemas["DeploymentBundle"];
 export type DesiredState = Schemas["DesiredState"];
 export type EnvVar = Schemas["EnvVar"];
+export type KeptState = Schemas["KeptState"];
 export type ErrorBody = Schemas["ErrorBody"];
 export type Explanation = Schemas["Explanation"];
 export type InstanceUsage = Schemas["InstanceUsage"];

@@ -29,6 +29,7 @@ import { Monitoring } from "./Monitoring";
 import { Nodes } from "./Nodes";
 import { Running } from "./Running";
 import { Settings } from "./Settings";
+import { States } from "./States";
 import { Timeline } from "./Timeline";
 import { Update } from "./Update";
 import css from "./unit.module.css";
@@ -197,6 +198,7 @@ export default function Unit({ id, part }: { id: string; part: string }) {
             ) : (
               <Nodes unit={unit.data} nodes={nodes.data?.items ?? []} services={running} />
             )}
+            {unit.data.status !== "new" && <States id={id} system={unit.data.system_uid} />}
           </div>
           <div className={css.column}>
             <Timeline id={id} brief />
