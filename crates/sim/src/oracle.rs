@@ -85,6 +85,8 @@ pub(crate) struct Oracle {
     last_launched: Asked,
     stage: (UpdateState, bool, Target),
     stage_since: Timestamp,
+    /// Since when the engine waits for instances, whatever of its target that is no end in itself changes meanwhile.
+    waits_since: Timestamp,
     pub(crate) rotted: BTreeSet<Blob>,
     /// Where each instance wrote its storage: where it was started first, or again after its loss was accepted.
     homes: BTreeMap<Inst, usize>,
@@ -116,6 +118,7 @@ impl Oracle {
             last_launched: Asked::default(),
             stage: (UpdateState::None, false, Target::default()),
             stage_since: now,
+            waits_since: now,
             rotted: BTreeSet::new(),
             homes: BTreeMap::new(),
             overridden: None,
@@ -255,8 +258,12 @@ impl World {
         let known = &self.oracle.stage;
         let (waited, since) = (
             known.0 == UpdateState::WaitingActive,
-            self.oracle.stage_since,
+            self.oracle.waits_since,
         );
+        if stage.0 == UpdateState::WaitingActive && (known.0, known.1) != stage {
+            self.oracle.waits_since = self.now;
+        }
+        let known = &self.oracle.stage;
         let entered =
             stage != (known.0, known.1) || target.unwrap_or(&Target::default()) != &known.2;
         if entered {
