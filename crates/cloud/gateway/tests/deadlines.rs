@@ -311,7 +311,7 @@ async fn an_alert_that_comes_twice_is_told_once() {
         }
     }
     let told = stage.told("ram").await;
-    assert_eq!(told, ["Node main no longer uses too much ram: 7"]);
+    assert_eq!(told, ["Node main no longer uses too much ram: 7 B"]);
     stage.end().await;
 }
 

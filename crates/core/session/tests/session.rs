@@ -455,16 +455,16 @@ fn a_silent_peer_is_pinged_then_given_up() {
     let mut s = session(Config::default());
     step(&mut s, 0, Input::Connected);
     assert_eq!(
-        step(&mut s, 15, Input::Wake),
+        step(&mut s, 40, Input::Wake),
         vec![Output::Transmit(Frame::Ping)]
     );
-    assert_eq!(step(&mut s, 20, Input::Heard), vec![]);
+    assert_eq!(step(&mut s, 45, Input::Heard), vec![]);
     assert_eq!(
-        step(&mut s, 35, Input::Wake),
+        step(&mut s, 85, Input::Wake),
         vec![Output::Transmit(Frame::Ping)]
     );
     assert_eq!(
-        step(&mut s, 65, Input::Wake),
+        step(&mut s, 145, Input::Wake),
         vec![Output::Disconnect(Gone::Silent)]
     );
     assert!(!s.is_online());
