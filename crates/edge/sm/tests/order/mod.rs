@@ -102,8 +102,10 @@ fn instances_start_when_what_they_depend_on_is_ready_and_jobs_run_once() {
         cm.list(list.clone()).await;
         assert_eq!(cm.state("job").0, "inactive");
         sm.end().await;
+        let before = unit.cm.seen.lock().unwrap().complete;
         let sm = unit.start_sm();
-        cm.until("introduced again", |seen| seen.complete > 0).await;
+        cm.until("introduced again", |seen| seen.complete > before)
+            .await;
         cm.until_state("job", "1.0.0", "inactive").await;
         let ends = |unit: &Unit| unit.cm.seen.lock().unwrap().exits.len();
         assert_eq!((pids(&unit), ends(&unit)), (running.clone(), 1));
