@@ -149,6 +149,11 @@ impl Pool {
         })
     }
 
+    /// Bits of the network part of each network.
+    pub(crate) const fn network_prefix(&self) -> u8 {
+        self.network_prefix
+    }
+
     /// The networks that can be given away.
     pub(crate) fn networks(&self) -> impl Iterator<Item = Subnet> + '_ {
         self.ranges

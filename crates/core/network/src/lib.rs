@@ -8,14 +8,18 @@
 
 mod address;
 mod error;
+mod names;
 mod networks;
 mod ports;
 mod records;
 mod rules;
+mod view;
 
 pub use address::{ParsePoolError, Pool, Subnet};
 pub use error::Error;
+pub use names::{ipv6_of, names_of};
 pub use networks::{Allocation, Change, Networks, NodeParams, Push, Request};
 pub use ports::{Allowed, BadPort, ExposedPort};
 pub use records::{InstanceRecord, Key, LeftRecord, NetworkRecord, NodeRecord, Record};
 pub use rules::Rule;
+pub use view::{OwnerView, Resident};

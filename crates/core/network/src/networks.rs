@@ -6,8 +6,8 @@ use std::{
 use aos_types::{InstanceIdent, NodeId, OwnerId};
 
 use crate::{
-    Allowed, Error, ExposedPort, InstanceRecord, Key, LeftRecord, NetworkRecord, NodeRecord, Pool,
-    Record, Rule, Subnet, rules::rules_of,
+    Allowed, Error, ExposedPort, InstanceRecord, Key, LeftRecord, NetworkRecord, NodeRecord,
+    OwnerView, Pool, Record, Rule, Subnet, names::own_names, rules::rules_of, view,
 };
 
 /// Highest VLAN id there is.
@@ -37,6 +37,8 @@ pub struct Request {
     pub exposed: Vec<ExposedPort>,
     /// What it may reach.
     pub allowed: Vec<Allowed>,
+    /// The host name it would like to have, in its owner's network.
+    pub hostname: Option<String>,
 }
 
 /// The place of an instance.
@@ -213,20 +215,32 @@ impl Networks {
             node,
             exposed,
             allowed,
+            hostname,
         } = request;
+        let hostname = hostname.map(|name| name.to_ascii_lowercase());
         let record = InstanceRecord {
+            named: self.may_have(&ident, &owner, hostname.as_deref()),
             ident: ident.clone(),
             owner,
             node,
             ip,
             exposed,
             allowed,
+            hostname,
         };
         let before = self.all_rules();
+        let gave_up = self
+            .instances
+            .get(&ident)
+            .filter(|known| known.named && known.hostname != record.hostname)
+            .cloned();
         if self.instances.get(&ident) != Some(&record) {
             self.changes
                 .push(Change::Put(Record::Instance(record.clone())));
             self.instances.insert(ident.clone(), record.clone());
+        }
+        if let Some(gone) = gave_up {
+            self.pass_name_on(&gone);
         }
         self.push_differences(&before, Some(&ident));
         Ok(Allocation {
@@ -249,6 +263,55 @@ impl Networks {
         self.changes.push(Change::Put(Record::Left(left.clone())));
         self.left
             .insert((left.node.clone(), left.ident.clone()), left);
+    }
+
+    /// Whether an instance gets the host name it asks for: if no other item of its network has it, and it is nobody's
+    /// own name.
+    fn may_have(&self, ident: &InstanceIdent, owner: &OwnerId, name: Option<&str>) -> bool {
+        let Some(name) = name else {
+            return false;
+        };
+        !self.instances.values().any(|known| {
+            known.owner == *owner
+                && known.ident.item != ident.item
+                && (known.named && known.hostname.as_deref() == Some(name)
+                    || own_names(&known.ident)
+                        .iter()
+                        .any(|own| own.eq_ignore_ascii_case(name)))
+        })
+    }
+
+    /// If nobody has the name of one that is gone, the first item that would like to gets it.
+    fn pass_name_on(&mut self, gone: &InstanceRecord) {
+        let Some(name) = gone.hostname.as_deref().filter(|_| gone.named) else {
+            return;
+        };
+        let waiting: Vec<InstanceIdent> = self
+            .instances
+            .values()
+            .filter(|known| {
+                known.owner == gone.owner && !known.named && known.hostname.as_deref() == Some(name)
+            })
+            .map(|known| known.ident.clone())
+            .collect();
+        for ident in waiting {
+            if self.may_have(&ident, &gone.owner, Some(name))
+                && let Some(known) = self.instances.get_mut(&ident)
+            {
+                known.named = true;
+                let record = Record::Instance(known.clone());
+                self.changes.push(Change::Put(record));
+            }
+        }
+    }
+
+    /// All networks, and who is in them.
+    pub fn view(&self) -> Vec<OwnerView> {
+        view::of(
+            self.networks.values(),
+            self.nodes.values(),
+            self.instances.values(),
+        )
     }
 
     /// `node` is not one of the Unit any more: what it had is free.
@@ -303,9 +366,12 @@ impl Networks {
             .is_some_and(|known| known.node == *node)
         {
             let before = self.all_rules();
-            self.instances.remove(ident);
+            let gone = self.instances.remove(ident);
             self.changes
                 .push(Change::Forget(Key::Instance(ident.clone())));
+            if let Some(gone) = gone {
+                self.pass_name_on(&gone);
+            }
             self.push_differences(&before, None);
         }
     }
@@ -369,18 +435,23 @@ impl Networks {
         let none_left = || Error::NoNetwork {
             owner: owner.clone(),
         };
+        let taken: BTreeSet<Subnet> = self.networks.values().map(|net| net.subnet).collect();
+        // Of another length than the pool has now: from before its options were changed.
+        let odd: Vec<Subnet> = taken
+            .iter()
+            .filter(|subnet| subnet.prefix() != self.pool.network_prefix())
+            .copied()
+            .collect();
         let subnet = self
             .pool
             .networks()
             .find(|subnet| {
-                !self
-                    .networks
-                    .values()
-                    .any(|taken| taken.subnet.overlaps(*subnet))
+                !taken.contains(subnet) && !odd.iter().any(|taken| taken.overlaps(*subnet))
             })
             .ok_or_else(none_left)?;
+        let vlans: BTreeSet<u16> = self.networks.values().map(|net| net.vlan).collect();
         let vlan = (1..=MAX_VLAN)
-            .find(|vlan| !self.networks.values().any(|taken| taken.vlan == *vlan))
+            .find(|vlan| !vlans.contains(vlan))
             .ok_or_else(none_left)?;
         let record = NetworkRecord {
             owner: owner.clone(),

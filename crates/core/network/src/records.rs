@@ -42,6 +42,12 @@ pub struct InstanceRecord {
     pub exposed: Vec<ExposedPort>,
     /// What it may reach.
     pub allowed: Vec<Allowed>,
+    /// The host name it asked for.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Whether it has that name: all instances of the item that had it first do, until the last of them goes.
+    #[serde(default)]
+    pub named: bool,
 }
 
 /// An address that an instance had on a Node which has not said yet that it stopped it: nobody else gets it until then.

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aos_network::{Change, Error, Key, Networks, Pool, Record, Request};
+use aos_network::{Change, Error, Key, NetworkRecord, Networks, Pool, Record, Request, Rule};
 use aos_types::{InstanceIdent, NodeId, OwnerId};
 use proptest::prelude::*;
 
@@ -31,6 +31,7 @@ fn request(item: &str, index: u64, owner: &str, on: &str) -> Request {
         node: node(on),
         exposed: vec![],
         allowed: vec![],
+        hostname: None,
     }
 }
 
@@ -248,4 +249,216 @@ proptest! {
             prop_assert!(again.take_changes().is_empty(), "a restart finds nothing wrong");
         }
     }
+}
+
+fn named(item: &str, index: u64, on: &str, hostname: &str) -> Request {
+    Request {
+        hostname: Some(hostname.into()),
+        ..request(item, index, "sp", on)
+    }
+}
+
+/// Who has which host name, by item and index.
+fn holders(networks: &Networks) -> BTreeMap<String, Result<String, String>> {
+    let views = networks.view();
+    let residents = views.iter().flat_map(|view| &view.instances);
+    residents
+        .filter_map(|one| {
+            let key = format!("{}{}", one.ident.item, one.ident.index);
+            let held = match (&one.hostname, &one.taken) {
+                (Some(name), _) => Ok(name.clone()),
+                (None, Some((name, by))) => Err(format!("{name} {by}")),
+                (None, None) => return None,
+            };
+            Some((key, held))
+        })
+        .collect()
+}
+
+#[test]
+fn a_name_goes_to_the_item_that_asked_first_and_then_to_the_next() {
+    let mut records = BTreeMap::new();
+    let mut networks = Networks::restore(pool(24), []);
+    for request in [
+        named("web", 0, "main", "WWW"),
+        named("web", 1, "second", "www"),
+        named("copy", 0, "main", "www"),
+        // A name that is somebody's own.
+        named("thief", 0, "main", "s.web"),
+    ] {
+        networks.allocate(request).unwrap();
+    }
+    let taken = |by: &str| Err(format!("www {by}"));
+    let all = holders(&networks);
+    assert_eq!(all["web0"], Ok("www".into()));
+    assert_eq!(all["web1"], Ok("www".into()), "replicas share it");
+    assert_eq!(all["copy0"], taken("web"));
+    assert_eq!(all["thief0"], Err("s.web web".into()));
+    // Another owner has names of its own.
+    networks
+        .allocate(Request {
+            hostname: Some("www".into()),
+            ..request("web", 9, "other", "main")
+        })
+        .unwrap();
+    assert_eq!(holders(&networks)["web9"], Ok("www".into()));
+    networks.release(&ident("web", 0), &node("main"));
+    assert_eq!(holders(&networks)["copy0"], taken("web"));
+    stored(&mut records, &mut networks);
+    let mut networks = Networks::restore(pool(24), records.into_values());
+    assert_eq!(
+        holders(&networks)["copy0"],
+        taken("web"),
+        "also after a restart"
+    );
+    networks.release(&ident("web", 1), &node("second"));
+    assert_eq!(holders(&networks)["copy0"], Ok("www".into()));
+}
+
+fn rule(networks: &Networks, push: Option<Vec<Rule>>) -> Vec<String> {
+    let _ = networks;
+    let mut rules: Vec<String> = push
+        .unwrap_or_default()
+        .iter()
+        .map(|rule| format!("{}:{}", rule.dst, rule.ports()))
+        .collect();
+    rules.sort();
+    rules
+}
+
+/// A requester of owner `a` that may reach two items of owner `b`.
+fn two_targets() -> (Networks, Vec<String>) {
+    let mut networks = Networks::restore(pool(24), []);
+    let asks = Request {
+        allowed: ["web/80:90/tcp", "db/5432/tcp"]
+            .into_iter()
+            .map(|text| text.parse::<aos_types::AllowedConnection>().unwrap().into())
+            .collect(),
+        ..request("app", 0, "a", "main")
+    };
+    let rules = networks.allocate(asks).unwrap().rules;
+    let rules = rule(&networks, Some(rules));
+    (networks, rules)
+}
+
+fn target(item: &str, index: u64, on: &str, exposed: &[&str]) -> Request {
+    Request {
+        exposed: exposed.iter().map(|text| text.parse().unwrap()).collect(),
+        ..request(item, index, "b", on)
+    }
+}
+
+fn pushed(networks: &mut Networks) -> Vec<String> {
+    let last = networks.take_pushes().pop().map(|push| push.rules);
+    rule(networks, last)
+}
+
+#[test]
+fn gap_42_a_rule_that_is_found_later_takes_no_other_away() {
+    let (mut networks, none) = two_targets();
+    assert!(none.is_empty(), "nothing is there yet");
+    let web = networks
+        .allocate(target("web", 0, "second", &["80"]))
+        .unwrap();
+    assert_eq!(pushed(&mut networks), [format!("{}:80", web.ip)]);
+    let db = networks
+        .allocate(target("db", 0, "second", &["5432"]))
+        .unwrap();
+    let both = pushed(&mut networks);
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert!(both.contains(&format!("{}:80", web.ip)) && both.contains(&format!("{}:5432", db.ip)));
+}
+
+#[test]
+fn gap_43_all_instances_of_a_target_are_reached_wherever_they_go() {
+    let (mut networks, _) = two_targets();
+    let first = networks
+        .allocate(target("web", 0, "main", &["80"]))
+        .unwrap();
+    let second = networks
+        .allocate(target("web", 1, "second", &["80"]))
+        .unwrap();
+    let both = pushed(&mut networks);
+    assert_eq!(
+        both,
+        [format!("{}:80", first.ip), format!("{}:80", second.ip)]
+    );
+    // One moves: another address, another rule.
+    let moved = networks
+        .allocate(target("web", 1, "third", &["80"]))
+        .unwrap();
+    assert_ne!(moved.ip, second.ip);
+    let now = pushed(&mut networks);
+    assert!(
+        now.contains(&format!("{}:80", moved.ip)) && now.len() == 2,
+        "{now:?}"
+    );
+    // One goes.
+    networks.release(&ident("web", 0), &node("main"));
+    assert_eq!(pushed(&mut networks), [format!("{}:80", moved.ip)]);
+    networks.release(&ident("web", 1), &node("third"));
+    assert!(pushed(&mut networks).is_empty());
+}
+
+#[test]
+fn gap_44_ports_that_are_exposed_later_or_no_more_change_the_rules() {
+    let (mut networks, _) = two_targets();
+    let web = networks
+        .allocate(target("web", 0, "main", &["8080"]))
+        .unwrap();
+    assert!(pushed(&mut networks).is_empty(), "allowed is 80 to 90");
+    networks
+        .allocate(target("web", 0, "main", &["8080", "85:100"]))
+        .unwrap();
+    assert_eq!(pushed(&mut networks), [format!("{}:85:90", web.ip)]);
+    networks
+        .allocate(target("web", 0, "main", &["90"]))
+        .unwrap();
+    assert_eq!(pushed(&mut networks), [format!("{}:90", web.ip)]);
+    networks.allocate(target("web", 0, "main", &[])).unwrap();
+    let last = networks.take_pushes().pop().unwrap();
+    assert!(last.rules.is_empty(), "the door is closed again");
+}
+
+#[test]
+fn gap_46_every_network_has_a_vlan_of_its_own() {
+    let pool = Pool::new(vec!["10.0.0.0/8".parse().unwrap()], 20, vec![]).unwrap();
+    // All but four are given away.
+    let known = (1..=4_090_u16).map(|vlan| {
+        Record::Network(NetworkRecord {
+            owner: format!("o{vlan}").parse().unwrap(),
+            subnet: format!("10.{}.{}.0/20", vlan / 16, vlan % 16 * 16)
+                .parse()
+                .unwrap(),
+            vlan,
+        })
+    });
+    let mut networks = Networks::restore(pool, known);
+    let mut give = |owner: &str| {
+        let params = networks.node(&owner.parse().unwrap(), &node("main"));
+        params.map(|params| (params.vlan, params.subnet.to_string()))
+    };
+    let last: BTreeSet<_> = ["a", "b", "c", "d"]
+        .map(|owner| give(owner).unwrap())
+        .into();
+    let vlans: Vec<u16> = last.iter().map(|(vlan, _)| *vlan).collect();
+    assert_eq!(vlans, [4_091, 4_092, 4_093, 4_094]);
+    let subnets: BTreeSet<&String> = last.iter().map(|(_, subnet)| subnet).collect();
+    assert_eq!(subnets.len(), 4);
+    // There are no more, and that is said.
+    assert!(matches!(give("more"), Err(Error::NoNetwork { .. })));
+}
+
+#[test]
+fn gap_48_a_fifth_owner_has_a_network_too() {
+    // The pool that CM has by default.
+    let pool = Pool::new(vec!["172.28.0.0/14".parse().unwrap()], 20, vec![]).unwrap();
+    let mut networks = Networks::restore(pool, []);
+    let subnets: BTreeSet<String> = (0..64)
+        .map(|n| {
+            let place = networks.allocate(request("web", n, &format!("o{n}"), "main"));
+            place.unwrap().subnet.to_string()
+        })
+        .collect();
+    assert_eq!(subnets.len(), 64);
 }

@@ -75,5 +75,5 @@ mod world;
 pub use error::Error;
 pub use gates::{GateOptions, ReadinessOptions};
 pub use monitoring::MonitoringOptions;
-pub use options::{NetworkOptions, Options, PlacingOptions};
+pub use options::{NetworkOptions, NodeLinks, Options, PlacingOptions};
 pub use run::run;

@@ -118,8 +118,23 @@ pub struct NetworkOptions {
     pub pool: String,
     /// The prefix length of one network.
     pub prefix: u8,
-    /// Name servers for instances; SM's own if empty.
+    /// Name servers for what the Unit does not know; those of each Node if empty.
     pub dns: Vec<std::net::IpAddr>,
+    /// How the Nodes' networks are joined.
+    pub link: NodeLinks,
+}
+
+/// How the networks of different Nodes are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeLinks {
+    /// By VLAN if all Nodes can, else by VXLAN.
+    #[default]
+    Auto,
+    /// By VLAN, which the Nodes' own network has to carry.
+    Vlan,
+    /// By VXLAN.
+    Vxlan,
 }
 
 impl Default for NetworkOptions {
@@ -129,6 +144,7 @@ impl Default for NetworkOptions {
             pool: "172.28.0.0/14".into(),
             prefix: 20,
             dns: Vec::new(),
+            link: NodeLinks::Auto,
         }
     }
 }

@@ -400,6 +400,7 @@ async fn install_waits_for_the_node_and_a_plain_v5_node_is_passed_over() {
     say(node_pb::node_report::Report::Hello(node_pb::Hello {
         node_id: "n1".into(),
         protocol: 2,
+        ..Default::default()
     }))
     .await;
     unit.until("attached", |view| {

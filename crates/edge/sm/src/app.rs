@@ -123,9 +123,8 @@ async fn serve(
                 why: error.to_string(),
             })?;
     let stack: Arc<dyn NetworkStack> = Arc::new(KernelStack::open(KernelOptions {
-        prefix: prefix.clone(),
         netns_dir: options.netns_dir.clone(),
-        nft: "nft".into(),
+        ..KernelOptions::new(prefix.clone())
     })?);
     let networks = Networks::open(
         stack,

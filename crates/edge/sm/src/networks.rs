@@ -12,7 +12,9 @@ use aos_ipc::{
     proto::servicemanager::v5::{self as pb, network_service_client::NetworkServiceClient},
 };
 use aos_launch::Instance;
-use aos_netstack::{AllowedFlow, Endpoint, EndpointId, Network, NetworkStack, Prefix, Wanted};
+use aos_netstack::{
+    AllowedFlow, Endpoint, EndpointId, Network, NetworkStack, NodeLink, Prefix, Wanted,
+};
 use aos_runtime::InstanceId;
 use aos_types::{AosCode, ErrorInfo, InstanceIdent, OwnerId, PublishedPort};
 use futures::{
@@ -219,6 +221,8 @@ impl Networks {
             subnet: read("subnet", &answer.subnet)?,
             ip: read("ip", &answer.ip)?,
             vlan_id: answer.vlan_id,
+            ip6: None,
+            link: NodeLink::None,
         })
     }
 
@@ -249,13 +253,9 @@ impl Networks {
             .map_err(|status| call_failed("give the instance an address", &status))?
             .into_inner();
         error_from_proto(answer.error).map_or(Ok(()), Err)?;
-        let endpoint = Endpoint {
-            id: endpoint_id(&instance.ident)?,
-            network: instance.owner.clone(),
-            ip: read("ip", &answer.ip)?,
-            published: Vec::new(),
-            allowed: answer.firewall_rules.iter().filter_map(flow).collect(),
-        };
+        let (id, ip) = (endpoint_id(&instance.ident)?, read("ip", &answer.ip)?);
+        let mut endpoint = Endpoint::new(id, instance.owner.clone(), ip);
+        endpoint.allowed = answer.firewall_rules.iter().filter_map(flow).collect();
         Ok(StoredEndpoint {
             endpoint,
             dns_servers: answer
@@ -344,6 +344,7 @@ impl Networks {
                 .cloned()
                 .collect(),
             endpoints: endpoints.iter().map(|(_, e)| e.clone()).collect(),
+            ..Wanted::default()
         };
         match self.stack.apply(&wanted).await {
             Ok(applied) => endpoints

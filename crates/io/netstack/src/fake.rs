@@ -1,11 +1,12 @@
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
 
-use crate::{Applied, EndpointId, Error, NetworkStack, Wanted};
+use crate::{Applied, Counted, EndpointId, Error, NetworkStack, Wanted};
 
 /// A network in memory. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +36,18 @@ impl NetworkStack for FakeStack {
 
     fn netns(&self, id: &EndpointId) -> PathBuf {
         PathBuf::from("/run/netns").join(id.to_string())
+    }
+
+    async fn traffic(&self) -> Result<BTreeMap<EndpointId, Counted>, Error> {
+        let endpoints = self.wanted().endpoints;
+        Ok(endpoints
+            .into_iter()
+            .map(|endpoint| (endpoint.id, Counted::default()))
+            .collect())
+    }
+
+    async fn can_vlan(&self) -> bool {
+        false
     }
 
     async fn clear(&self) -> Result<(), Error> {

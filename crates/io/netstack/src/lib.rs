@@ -23,16 +23,24 @@
     )
 )]
 
+mod counting;
+pub mod dns;
 mod fake;
 mod links;
+mod listening;
 mod names;
 mod netns;
 mod nft;
+mod rate;
 mod rules;
 mod stack;
 mod wanted;
 
 pub use fake::FakeStack;
+pub use listening::is_listened_on;
 pub use names::{EndpointId, InvalidName, Prefix};
-pub use stack::{Applied, Error, KernelOptions, KernelStack, NetworkStack};
-pub use wanted::{AllowedFlow, Endpoint, InvalidSubnet, Network, Subnet, Wanted};
+pub use stack::{Applied, DEFAULT_MTU, Error, KernelOptions, KernelStack, NetworkStack};
+pub use wanted::{
+    AllowedFlow, Bounds, Counted, Destination, Egress, Endpoint, InvalidSubnet, Limit, Network,
+    NodeLink, Range, Subnet, Traffic, Wanted,
+};

@@ -1,17 +1,25 @@
 use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv4Addr},
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd,
 };
 
 use futures::TryStreamExt;
 use rtnetlink::{
-    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
-    RouteMessageBuilder,
-    packet_route::link::{InfoBridge, InfoData, InfoVeth, LinkAttribute, LinkFlags},
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan,
+    LinkVxlan, RouteMessageBuilder,
+    packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage},
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        link::{InfoBridge, InfoData, InfoVeth, LinkAttribute, LinkFlags},
+        neighbour::{
+            NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+        },
+        route::{RouteAttribute, RouteMessage},
+    },
 };
 
-use crate::{Endpoint, Network, netns::Namespace};
+use crate::{Endpoint, Limit, Network, netns::Namespace, rate, rules::VXLAN_PORT};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -26,6 +34,18 @@ impl From<rtnetlink::Error> for Failure {
             rtnetlink::Error::NetlinkError(message) => message.to_io(),
             other => std::io::Error::other(other),
         })
+    }
+}
+
+impl Failure {
+    /// There was nothing of the kind.
+    pub(crate) fn is_none_there(&self) -> bool {
+        self.0.raw_os_error() == Some(nix::libc::ENOENT)
+    }
+
+    /// Somebody else on this machine has it.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.0.raw_os_error() == Some(nix::libc::EEXIST)
     }
 }
 
@@ -44,6 +64,37 @@ pub(crate) struct Link {
     /// What we noted on it when we made it.
     pub(crate) note: String,
     pub(crate) up: bool,
+}
+
+/// The hardware address of whoever has `ip`: the same wherever and however often its interface is made, so that others
+/// need not learn a new one.
+pub(crate) const fn mac(ip: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = ip.octets();
+    // Locally administered (RFC 7042); `a` for aos.
+    [0x02, b'a', a, b, c, d]
+}
+
+/// The address that the kernel gives an interface of this hardware address (RFC 4291, modified EUI-64).
+pub(crate) const fn link_local(mac: [u8; 6]) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac;
+    Ipv6Addr::from_octets([
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 2,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
+    ])
 }
 
 /// All interfaces by name.
@@ -133,40 +184,77 @@ async fn unused_group(netlink: &Handle) -> Result<u32> {
 }
 
 /// What is noted on a bridge that is as it should be.
-pub(crate) fn bridge_note(network: &Network) -> String {
-    format!("{}/{}", network.ip, network.subnet.length())
+pub(crate) fn bridge_note(network: &Network, mtu: u32) -> String {
+    let mut note = format!("{}/{} mtu {mtu}", network.ip, network.subnet.length());
+    if let Some(ip) = network.ip6 {
+        note.push_str(&format!(" {ip}"));
+    }
+    note
 }
 
-/// What is noted on a cable that is as it should be.
-pub(crate) fn cable_note(endpoint: &Endpoint, network: &Network) -> String {
-    format!(
-        "{}/{} via {}",
+/// What is noted on a cable that is as it should be, but for its rate.
+pub(crate) fn cable_note(endpoint: &Endpoint, network: &Network, mtu: u32) -> String {
+    let mut note = format!(
+        "{}/{} via {} mtu {mtu}",
         endpoint.ip,
         network.subnet.length(),
         network.ip
-    )
+    );
+    if let Some(ip) = endpoint.ip6 {
+        note.push_str(&format!(" {ip}"));
+    }
+    note
+}
+
+/// The last part of a cable's note: the rate it is held to.
+pub(crate) fn rate_note(rate: Option<Limit>) -> String {
+    let rate = rate.unwrap_or_default();
+    let word = |limit: Option<u64>| limit.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    format!(" rate {}/{}", word(rate.down), word(rate.up))
 }
 
 /// Makes a bridge with the Node's address; returns its index. The note comes last: without it the bridge is made anew.
-pub(crate) async fn make_bridge(netlink: &Handle, name: &str, network: &Network) -> Result<u32> {
+pub(crate) async fn make_bridge(
+    netlink: &Handle,
+    name: &str,
+    network: &Network,
+    mtu: u32,
+) -> Result<u32> {
     // The rules work either way; without this a bridge costs a second walk through them where the kernel allows it.
     let message = LinkBridge::new(name)
         .append_info_data(InfoBridge::NfCallIpTables(false))
         .append_info_data(InfoBridge::NfCallIp6Tables(false))
+        .address(mac(network.ip).to_vec())
+        .mtu(mtu)
         .build();
     netlink.link().add(message).execute().await?;
-    let index = index_of(netlink, name).await?;
-    netlink
-        .address()
-        .add(index, IpAddr::V4(network.ip), network.subnet.length())
-        .replace()
-        .execute()
-        .await?;
-    note(netlink, index, bridge_note(network)).await?;
-    Ok(index)
+    index_of(netlink, name).await
 }
 
-/// Lays the cable between a bridge and a new namespace, and sets the address inside.
+/// The Node's addresses on a bridge, and the note that it is whole.
+pub(crate) async fn finish_bridge(
+    netlink: &Handle,
+    index: u32,
+    network: &Network,
+    mtu: u32,
+) -> Result<()> {
+    let length = network.subnet.length();
+    let addresses = [
+        Some((IpAddr::V4(network.ip), length)),
+        network.ip6.map(|ip| (IpAddr::V6(ip), 64)),
+    ];
+    for (ip, length) in addresses.into_iter().flatten() {
+        netlink
+            .address()
+            .add(index, ip, length)
+            .replace()
+            .execute()
+            .await?;
+    }
+    note(netlink, index, bridge_note(network, mtu)).await
+}
+
+/// Lays the cable between a bridge and a new namespace, and sets the addresses inside.
 pub(crate) async fn make_cable(
     netlink: &Handle,
     name: &str,
@@ -174,22 +262,25 @@ pub(crate) async fn make_cable(
     namespace: &Namespace,
     endpoint: &Endpoint,
     network: &Network,
+    mtu: u32,
 ) -> Result<()> {
     let far = LinkMessageBuilder::<LinkUnspec>::new()
         .name("eth0")
+        .address(mac(endpoint.ip).to_vec())
+        .mtu(mtu)
         .setns_by_fd(namespace.file.as_raw_fd())
         .build();
     let near = LinkVeth::new(name, "eth0")
         .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
         .controller(bridge)
+        .mtu(mtu)
         .up()
         .build();
     netlink.link().add(near).execute().await?;
     let inside = &namespace.inside;
-    let links = all(inside).await?;
-    let eth0 = links.get("eth0").map_or(0, |link| link.index);
-    let lo = links.get("lo").map_or(1, |link| link.index);
-    for index in [lo, eth0] {
+    let eth0 = index_of(inside, "eth0").await?;
+    // The first interface of every namespace is its loopback.
+    for index in [1, eth0] {
         let up = LinkUnspec::new_with_index(index).up().build();
         inside.link().set(up).execute().await?;
     }
@@ -204,10 +295,209 @@ pub(crate) async fn make_cable(
         .output_interface(eth0)
         .build();
     inside.route().add(default).replace().execute().await?;
+    if let (Some(own), Some(gateway)) = (endpoint.ip6, network.ip6) {
+        let address = inside.address().add(eth0, IpAddr::V6(own), 64).replace();
+        address.execute().await?;
+        let default = RouteMessageBuilder::<Ipv6Addr>::new()
+            .gateway(gateway)
+            .output_interface(eth0)
+            .build();
+        inside.route().add(default).replace().execute().await?;
+    }
     let index = index_of(netlink, name).await?;
     port(netlink, index).await?;
     lead_here(netlink, bridge, endpoint, network).await?;
-    note(netlink, index, cable_note(endpoint, network)).await
+    let rate = endpoint.bounds.rate;
+    if rate.is_some() {
+        hold(netlink, index, namespace, rate).await?;
+    }
+    let text = cable_note(endpoint, network, mtu) + &rate_note(rate);
+    note(netlink, index, text).await
+}
+
+/// Holds a cable that is there to another rate.
+pub(crate) async fn change_rate(
+    netlink: &Handle,
+    index: u32,
+    namespace: &Namespace,
+    endpoint: &Endpoint,
+    text: String,
+) -> Result<()> {
+    hold(netlink, index, namespace, endpoint.bounds.rate).await?;
+    note(netlink, index, text).await
+}
+
+/// What goes to the endpoint is held back at the Node's end, what comes from it inside: the instance cannot reach either.
+async fn hold(
+    netlink: &Handle,
+    index: u32,
+    namespace: &Namespace,
+    rate: Option<Limit>,
+) -> Result<()> {
+    let rate = rate.unwrap_or_default();
+    let eth0 = index_of(&namespace.inside, "eth0").await?;
+    rate::set(netlink, index, rate.down).await?;
+    rate::set(&namespace.inside, eth0, rate.up).await?;
+    Ok(())
+}
+
+/// Makes the way of a network to other Nodes by VXLAN; returns its index.
+pub(crate) async fn make_vxlan(
+    netlink: &Handle,
+    name: &str,
+    vni: u32,
+    bridge: u32,
+    mtu: u32,
+) -> Result<u32> {
+    let message = LinkVxlan::new(name, vni)
+        .port(VXLAN_PORT)
+        .learning(true)
+        .controller(bridge)
+        .mtu(mtu)
+        .up()
+        .build();
+    netlink.link().add(message).execute().await?;
+    index_of(netlink, name).await
+}
+
+/// Makes the way of a network to other Nodes by VLAN.
+pub(crate) async fn make_vlan(
+    netlink: &Handle,
+    name: &str,
+    vlan: u16,
+    uplink: u32,
+    bridge: u32,
+    mtu: u32,
+) -> Result<()> {
+    let message = LinkVlan::new(name, uplink, vlan)
+        .controller(bridge)
+        .mtu(mtu)
+        .up()
+        .build();
+    Ok(netlink.link().add(message).execute().await?)
+}
+
+/// Whether the kernel has VLAN interfaces: one on an interface that is not there fails for that reason, or because the
+/// kernel does not know what it is.
+pub(crate) async fn knows_vlan(netlink: &Handle) -> bool {
+    let nowhere = i32::MAX.unsigned_abs();
+    let message = LinkVlan::new("aosvl-probe", nowhere, 1).build();
+    let made = netlink.link().add(message).execute().await;
+    matches!(made, Err(error) if is(&error, nix::libc::ENODEV))
+}
+
+/// The interface of the Node's default route.
+pub(crate) async fn uplink(netlink: &Handle) -> Result<Option<u32>> {
+    let question: RouteMessage = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    let mut stream = std::pin::pin!(netlink.route().get(question).execute());
+    let mut best: Option<(u32, u32)> = None;
+    while let Some(route) = stream.try_next().await? {
+        if route.header.destination_prefix_length != 0 {
+            continue;
+        }
+        let mut metric = 0;
+        let mut out = None;
+        for attribute in route.attributes {
+            match attribute {
+                RouteAttribute::Priority(number) => metric = number,
+                RouteAttribute::Oif(index) => out = Some(index),
+                _ => {}
+            }
+        }
+        if let Some(out) = out
+            && best.is_none_or(|(least, _)| metric < least)
+        {
+            best = Some((metric, out));
+        }
+    }
+    Ok(best.map(|(_, out)| out))
+}
+
+/// Whoever is not known yet is asked for at every peer.
+const EVERYBODY: [u8; 6] = [0; 6];
+
+/// Makes these, and no others, the peers of a VXLAN interface.
+pub(crate) async fn set_peers(
+    netlink: &Handle,
+    index: u32,
+    wanted: &BTreeSet<IpAddr>,
+) -> Result<()> {
+    let mut question = netlink.neighbours().get();
+    question.message_mut().header.family = AddressFamily::Bridge;
+    let mut there = BTreeSet::new();
+    {
+        let mut stream = std::pin::pin!(question.execute());
+        while let Some(message) = stream.try_next().await? {
+            if message.header.ifindex != index {
+                continue;
+            }
+            let mut everybody = false;
+            let mut peer = None;
+            for attribute in message.attributes {
+                match attribute {
+                    NeighbourAttribute::LinkLayerAddress(address) => {
+                        everybody = address == EVERYBODY;
+                    }
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => {
+                        peer = Some(IpAddr::V4(ip));
+                    }
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => {
+                        peer = Some(IpAddr::V6(ip));
+                    }
+                    _ => {}
+                }
+            }
+            there.extend(peer.filter(|_| everybody));
+        }
+    }
+    for peer in there.difference(wanted) {
+        let gone = netlink.neighbours().del(entry(index, *peer)).execute();
+        match gone.await {
+            Err(error) if is(&error, nix::libc::ENOENT) => {}
+            result => result?,
+        }
+    }
+    for peer in wanted.difference(&there) {
+        let mut request =
+            NetlinkMessage::from(RouteNetlinkMessage::NewNeighbour(entry(index, *peer)));
+        // Several entries of one address: each gets a copy.
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_APPEND;
+        send(netlink, request).await?;
+    }
+    Ok(())
+}
+
+fn entry(index: u32, peer: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::Permanent;
+    message.header.flags = NeighbourFlags::Own;
+    message.attributes = vec![
+        NeighbourAttribute::LinkLayerAddress(EVERYBODY.to_vec()),
+        NeighbourAttribute::Destination(match peer {
+            IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
+            IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
+        }),
+    ];
+    message
+}
+
+/// Sends a request that `rtnetlink` has no words for.
+pub(crate) async fn send(
+    netlink: &Handle,
+    request: NetlinkMessage<RouteNetlinkMessage>,
+) -> Result<()> {
+    let mut netlink = netlink.clone();
+    let mut answers = std::pin::pin!(netlink.request(request)?);
+    while let Some(answer) = futures::StreamExt::next(&mut answers).await {
+        if let rtnetlink::packet_core::NetlinkPayload::Error(error) = answer.payload
+            && error.code.is_some()
+        {
+            return Err(rtnetlink::Error::NetlinkError(error).into());
+        }
+    }
+    Ok(())
 }
 
 /// Makes a cable that is there a port of a bridge.
@@ -254,7 +544,7 @@ pub(crate) async fn forget_route(netlink: &Handle, bridge: u32, ip: Ipv4Addr) {
     let _ = netlink.route().del(route).execute().await;
 }
 
-async fn note(netlink: &Handle, index: u32, text: String) -> Result<()> {
+pub(crate) async fn note(netlink: &Handle, index: u32, text: String) -> Result<()> {
     let message = LinkUnspec::new_with_index(index).alias(text).build();
     Ok(netlink.link().set(message).execute().await?)
 }

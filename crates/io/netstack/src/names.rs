@@ -32,12 +32,33 @@ impl Prefix {
         format!("{}ve-{:08x}", self.0, hash(&id.0))
     }
 
+    /// What the names of all cables begin with.
+    pub(crate) fn cables(&self) -> String {
+        format!("{}ve-", self.0)
+    }
+
+    /// The network's way to other Nodes by VXLAN.
+    pub(crate) fn vxlan(&self, id: &str) -> String {
+        format!("{}vx-{:08x}", self.0, hash(id))
+    }
+
+    /// The network's way to other Nodes by VLAN.
+    pub(crate) fn vlan(&self, id: &str) -> String {
+        format!("{}vl-{:08x}", self.0, hash(id))
+    }
+
+    /// The endpoint in names of counters and chains.
+    pub(crate) fn short(id: &EndpointId) -> String {
+        format!("{:08x}", hash(&id.0))
+    }
+
     /// Whether we made the interface.
     pub fn owns_link(&self, name: &str) -> bool {
         name.strip_prefix(&*self.0)
             .and_then(|rest| {
-                rest.strip_prefix("br-")
-                    .or_else(|| rest.strip_prefix("ve-"))
+                ["br-", "ve-", "vx-", "vl-"]
+                    .iter()
+                    .find_map(|kind| rest.strip_prefix(kind))
             })
             .is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
     }
@@ -118,7 +139,12 @@ mod tests {
         let prefix: Prefix = "aos1".parse().unwrap();
         let other: Prefix = "aos".parse().unwrap();
         let id: EndpointId = "0f2c1a9e-6f0e-5c3e-9a67-0242ac120002".parse().unwrap();
-        for name in [prefix.bridge("owner"), prefix.cable(&id)] {
+        for name in [
+            prefix.bridge("owner"),
+            prefix.cable(&id),
+            prefix.vxlan("owner"),
+            prefix.vlan("owner"),
+        ] {
             assert_eq!(name.len(), 15);
             assert!(prefix.owns_link(&name));
             assert!(!other.owns_link(&name), "{name} is another Node's");

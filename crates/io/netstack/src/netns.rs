@@ -9,7 +9,7 @@ use std::{
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
     sys::statfs::{FsType, statfs},
 };
 use rtnetlink::Handle;
@@ -34,21 +34,32 @@ pub(crate) fn exists(path: &Path) -> bool {
 /// Makes a namespace that lasts until [`remove`]d, whoever dies.
 ///
 /// A namespace belongs to a thread, so a thread of its own makes it and ends.
-pub(crate) async fn make(path: PathBuf) -> io::Result<Namespace> {
+pub(crate) async fn make(path: PathBuf, ipv6: bool) -> io::Result<Namespace> {
+    let settings = if ipv6 { WITH_IPV6 } else { WITHOUT_IPV6 };
+    in_thread(move |runtime| make_here(&path, settings, runtime)).await
+}
+
+async fn in_thread(
+    work: impl FnOnce(&runtime::Handle) -> io::Result<Namespace> + Send + 'static,
+) -> io::Result<Namespace> {
     let runtime = runtime::Handle::current();
     let (done, result) = oneshot::channel();
     thread::Builder::new()
         .name("netns".into())
         .stack_size(128 * 1024)
         .spawn(move || {
-            let _ = done.send(make_here(&path, &runtime));
+            let _ = done.send(work(&runtime));
         })?;
     result
         .await
         .unwrap_or_else(|_| Err(io::Error::other("the thread that makes namespaces ended")))
 }
 
-fn make_here(path: &Path, runtime: &runtime::Handle) -> io::Result<Namespace> {
+fn make_here(
+    path: &Path,
+    settings: &[(&str, &str)],
+    runtime: &runtime::Handle,
+) -> io::Result<Namespace> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new()
             .recursive(true)
@@ -70,10 +81,41 @@ fn make_here(path: &Path, runtime: &runtime::Handle) -> io::Result<Namespace> {
         MsFlags::MS_BIND,
         nothing,
     )?;
-    // Instances have no IPv6; without this each interface would make itself an address. Not there: nothing to turn off.
-    for scope in ["all", "default"] {
-        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6"), "1");
+    // What is not there need not be set.
+    for (setting, value) in settings {
+        let _ = fs::write(format!("/proc/sys/net/{setting}"), value);
     }
+    inside(path, runtime)
+}
+
+/// Says to others where an address is now, when it has come from another Node.
+const ARP_NOTIFY: (&str, &str) = ("ipv4/conf/default/arp_notify", "1");
+/// Nobody but we give an interface addresses and routes, and they are used at once: nobody else has them.
+const WITH_IPV6: &[(&str, &str)] = &[
+    ARP_NOTIFY,
+    ("ipv6/conf/default/accept_ra", "0"),
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/default/addr_gen_mode", "0"),
+    ("ipv6/conf/default/ndisc_notify", "1"),
+];
+/// Without this each interface would make itself an address.
+const WITHOUT_IPV6: &[(&str, &str)] = &[
+    ARP_NOTIFY,
+    ("ipv6/conf/all/disable_ipv6", "1"),
+    ("ipv6/conf/default/disable_ipv6", "1"),
+];
+
+/// Opens a namespace that is there.
+pub(crate) async fn open(path: PathBuf) -> io::Result<Namespace> {
+    in_thread(move |runtime| {
+        setns(File::open(&path)?, CloneFlags::CLONE_NEWNET)?;
+        inside(&path, runtime)
+    })
+    .await
+}
+
+/// A way into the namespace in which the thread is.
+fn inside(path: &Path, runtime: &runtime::Handle) -> io::Result<Namespace> {
     let _guard = runtime.enter();
     // The socket stays in the namespace in which it was opened.
     let (connection, inside, _) = rtnetlink::new_connection()?;

@@ -11,7 +11,8 @@ use rtnetlink::Handle;
 use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::{
-    Endpoint, EndpointId, Network, Prefix, Wanted,
+    Counted, Endpoint, EndpointId, Network, NodeLink, Prefix, Wanted,
+    counting::{self, Counting},
     links::{self, Link},
     netns, nft, rules,
 };
@@ -53,12 +54,21 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
-    /// The rules cannot be written down.
-    #[error("the firewall rules cannot be written")]
-    Rules {
-        /// Why.
-        #[source]
-        source: serde_json::Error,
+    /// A network contradicts itself.
+    #[error("network {network} {why}")]
+    Network {
+        /// Whose.
+        network: OwnerId,
+        /// What is wrong.
+        why: String,
+    },
+    /// There is no way to the other Nodes.
+    #[error(
+        "networks cannot be joined with those of other Nodes: {why}; name an interface in `links.uplink` of SM's configuration"
+    )]
+    Uplink {
+        /// What is wrong.
+        why: String,
     },
     /// `nft` refused; nothing of the table was changed.
     #[error("`{program}` did not take the firewall rules: {why}")]
@@ -77,6 +87,8 @@ pub struct Applied {
     pub failed: BTreeMap<EndpointId, Error>,
     /// Networks that could not be made; their endpoints are in `failed` too.
     pub failed_networks: BTreeMap<OwnerId, String>,
+    /// Networks that are there but are not joined with those of other Nodes, with the reason.
+    pub alone: BTreeMap<OwnerId, String>,
 }
 
 /// Makes the Node's network as it is wanted.
@@ -88,6 +100,12 @@ pub trait NetworkStack: Send + Sync {
 
     /// The namespace file of an endpoint, for the container that lives in it.
     fn netns(&self, id: &EndpointId) -> PathBuf;
+
+    /// What the endpoints that are there have received and sent.
+    async fn traffic(&self) -> Result<BTreeMap<EndpointId, Counted>, Error>;
+
+    /// Whether networks can be joined with those of other Nodes by VLAN.
+    async fn can_vlan(&self) -> bool;
 
     /// Removes everything of this Node.
     async fn clear(&self) -> Result<(), Error>;
@@ -102,7 +120,30 @@ pub struct KernelOptions {
     pub netns_dir: PathBuf,
     /// The `nft` program.
     pub nft: PathBuf,
+    /// The interface on which VLANs go to other Nodes; that of the default route if absent.
+    pub uplink: Option<String>,
+    /// Largest packet of the networks, in bytes. VXLAN takes 50 bytes of what the Nodes' own network carries, 70 with IPv6.
+    pub mtu: u32,
+    /// Whether networks have an IPv6 side.
+    pub ipv6: bool,
 }
+
+impl KernelOptions {
+    /// The usual names and sizes.
+    pub fn new(prefix: Prefix) -> Self {
+        Self {
+            prefix,
+            netns_dir: "/run/netns".into(),
+            nft: "nft".into(),
+            uplink: None,
+            mtu: DEFAULT_MTU,
+            ipv6: true,
+        }
+    }
+}
+
+/// Fits into VXLAN over IPv4 on Ethernet.
+pub const DEFAULT_MTU: u32 = 1_450;
 
 /// The network of the machine, or of the network namespace in which it is made.
 pub struct KernelStack {
@@ -115,7 +156,9 @@ pub struct KernelStack {
 #[derive(Default)]
 struct State {
     /// The rules in the kernel, as far as we put them there.
-    rules: Option<Vec<u8>>,
+    rules: Option<String>,
+    /// What the kernel counts, as far as we know.
+    counting: Option<Counting>,
     /// Where the routes of endpoints lead, to take them back.
     routes: HashMap<EndpointId, (u32, std::net::Ipv4Addr)>,
 }
@@ -159,23 +202,121 @@ impl KernelStack {
     /// The bridge of a network, made or repaired if need be.
     async fn bridge(&self, network: &Network, links: &HashMap<String, Link>) -> Result<u32, Error> {
         let name = self.prefix().bridge(network.id.as_str());
+        let mtu = self.options.mtu;
         if let Some(link) = links.get(&name) {
-            if link.up && link.note == links::bridge_note(network) {
+            if link.up && link.note == links::bridge_note(network, mtu) {
                 return Ok(link.index);
             }
             self.remove_link(&name, link.index).await?;
         }
-        let index = links::make_bridge(&self.netlink, &name, network)
+        let failed = |failure: links::Failure| Error::Link {
+            what: "make bridge",
+            name: name.clone(),
+            source: failure.into(),
+        };
+        let index = links::make_bridge(&self.netlink, &name, network, mtu)
             .await
-            .map_err(|failure| Error::Link {
-                what: "make bridge",
-                name: name.clone(),
-                source: failure.into(),
-            })?;
+            .map_err(failed)?;
         // Published ports answer on 127.0.0.1 too; the rules keep everybody else from the loopback.
         setting(&format!("net/ipv4/conf/{name}/route_localnet"), "1");
-        setting(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1");
+        if network.ip6.is_some() {
+            setting(&format!("net/ipv6/conf/{name}/accept_dad"), "0");
+            setting(&format!("net/ipv6/conf/{name}/accept_ra"), "0");
+        } else {
+            setting(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1");
+        }
+        links::finish_bridge(&self.netlink, index, network, mtu)
+            .await
+            .map_err(failed)?;
         Ok(index)
+    }
+
+    /// Joins a network with those of other Nodes, or takes it apart.
+    async fn join(
+        &self,
+        network: &Network,
+        bridge: u32,
+        links: &HashMap<String, Link>,
+    ) -> Result<(), Error> {
+        let owner = network.id.as_str();
+        let (name, is_vxlan) = match &network.link {
+            NodeLink::None => return Ok(()),
+            NodeLink::Vlan => (self.prefix().vlan(owner), false),
+            NodeLink::Vxlan(_) => (self.prefix().vxlan(owner), true),
+        };
+        let vlan = u16::try_from(network.vlan_id)
+            .ok()
+            .filter(|vlan| (1..=4094).contains(vlan))
+            .ok_or_else(|| Error::Network {
+                network: network.id.clone(),
+                why: format!("has VLAN id {}, which is none", network.vlan_id),
+            })?;
+        let failed = |what: &'static str| {
+            let name = name.clone();
+            move |failure: links::Failure| Error::Link {
+                what,
+                name,
+                source: failure.into(),
+            }
+        };
+        let there = links.get(&name);
+        let right = there.filter(|link| {
+            link.up && link.controller == Some(bridge) && link.note == vlan.to_string()
+        });
+        let mut index = right.map(|link| link.index);
+        if let (None, Some(wrong)) = (index, there) {
+            self.remove_link(&name, wrong.index).await?;
+        }
+        let mtu = self.options.mtu;
+        if index.is_none() && is_vxlan {
+            let made = links::make_vxlan(&self.netlink, &name, vlan.into(), bridge, mtu).await;
+            let made = made.map_err(|failure| {
+                if failure.is_taken() {
+                    let why = "cannot be joined with other Nodes: another Node on this machine has its number";
+                    return Error::Network {
+                        network: network.id.clone(),
+                        why: why.into(),
+                    };
+                }
+                failed("make")(failure)
+            })?;
+            index = Some(made);
+        } else if index.is_none() {
+            let uplink = self.uplink(links).await?;
+            links::make_vlan(&self.netlink, &name, vlan, uplink, bridge, mtu)
+                .await
+                .map_err(failed("make"))?;
+            index = self.links().await?.get(&name).map(|link| link.index);
+        }
+        let Some(index) = index else {
+            return Ok(());
+        };
+        if let NodeLink::Vxlan(peers) = &network.link {
+            links::set_peers(&self.netlink, index, peers)
+                .await
+                .map_err(failed("set the peers of"))?;
+        }
+        if right.is_none() {
+            links::note(&self.netlink, index, vlan.to_string())
+                .await
+                .map_err(failed("note"))?;
+        }
+        Ok(())
+    }
+
+    /// The interface on which VLANs go to other Nodes.
+    async fn uplink(&self, links: &HashMap<String, Link>) -> Result<u32, Error> {
+        let failed = |why: &str| Error::Uplink { why: why.into() };
+        if let Some(name) = &self.options.uplink {
+            let link = links.get(name);
+            return link
+                .map(|link| link.index)
+                .ok_or_else(|| failed(&format!("there is no interface `{name}`")));
+        }
+        links::uplink(&self.netlink)
+            .await
+            .map_err(|failure| failed(&failure.to_string()))?
+            .ok_or_else(|| failed("the Node has no default route"))
     }
 
     async fn endpoint(
@@ -202,33 +343,55 @@ impl KernelStack {
         }
         let name = self.prefix().cable(&endpoint.id);
         let path = self.netns(&endpoint.id);
+        let mtu = self.options.mtu;
         if let Some(link) = links.get(&name) {
+            let note = links::cable_note(endpoint, network, mtu);
+            let rate = links::rate_note(endpoint.bounds.rate);
+            let known = link.note.strip_prefix(&note);
             let right = link.up
-                && link.note == links::cable_note(endpoint, network)
+                && known.is_some_and(|rest| rest.starts_with(" rate "))
                 && netns::exists(&path);
-            if right && link.controller == Some(bridge) {
-                return Ok(());
-            }
             if right {
-                // Its bridge was made anew; the namespace and whoever lives in it stay.
-                return links::plug_in(&self.netlink, link.index, bridge, endpoint, network)
-                    .await
-                    .map_err(|failure| Error::Link {
-                        what: "connect",
-                        name,
-                        source: failure.into(),
-                    });
+                let failed = |failure: links::Failure| Error::Link {
+                    what: "change",
+                    name: name.clone(),
+                    source: failure.into(),
+                };
+                if link.controller != Some(bridge) {
+                    // Its bridge was made anew; the namespace and whoever lives in it stay.
+                    links::plug_in(&self.netlink, link.index, bridge, endpoint, network)
+                        .await
+                        .map_err(failed)?;
+                }
+                if known != Some(rate.as_str()) {
+                    let namespace = netns::open(path.clone())
+                        .await
+                        .map_err(|source| Error::Namespace { path, source })?;
+                    let note = note + &rate;
+                    links::change_rate(&self.netlink, link.index, &namespace, endpoint, note)
+                        .await
+                        .map_err(failed)?;
+                }
+                return Ok(());
             }
             self.remove_link(&name, link.index).await?;
         }
-        let namespace = netns::make(path.clone())
+        let namespace = netns::make(path.clone(), endpoint.ip6.is_some())
             .await
             .map_err(|source| Error::Namespace {
                 path: path.clone(),
                 source,
             })?;
-        let laid =
-            links::make_cable(&self.netlink, &name, bridge, &namespace, endpoint, network).await;
+        let laid = links::make_cable(
+            &self.netlink,
+            &name,
+            bridge,
+            &namespace,
+            endpoint,
+            network,
+            mtu,
+        )
+        .await;
         if let Err(failure) = laid {
             // Half an endpoint is none; the next attempt starts anew.
             let _ = netns::remove(&path);
@@ -238,6 +401,33 @@ impl KernelStack {
                 source: failure.into(),
             });
         }
+        Ok(())
+    }
+
+    /// What the counting table has. Nothing if it is not there.
+    async fn listed(&self) -> Result<Option<serde_json::Value>, Error> {
+        let question = counting::question(self.prefix());
+        let question: Vec<&str> = question.iter().map(String::as_str).collect();
+        nft::list(&self.options.nft, &question).await
+    }
+
+    /// Makes the counting table count these.
+    async fn count(&self, state: &mut State, wanted: &Wanted) -> Result<(), Error> {
+        let next = Counting::of(wanted);
+        let before = match state.counting.take() {
+            Some(before) => Some(before),
+            None => self.listed().await?.as_ref().map(Counting::read),
+        };
+        let changes = next.changes(self.prefix(), before.as_ref());
+        if !changes.is_empty()
+            && let Err(error) = nft::apply(&self.options.nft, &changes).await
+        {
+            // Somebody else has changed it, or its frame is an older one. What was counted is lost then.
+            tracing::warn!(%error, "the table that counts traffic is made anew");
+            let anew = next.changes(self.prefix(), None);
+            nft::apply(&self.options.nft, &anew).await?;
+        }
+        state.counting = Some(next);
         Ok(())
     }
 
@@ -290,10 +480,19 @@ impl NetworkStack for KernelStack {
     async fn apply(&self, wanted: &Wanted) -> Result<Applied, Error> {
         let mut state = self.state.lock().await;
         let mut applied = Applied::default();
+        let prefix = self.prefix();
         let names: HashSet<String> = wanted
             .networks
             .iter()
-            .map(|network| self.prefix().bridge(network.id.as_str()))
+            .flat_map(|network| {
+                let owner = network.id.as_str();
+                let link = match network.link {
+                    NodeLink::None => None,
+                    NodeLink::Vlan => Some(prefix.vlan(owner)),
+                    NodeLink::Vxlan(_) => Some(prefix.vxlan(owner)),
+                };
+                [Some(prefix.bridge(owner)), link].into_iter().flatten()
+            })
             .chain(wanted.endpoints.iter().map(|e| self.prefix().cable(&e.id)))
             .collect();
         let endpoints: BTreeSet<&EndpointId> = wanted.endpoints.iter().map(|e| &e.id).collect();
@@ -310,6 +509,9 @@ impl NetworkStack for KernelStack {
         if !wanted.networks.is_empty() {
             setting("net/ipv4/ip_forward", "1");
         }
+        if wanted.networks.iter().any(|network| network.ip6.is_some()) {
+            forward_ipv6();
+        }
         let mut networks = BTreeMap::new();
         for network in &wanted.networks {
             match self.bridge(network, &links).await {
@@ -323,12 +525,19 @@ impl NetworkStack for KernelStack {
             }
         }
         // The rules are there before anybody can send: no packet slips through meanwhile.
-        let rules = rules::table(self.prefix(), wanted);
-        let text = serde_json::to_vec(&rules).map_err(|source| Error::Rules { source })?;
-        if state.rules.as_ref() != Some(&text) {
+        let rules = rules::tables(prefix, wanted);
+        if state.rules.as_ref() != Some(&rules) {
             state.rules = None;
             nft::apply(&self.options.nft, &rules).await?;
-            state.rules = Some(text);
+            state.rules = Some(rules);
+        }
+        self.count(&mut state, wanted).await?;
+        for (network, bridge) in networks.values() {
+            if let Err(error) = self.join(network, *bridge, &links).await {
+                let text = chain(&error);
+                tracing::warn!(network = %network.id, error = text, "a network is alone on this Node");
+                applied.alone.insert(network.id.clone(), text);
+            }
         }
         let work: Vec<BoxFuture<'_, Result<(), Error>>> = wanted
             .endpoints
@@ -357,12 +566,29 @@ impl NetworkStack for KernelStack {
         self.options.netns_dir.join(self.prefix().netns(id))
     }
 
+    async fn traffic(&self) -> Result<BTreeMap<EndpointId, Counted>, Error> {
+        let Some(listed) = self.listed().await? else {
+            return Ok(BTreeMap::new());
+        };
+        let entries = fs::read_dir(&self.options.netns_dir).into_iter().flatten();
+        let there: Vec<EndpointId> = entries
+            .flatten()
+            .filter_map(|entry| self.prefix().endpoint(entry.file_name().to_str()?))
+            .collect();
+        Ok(counting::counted(&listed, there.iter()))
+    }
+
+    async fn can_vlan(&self) -> bool {
+        links::knows_vlan(&self.netlink).await
+    }
+
     async fn clear(&self) -> Result<(), Error> {
         let mut state = self.state.lock().await;
         *state = State::default();
         self.remove_others(&HashSet::new(), &BTreeSet::new())
             .await?;
-        nft::apply(&self.options.nft, &rules::no_table(self.prefix())).await
+        let none = rules::no_tables(self.prefix()) + &counting::no_table(self.prefix());
+        nft::apply(&self.options.nft, &none).await
     }
 }
 
@@ -376,6 +602,23 @@ fn setting(name: &str, value: &str) {
     if let Err(error) = fs::write(&path, value) {
         tracing::warn!(path = %path.display(), %error, "a kernel setting stays as it is");
     }
+}
+
+/// Lets IPv6 packets pass the Node. A Node that forwards does not listen to its router any more unless told to.
+fn forward_ipv6() {
+    let forwarding = "net/ipv6/conf/all/forwarding";
+    let path = PathBuf::from("/proc/sys").join(forwarding);
+    if fs::read_to_string(path).is_ok_and(|now| now.trim() == "1") {
+        return;
+    }
+    let interfaces = fs::read_dir("/proc/sys/net/ipv6/conf");
+    for interface in interfaces.into_iter().flatten().flatten() {
+        let path = interface.path().join("accept_ra");
+        if fs::read_to_string(&path).is_ok_and(|now| now.trim() == "1") {
+            let _ = fs::write(path, "2");
+        }
+    }
+    setting(forwarding, "1");
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

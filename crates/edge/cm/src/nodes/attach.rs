@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use aos_ipc::{
@@ -12,15 +14,19 @@ use aos_ipc::{
 use aos_launch::Progress;
 use aos_time::{Clock, SystemClock};
 use aos_types::{InstanceIdent, ItemId, NodeId};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{ORDERS, Shared, caller, link::Installed};
-use crate::contract::{Guarantee, InstanceRun, LogLines, NodeEvent};
+use super::{ORDERS, SEND, Shared, caller, link::Installed, networks::Reachable};
+use crate::contract::{BlobReader, Guarantee, InstanceRun, LogLines, NodeEvent};
 
 /// Most items a Node may wait for.
 const MOST_NEEDS: usize = 1_000;
+/// From this protocol on an SM hears of the Unit's networks.
+const HEARS_NETWORKS: u32 = 5;
+/// Changes of the networks are gathered this long.
+const GATHER: Duration = Duration::from_millis(50);
 
 pub(super) struct Service {
     shared: Arc<Shared>,
@@ -40,11 +46,11 @@ impl pb::node_service_server::NodeService for Service {
         &self,
         request: Request<Streaming<pb::NodeReport>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let node = caller::node(&request)?;
+        let caller = caller::reader(&request)?;
         let (orders, stream) = mpsc::channel(ORDERS);
         self.shared.tasks.spawn(read(
             self.shared.clone(),
-            node,
+            caller,
             request.into_inner(),
             orders,
         ));
@@ -55,10 +61,11 @@ impl pb::node_service_server::NodeService for Service {
 /// Reads one Node's stream to its end. Only after its `hello` the Node counts as attached.
 async fn read(
     shared: Arc<Shared>,
-    node: NodeId,
+    caller: BlobReader,
     mut reports: Streaming<pb::NodeReport>,
     orders: mpsc::Sender<Result<pb::NodeOrder, Status>>,
 ) {
+    let BlobReader { node, address } = caller;
     let mut number = None;
     let end = loop {
         // All arms are cancel-safe: a report is either taken whole or stays in the stream.
@@ -76,6 +83,13 @@ async fn read(
                     let protocol = hello.protocol;
                     number = Some(shared.links().attach(&node, orders.clone(), protocol));
                     guarantees(&shared, &node, Guarantee::InstallFirst);
+                    shared
+                        .networks
+                        .note_reachable(&node, reachable(&hello, address));
+                    if hello.protocol >= HEARS_NETWORKS {
+                        let told = tell_networks(shared.clone(), node.clone(), orders.clone());
+                        shared.tasks.spawn(told);
+                    }
                 }
                 Some(report) if number.is_some() => take(&shared, &node, report).await,
                 Some(_) => break Status::failed_precondition("the first report must be hello"),
@@ -90,6 +104,51 @@ async fn read(
     let _ = orders.try_send(Err(end));
     if number.is_some_and(|number| shared.links().detach(&node, number)) {
         guarantees(&shared, &node, Guarantee::PlainV5);
+    }
+}
+
+/// Where and how a Node can be joined with others.
+fn reachable(hello: &pb::Hello, caller: Option<IpAddr>) -> Reachable {
+    let told = hello.link_address.parse().ok();
+    Reachable {
+        // On the same machine it is reached where CM is; which address that is, each Node knows for itself.
+        address: told
+            .or(caller)
+            .map(|ip| ip.to_canonical())
+            .filter(|ip| !ip.is_loopback()),
+        links: hello.links.iter().take(8).cloned().collect(),
+    }
+}
+
+/// Tells a Node of all networks, and again when something in them has changed, for as long as it is there.
+async fn tell_networks(
+    shared: Arc<Shared>,
+    node: NodeId,
+    orders: mpsc::Sender<Result<pb::NodeOrder, Status>>,
+) {
+    let mut changes = shared.networks.changes();
+    let mut told = None;
+    loop {
+        changes.borrow_and_update();
+        let picture = shared.networks.picture(&node).await;
+        if told.as_ref() != Some(&picture) {
+            told = Some(picture.clone());
+            let order = pb::NodeOrder {
+                order: Some(pb::node_order::Order::UnitNetwork(picture)),
+            };
+            if !matches!(timeout(SEND, orders.send(Ok(order))).await, Ok(Ok(()))) {
+                // It has left, or does not listen: it is told when it comes back.
+                return;
+            }
+        }
+        // Nothing is lost when one of these is dropped.
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = orders.closed() => return,
+            () = shared.stop.cancelled() => return,
+        }
+        // Many addresses are given at once when a list is carried out.
+        tokio::time::sleep(GATHER).await;
     }
 }
 

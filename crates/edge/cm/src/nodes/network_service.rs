@@ -56,6 +56,17 @@ fn ports(
     Ok((exposed?, allowed?.into_iter().map(Allowed::from).collect()))
 }
 
+/// Whether a text can be a host name (RFC 1123).
+fn is_host_name(text: &str) -> bool {
+    let label = |part: &str| {
+        (1..=63).contains(&part.len())
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
 #[tonic::async_trait]
 impl sm::network_service_server::NetworkService for Service {
     type SubscribeInstanceNetworkUpdatesStream =
@@ -119,6 +130,12 @@ impl sm::network_service_server::NetworkService for Service {
             node,
             exposed,
             allowed,
+            // An item has one; more would be another's message.
+            hostname: data
+                .hosts
+                .into_iter()
+                .next()
+                .filter(|name| is_host_name(name)),
         };
         match self
             .shared

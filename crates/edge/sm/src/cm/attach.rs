@@ -48,6 +48,7 @@ impl Link {
         let hello = pb::Hello {
             node_id: self.info.node_id.clone(),
             protocol: PROTOCOL,
+            ..pb::Hello::default()
         };
         // The channel is new and empty.
         let _ = say(&out, Report::Hello(hello)).await;
