@@ -66,7 +66,6 @@ counted! {
         Crash = "instance ends by itself",
         Hang = "instance never becomes active",
         BlobRots = "stored blob is damaged",
-        ListKept = "list kept as what it parts with cannot start elsewhere",
         ListSuperseded = "list superseded on a Node before its switch",
         LateAnswer = "effect answered after it was given up",
         Unsigned = "version with a bad signature",

@@ -67,10 +67,6 @@ mutations! {
     PausedNodeRunsOn = "paused-node-runs-on",
     /// Who gives an instance away and who gets it are told at the same time.
     AllNodesAtOnce = "all-nodes-at-once",
-    /// Lists go out without a look at whether what they bring is there.
-    LaunchesUnprepared = "launches-unprepared",
-    /// A Node that may have an older list in hand is taken to run on with what it runs.
-    AdoptsInDoubt = "adopts-in-doubt",
     /// A launch waits for Nodes that are lost.
     WaitsForLostNodes = "waits-for-lost-nodes",
     /// As long as a Node is lost nothing is placed anew.

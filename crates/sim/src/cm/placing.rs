@@ -643,7 +643,6 @@ impl World {
             sending.failed.insert(*node, why);
         }
         for (node, (inst, to)) in order.kept {
-            self.coverage.fault(Fault::ListKept);
             self.note(|_| format!("n{node} keeps its list: {inst} cannot start on n{to}"));
         }
         for node in first {
@@ -702,7 +701,6 @@ impl World {
     fn send_to(&mut self, id: u64, node: usize) {
         let life = self.cm.life;
         let at_once = self.has(Mutation::AllNodesAtOnce);
-        let adopts = self.has(Mutation::AdoptsInDoubt);
         let Some(run) = &mut self.cm.run else { return };
         let retry = run.sendings.get(&id).is_some_and(|sending| sending.retry);
         if run.seen[node].busy.is_some() {
@@ -740,7 +738,7 @@ impl World {
             let given = given.get(&(node, inst(&order.ident)));
             given.map_or(&[][..], Vec::as_slice) == order.env
         });
-        let stop = parcel(&self.names, adopts, seen, &list, retry, env_fits);
+        let stop = parcel(&self.names, seen, &list, retry, env_fits);
         let view = seen.view.clone();
         let (Some(stop), Some(view)) = (stop, view) else {
             if let Some(sending) = run.sendings.get_mut(&id) {
@@ -944,7 +942,6 @@ fn told(seen: &Seen) -> bool {
 /// What to stop by name if the list has to be sent at all.
 fn parcel(
     names: &Names,
-    adopts: bool,
     seen: &mut Seen,
     list: &List,
     retry: bool,
@@ -964,7 +961,7 @@ fn parcel(
     let same = |sent: &List| Rc::ptr_eq(sent, list) || sent == list;
     let (sent_before, sent_other) = match &seen.sent {
         // Only another list makes certain what it has.
-        Sent::InDoubt => (false, !adopts),
+        Sent::InDoubt => (false, true),
         Sent::Taken(conn, sent) if *conn == view.conn => (same(sent), !same(sent)),
         Sent::Adopted(conn, sent) if *conn == view.conn => (false, !same(sent)),
         Sent::Nothing | Sent::Taken(..) | Sent::Adopted(..) => (false, false),

@@ -12,7 +12,6 @@ use super::{LAUNCH, Sending, Wanted, error};
 use crate::{
     draw::{MIN, SEC},
     event::Event,
-    mutation::Mutation,
     words::{Inst, Item, Ver, inst, version_number},
     world::World,
 };
@@ -91,7 +90,7 @@ impl World {
                     new.push((which, ver));
                 }
             }
-            if !new.is_empty() && !self.has(Mutation::LaunchesUnprepared) {
+            if !new.is_empty() {
                 orders.push((node, new));
             }
         }
