@@ -80,6 +80,7 @@ function unit(system_uid, title, model, over = {}) {
     unit_model: model,
     installed_unit_config: { version: "1.4.0", state: "installed", error: null },
     update_phase: "none",
+    download: null,
     created_at: before(86_400 * 9),
     updated_at: now(),
     nodes: [node("main-node", "main", true, "amd64"), node("secondary-node", "secondary", false, "amd64")],
@@ -278,6 +279,10 @@ export async function deploy(unit, quick = false) {
   }
   for (const phase of fresh.length > 0 ? ["downloading", "pending", "installing"] : []) {
     unit.update_phase = phase;
+    unit.download =
+      phase === "downloading"
+        ? { bytes_here: 5_400_000, bytes_total: 12_000_000, blobs: 3, blobs_here: 1, hindrance: null }
+        : null;
     for (const item of unit.items.filter((one) => one.desired && one.state !== "installed")) {
       item.state = phase;
       item.changed_at = now();

@@ -2847,6 +2847,7 @@ export interface components {
                  * @description When it became known.
                  */
                 created_at: string;
+                download?: components["schemas"]["UnitDownload"] | null;
                 /**
                  * Format: uuid
                  * @description Id of the Unit in this cloud.
@@ -3636,6 +3637,7 @@ export interface components {
              * @description When it became known.
              */
             created_at: string;
+            download?: components["schemas"]["UnitDownload"] | null;
             /**
              * Format: uuid
              * @description Id of the Unit in this cloud.
@@ -3763,6 +3765,31 @@ export interface components {
              * @description Subjects it is assigned to.
              */
             subjects: number;
+        };
+        /** @description How far the downloads of an update are, added up over the blobs that the Unit told of so far. */
+        UnitDownload: {
+            /**
+             * Format: int64
+             * @description Blobs the Unit told of.
+             */
+            blobs: number;
+            /**
+             * Format: int64
+             * @description Of them, there whole.
+             */
+            blobs_here: number;
+            /**
+             * Format: int64
+             * @description Bytes that are on the Unit.
+             */
+            bytes_here: number;
+            /**
+             * Format: int64
+             * @description Bytes of these blobs in all.
+             */
+            bytes_total: number;
+            /** @description What broke one of them off, until it goes on. */
+            hindrance?: string | null;
         };
         /** @description One instance on a Unit. */
         UnitInstance: {

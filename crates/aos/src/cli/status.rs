@@ -147,8 +147,10 @@ fn print(rows: &[Row], command: &Status) -> Result<(), Failure> {
             || "never seen".to_owned(),
             |at| format!("seen {}", table::ago(at, SystemClock.now())),
         );
+        let download = unit.download.as_ref();
+        let download = download.map_or_else(String::new, |told| format!(" {}", told.text()));
         table::say(format!(
-            "{}  {}  {}, {seen}; update: {}; nodes {}/{}; instances {}/{} active",
+            "{}  {}  {}, {seen}; update: {}{download}; nodes {}/{}; instances {}/{} active",
             unit.system_uid,
             table::or_dash(&unit.title),
             table::word(&unit.online_status),
@@ -403,7 +405,10 @@ fn judge(unit: &Unit, rows: &[UnitSubjectService], nodes: &[Node], wanted: &Want
     if unit.online_status == OnlineStatus::Offline {
         return Verdict::NotYet("the Unit is offline".to_owned());
     }
-    let phase = table::word(&unit.update_phase);
+    let mut phase = table::word(&unit.update_phase);
+    if let Some(download) = &unit.download {
+        phase = format!("{phase} {}", download.text());
+    }
     for (name, version) in wanted.services {
         let rows = of(name);
         if rows.is_empty() {

@@ -63,6 +63,44 @@ pub struct UpdateFailure {
     pub next_try: Option<Timestamp>,
 }
 
+/// How far the downloads of an update are, added up over the blobs that the Unit told of so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnitDownload {
+    /// Bytes that are on the Unit.
+    pub bytes_here: u64,
+    /// Bytes of these blobs in all.
+    pub bytes_total: u64,
+    /// Blobs the Unit told of.
+    pub blobs: u64,
+    /// Of them, there whole.
+    pub blobs_here: u64,
+    /// What broke one of them off, until it goes on.
+    pub hindrance: Option<String>,
+}
+
+impl UnitDownload {
+    /// Whole per cent of the bytes, 100 only when nothing is left.
+    pub const fn percent(&self) -> u64 {
+        match self.bytes_total {
+            0 => 100,
+            total => (self.bytes_here as u128 * 100 / total as u128) as u64,
+        }
+    }
+
+    /// For people: how much of what is here, and what hinders the rest.
+    pub fn text(&self) -> String {
+        let hindrance = self
+            .hindrance
+            .as_ref()
+            .map_or_else(String::new, |why| format!("; broke off: {why}"));
+        format!(
+            "{} % of {:.1} MB{hindrance}",
+            self.percent(),
+            self.bytes_total as f64 / 1e6
+        )
+    }
+}
+
 /// Where the update of a Unit stands, as the Unit itself says. It is there as long as it is true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UnitUpdate {

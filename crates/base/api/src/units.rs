@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::{ReportedError, ServiceRef, SubjectRef, UnitUpdate, WantedNodeState};
+use crate::{ReportedError, ServiceRef, SubjectRef, UnitDownload, UnitUpdate, WantedNodeState};
 
 /// Whether a Unit has certificates of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -81,6 +81,9 @@ pub struct Unit {
     pub blob_encryption: BlobEncryption,
     /// How far it is with its newest desired state.
     pub update_phase: UpdatePhase,
+    /// How far it is with fetching; none if it fetches nothing, or has not told yet.
+    #[serde(default)]
+    pub download: Option<UnitDownload>,
     /// What the Unit says of its update; none if it does not say it (a Unit of another make).
     #[serde(default)]
     pub update: Option<UnitUpdate>,

@@ -11,7 +11,7 @@ use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use crate::{
-    Actor, Db, DbError, Happening, LinkWrite, Retention,
+    Actor, Db, DbError, DownloadReport, Happening, LinkWrite, Retention,
     columns::{Columns, big, to_word},
     error::Doing,
     like,
@@ -136,11 +136,11 @@ fn read(row: &AnyRow, now: Timestamp) -> Result<Alert, DbError> {
 }
 
 impl Db {
-    /// Keeps alerts of a Unit, what its timeline says of them, and the session's records.
+    /// Keeps alerts of a Unit, how far its downloads are, what its timeline says of them, and the session's records.
     pub async fn keep_alerts(
         &self,
         unit: Uuid,
-        alerts: &[NewAlert],
+        (alerts, downloads): (&[NewAlert], &[DownloadReport]),
         events: &[Happening],
         retention: &Retention,
         link: &LinkWrite,
@@ -148,6 +148,12 @@ impl Db {
         let mut tx = self.begin().await?;
         let tenant = tx.tenant_of(unit).await?;
         tx.link(unit, link).await?;
+        for download in downloads {
+            tx.keep_download(unit, download).await?;
+        }
+        if !downloads.is_empty() {
+            tx.trim_downloads(unit).await?;
+        }
         tx.happened(unit, events).await?;
         for alert in alerts {
             tx.keep_alert(unit, alert).await?;
@@ -156,7 +162,7 @@ impl Db {
             tx.trim_alerts(unit, retention).await?;
             tx.announce(tenant, ChangeTopic::Alert, ChangeAction::Status, unit);
         }
-        if !events.is_empty() {
+        if !events.is_empty() || !downloads.is_empty() {
             tx.announce(tenant, ChangeTopic::Unit, ChangeAction::Status, unit);
         }
         tx.commit().await

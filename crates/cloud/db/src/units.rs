@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::{
     Actor, Db, DbError, Happening, NodeReport,
     columns::{Columns, to_json, to_word},
+    downloads,
     error::Doing,
     like,
     listing::whole,
@@ -26,14 +27,23 @@ macro_rules! units {
              units.created_at, units.updated_at, unit_models.id AS model_id, unit_models.name AS model_name,
              unit_models.version AS model_version,
              COALESCE(units.ordered_config, unit_models.ordered_config) AS wanted_config, units.encrypt_blobs,
-             (SELECT COUNT(*) FROM subjects_of_units WHERE subjects_of_units.unit_id = units.id) AS subjects
-             FROM units LEFT JOIN unit_models ON unit_models.id = units.unit_model_id WHERE units.tenant_id = $1 ",
+             (SELECT COUNT(*) FROM subjects_of_units WHERE subjects_of_units.unit_id = units.id) AS subjects,
+             COALESCE(downloads.blobs, 0) AS blobs, COALESCE(downloads.blobs_here, 0) AS blobs_here,
+             COALESCE(downloads.bytes_here, 0) AS bytes_here, COALESCE(downloads.bytes_total, 0) AS bytes_total,
+             downloads.hindrance AS hindrance
+             FROM units LEFT JOIN unit_models ON unit_models.id = units.unit_model_id
+             LEFT JOIN (SELECT unit_id, COUNT(*) AS blobs, CAST(SUM(is_here) AS BIGINT) AS blobs_here,
+                        CAST(SUM(bytes_here) AS BIGINT) AS bytes_here, CAST(SUM(bytes_total) AS BIGINT) AS bytes_total,
+                        MAX(hindrance) AS hindrance FROM unit_downloads GROUP BY unit_id) AS downloads
+             ON downloads.unit_id = units.id WHERE units.tenant_id = $1 ",
             $rest
         ))
     };
 }
 
 fn unit(row: &AnyRow) -> Result<Unit, DbError> {
+    let update_phase = row.word("phase")?;
+    let update = row.json_or_null("update_told")?;
     let unit_model = match row.uuid_or_null("model_id")? {
         Some(id) => Some(UnitModelRef {
             id,
@@ -68,8 +78,9 @@ fn unit(row: &AnyRow) -> Result<Unit, DbError> {
             Some(0) => BlobEncryption::Off,
             Some(_) => BlobEncryption::On,
         },
-        update_phase: row.word("phase")?,
-        update: row.json_or_null("update_told")?,
+        update_phase,
+        download: downloads::summed(row, update_phase, update.as_ref())?,
+        update,
         counts: UnitCounts {
             subjects: row.count("subjects")?,
             ..row.json("counts")?

@@ -118,7 +118,7 @@ impl Bench {
         let none = LinkWrite::default();
         let retention = Retention::default();
         self.db
-            .keep_alerts(self.unit, alerts, &[], &retention, &none)
+            .keep_alerts(self.unit, (alerts, &[]), &[], &retention, &none)
             .await
             .unwrap();
     }

@@ -2,7 +2,7 @@
 
 use aos_api::{AlertTag, Severity, TimelineKind};
 use aos_cloud_protocol::{Alert, AlertEvent, DownloadState, QuotaState};
-use aos_db::{Happening, NewAlert, QuotaChange};
+use aos_db::{DownloadReport, Happening, NewAlert, QuotaChange};
 use aos_types::InstanceIdent;
 
 /// Longest text taken into the timeline, in characters.
@@ -49,6 +49,37 @@ fn amount(parameter: &str, value: u64) -> String {
         0 => format!("{value} B"),
         _ => format!("{amount:.1} {name}"),
     }
+}
+
+/// How far a blob is, if the alert tells it.
+pub(crate) fn download(alert: &Alert) -> Option<DownloadReport> {
+    let AlertEvent::DownloadProgress {
+        digest,
+        downloaded_bytes,
+        total_bytes,
+        state,
+        reason,
+        error,
+        ..
+    } = &alert.event
+    else {
+        return None;
+    };
+    let broke_off = || {
+        let why = error.as_ref().map(ToString::to_string).or(reason.clone());
+        let why = why.unwrap_or_else(|| "no reason was reported".to_owned());
+        why.chars().take(MAX_CHARS).collect()
+    };
+    Some(DownloadReport {
+        at: alert.timestamp,
+        digest: *digest,
+        here: *downloaded_bytes,
+        total: *total_bytes,
+        finished: *state == DownloadState::Finished && error.is_none(),
+        hindrance: (error.is_some()
+            || matches!(state, DownloadState::Interrupted | DownloadState::Paused))
+        .then(broke_off),
+    })
 }
 
 /// The alert as it is kept; nothing for a download that goes well, which item states tell already.
@@ -316,6 +347,36 @@ mod tests {
         );
         assert_eq!(amount("cpu", 7), "7 DMIPS");
         assert_eq!(amount("storages", 7), "7 B");
+    }
+
+    #[test]
+    fn a_download_is_counted_and_what_breaks_it_off_is_told() {
+        let alert = |state, reason: Option<&str>| Alert {
+            timestamp: Timestamp::from_secs(1),
+            event: AlertEvent::DownloadProgress {
+                digest: format!("sha256:{}", "a".repeat(64)).parse().unwrap(),
+                downloaded_bytes: 7,
+                total_bytes: 9,
+                state,
+                url: None,
+                reason: reason.map(str::to_owned),
+                error: None,
+            },
+        };
+        let going = alert(DownloadState::Started, None);
+        let told = download(&going).unwrap();
+        assert_eq!((told.here, told.total, told.finished), (7, 9, false));
+        assert_eq!(told.hindrance, None);
+        assert_eq!((kept(&going), happening(going).is_none()), (None, true));
+        let broken = alert(DownloadState::Interrupted, Some("no route"));
+        assert_eq!(download(&broken).unwrap().hindrance.unwrap(), "no route");
+        assert!(happening(broken).unwrap().text.ends_with(": no route"));
+        assert!(
+            download(&alert(DownloadState::Finished, None))
+                .unwrap()
+                .finished
+        );
+        assert_eq!(download(&quota(None)), None);
     }
 
     #[test]

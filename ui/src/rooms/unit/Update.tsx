@@ -47,6 +47,14 @@ export function Update(properties: {
           </li>
         ))}
       </ol>
+      {unit.download?.hindrance && (
+        <ul className={css.faults} data-soft="true" aria-label="What hinders the download">
+          <li>
+            <Hourglass size={15} aria-hidden />
+            <span>A download broke off and is tried again: {unit.download.hindrance}</span>
+          </li>
+        </ul>
+      )}
       {properties.told.length > 0 && (
         <ul className={css.faults} data-soft="true" aria-label="What the Unit says">
           {properties.told.map((text) => (

@@ -7,7 +7,7 @@ import type {
   UnitSubjectService,
   UpdatePhase,
 } from "~/api/types";
-import { clock, count } from "~/parts/time";
+import { bytes, clock, count } from "~/parts/time";
 import { type Said, say } from "~/parts/tone";
 
 /** Where a step of an update stands. */
@@ -102,6 +102,15 @@ function sentNote(desired: DesiredState | null): string {
   return "waits for the Unit";
 }
 
+/** How far the Unit is with fetching: by bytes while it tells them, else by items that are here. */
+function fetchedNote(unit: Unit, here: number, wanted: number): string {
+  const items = wanted > 0 ? `${here} of ${count(wanted, "item")} here` : "";
+  const told = unit.download;
+  if (!told || told.bytes_total === 0) return items;
+  const percent = Math.floor((told.bytes_here / told.bytes_total) * 100);
+  return `${percent} % of ${bytes(told.bytes_total)}${told.hindrance ? ", broken off" : ""}`;
+}
+
 /** The steps of the newest update of a Unit, as far as its reports tell. */
 export function steps(
   unit: Unit,
@@ -120,7 +129,7 @@ export function steps(
   const active = services.flatMap((entry) => entry.instances).filter(isUp).length;
   const notes: Record<string, string> = {
     sent: sentNote(desired),
-    downloading: wanted.length > 0 ? `${here} of ${count(wanted.length, "item")} here` : "",
+    downloading: fetchedNote(unit, here, wanted.length),
     installing: wanted.length > 0 ? `${ready} of ${count(wanted.length, "item")} ready` : "",
     waiting_for_active: due > 0 ? `${Math.min(active, due)} of ${count(due, "instance")} active` : "",
     installed: desired?.applied_at ? `since ${clock(desired.applied_at)}` : "",

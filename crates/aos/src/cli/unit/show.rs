@@ -46,7 +46,12 @@ pub async fn show(client: &Client, named: &Named) -> Result<(), Failure> {
         line("software", of(force.sota.as_ref()));
         line("firmware", of(force.fota.as_ref()));
     }
-    line("update", table::word(&unit.update_phase));
+    let download = unit.download.as_ref();
+    let download = download.map_or_else(String::new, |told| format!(", {}", told.text()));
+    line(
+        "update",
+        format!("{}{download}", table::word(&unit.update_phase)),
+    );
 
     let items: Vec<UnitItem> = client.all(&paths::fill(paths::UNIT_ITEMS, &[&id])).await?;
     let nodes: Vec<Node> = client.all(&paths::fill(paths::UNIT_NODES, &[&id])).await?;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use aos_api::{ChangeAction, paths};
-use aos_db::{EnvReport, InstanceReport, LinkWrite, UnitConfigReport, UnitStatusReport};
+use aos_db::{
+    DownloadReport, EnvReport, InstanceReport, LinkWrite, UnitConfigReport, UnitStatusReport,
+};
 use aos_types::{
     ErrorInfo, InstanceIdent, InstanceState, ItemId, ItemType, NodeId, RuntimeId, SubjectId,
     UnitConfigState,
@@ -61,6 +63,66 @@ impl World {
             .apply_status(self.unit, &report, &LinkWrite::default())
             .await
             .unwrap();
+    }
+
+    /// What the Unit tells of downloads is added up while it downloads, and then forgotten.
+    async fn downloads_are_added_up(&self) {
+        let at = aos_time::Timestamp::from_secs(1_800_000_000);
+        let told = |digest: &str, here, finished, hindrance: Option<&str>| DownloadReport {
+            at,
+            digest: format!("sha256:{}", digest.repeat(64)).parse().unwrap(),
+            here,
+            total: 1_000,
+            finished,
+            hindrance: hindrance.map(str::to_owned),
+        };
+        let stage = |stage| UnitStatusReport {
+            delta: true,
+            update: Some(aos_api::UnitUpdate {
+                stage,
+                goes_back: false,
+                waits: Vec::new(),
+                failure: None,
+                rollback: None,
+            }),
+            ..UnitStatusReport::default()
+        };
+        let tell = async |downloads: &[DownloadReport]| {
+            let (retention, none) = (aos_db::Retention::default(), LinkWrite::default());
+            let db = &self.bench.db;
+            db.keep_alerts(self.unit, (&[], downloads), &[], &retention, &none)
+                .await
+                .unwrap();
+            let unit = self.read("/api/v11/units/car/").await;
+            unit["download"].clone()
+        };
+        self.reports(stage(aos_api::UpdateStage::Downloading)).await;
+        assert_eq!(tell(&[]).await, Value::Null);
+        let told_first = [told("a", 100, false, None), told("b", 0, false, None)];
+        let sum = tell(&told_first).await;
+        assert_eq!(
+            sum,
+            json!({"bytes_here": 100, "bytes_total": 2000, "blobs": 2, "blobs_here": 0, "hindrance": null})
+        );
+        // The end of what nobody heard of is no news.
+        let sum = tell(&[
+            told("a", 600, false, Some("the server hung up")),
+            told("b", 1_000, true, None),
+            told("c", 1_000, true, None),
+        ])
+        .await;
+        let sum: aos_api::UnitDownload = serde_json::from_value(sum).unwrap();
+        assert_eq!((sum.blobs, sum.blobs_here, sum.percent()), (2, 1, 80));
+        assert_eq!(sum.text(), "80 % of 0.0 MB; broke off: the server hung up");
+        // All are here, but the Unit does not say yet that no more are to come.
+        let sum = tell(&[told("a", 1_000, true, None)]).await;
+        assert_eq!(
+            (&sum["blobs_here"], &sum["hindrance"]),
+            (&json!(2), &Value::Null)
+        );
+        self.reports(stage(aos_api::UpdateStage::Pending)).await;
+        self.reports(stage(aos_api::UpdateStage::Downloading)).await;
+        assert_eq!(tell(&[]).await, Value::Null);
     }
 
     async fn call(&self, method: Method, path: &str, body: Value) -> crate::bench::Answer {
@@ -655,6 +717,7 @@ async fn why_says_for_each_instance_which_nodes_are_excluded_by_which_rule() {
         why["update"],
         json!(["CM: waits for consent", "CM: waits for a slot"])
     );
+    world.downloads_are_added_up().await;
     // A paused Node is excluded for that, before anything else is looked at.
     world
         .call(

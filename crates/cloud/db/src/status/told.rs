@@ -1,4 +1,4 @@
-use aos_api::UnitUpdate;
+use aos_api::{UnitUpdate, UpdateStage};
 use uuid::Uuid;
 
 use crate::{
@@ -18,6 +18,9 @@ impl Tx {
         if let Some(update) = &report.update {
             let text = to_json("update", update)?;
             self.tell(unit, Column::Update, Some(text)).await?;
+            if update.stage != UpdateStage::Downloading {
+                self.downloads_over(unit).await?;
+            }
         } else if !report.delta {
             self.tell(unit, Column::Update, None).await?;
         }

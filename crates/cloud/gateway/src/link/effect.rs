@@ -6,8 +6,8 @@ use aos_cloud_protocol::{
     StateRequest, StateResult, Unreadable, UpdateState,
 };
 use aos_db::{
-    EnvReport, Happening, Installed, LinkWrite, LogPart, NewAlert, NewPoint, StateVerdict,
-    UnitStatusReport,
+    DownloadReport, EnvReport, Happening, Installed, LinkWrite, LogPart, NewAlert, NewPoint,
+    StateVerdict, UnitStatusReport,
 };
 use aos_session::{Handled, Input, Keep, Priority};
 use aos_time::Clock;
@@ -26,6 +26,7 @@ enum Effect {
     Events(Vec<Happening>),
     Alerts {
         alerts: Vec<NewAlert>,
+        downloads: Vec<DownloadReport>,
         events: Vec<Happening>,
     },
     Usage {
@@ -74,9 +75,14 @@ impl Link {
         match effect {
             Effect::Nothing => db.write_link(self.unit, &records).await?,
             Effect::Events(events) => db.note(self.unit, &events, &records).await?,
-            Effect::Alerts { alerts, events } => {
+            Effect::Alerts {
+                alerts,
+                downloads,
+                events,
+            } => {
                 let retention = &self.shared.options.retention;
-                db.keep_alerts(self.unit, &alerts, &events, retention, &records)
+                let told = (alerts.as_slice(), downloads.as_slice());
+                db.keep_alerts(self.unit, told, &events, retention, &records)
                     .await?;
             }
             Effect::Usage { points, events } => {
@@ -236,9 +242,11 @@ impl Link {
             Body::Alerts(list) => {
                 let mut events = parts(kind, &unreadable);
                 let kept = list.items.iter().filter_map(alerts::kept).collect();
+                let downloads = list.items.iter().filter_map(alerts::download).collect();
                 events.extend(list.items.into_iter().filter_map(alerts::happening));
                 Effect::Alerts {
                     alerts: kept,
+                    downloads,
                     events,
                 }
             }
