@@ -5,8 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use crate::{
-    AlertRules, Capabilities, Dependency, HealthCheck, ItemId, RestartPolicy, RootAccess,
-    item_rules,
+    AlertRules, Capabilities, Dependency, EgressRule, HealthCheck, ItemId, RestartPolicy,
+    RootAccess, item_rules,
     tolerant::{FieldError, Fields, FromJson, word},
 };
 
@@ -399,6 +399,9 @@ pub struct ItemConfig {
     /// Ports reachable on the Node's address. Ours.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub published_ports: Vec<PublishedPort>,
+    /// Where it may connect to outside the Unit's networks: nowhere if empty, as the Node allows if absent. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Vec<EgressRule>>,
     /// Whether the Node's own folders lie under the item's layers (default), or only the layers count. Ours.
     pub base_layer_is_node_rootfs: bool,
     /// How long it may take to end after it was asked to, before it is killed; the Node's own time if absent. Ours.
@@ -440,6 +443,7 @@ impl Default for ItemConfig {
             permissions: BTreeMap::new(),
             alert_rules: None,
             published_ports: Vec::new(),
+            egress: None,
             base_layer_is_node_rootfs: true,
             stop_grace_period: None,
             rootfs: RootAccess::default(),
@@ -664,6 +668,7 @@ impl FromJson for ItemConfig {
             permissions: fields.or_default("permissions")?,
             alert_rules: fields.opt("alertRules")?,
             published_ports: fields.or_default("publishedPorts")?,
+            egress: fields.opt("egress")?,
             base_layer_is_node_rootfs: fields.opt("baseLayerIsNodeRootfs")?.unwrap_or(true),
             stop_grace_period: fields.opt("stopGracePeriod")?,
             rootfs: fields

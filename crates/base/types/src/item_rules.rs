@@ -70,6 +70,14 @@ pub(crate) fn check(config: &ItemConfig) -> Result<(), FieldError> {
             return wrong("is made of the letters r, w and m".into(), "mode");
         }
     }
+    if config
+        .egress
+        .as_ref()
+        .is_some_and(|rules| rules.len() > crate::MAX_EGRESS)
+    {
+        let most = crate::MAX_EGRESS;
+        return Err(FieldError::new(format!("has more than {most} destinations")).at("egress"));
+    }
     let mut ports = BTreeSet::new();
     for (index, port) in config.published_ports.iter().enumerate() {
         if !ports.insert((port.host_port, port.protocol)) {

@@ -28,7 +28,7 @@ use crate::{
     launcher::{Launcher, Setup},
     logs::Logs,
     monitoring::{self, Monitoring},
-    networks::Networks,
+    networks::{NetworkSetup, Networks},
     node,
     node_config::NodeConfigs,
     permissions::Permissions,
@@ -114,27 +114,29 @@ async fn serve(
     let resources = Resources::load(options.resources_file.as_deref())?;
     let info = cm::info(&node.id, &infos, &resources.list());
     let handle = CmHandle::new(node.id.clone());
-    let prefix: Prefix =
-        options
-            .interface_prefix
-            .parse()
-            .map_err(|error: aos_netstack::InvalidName| Error::Option {
-                field: "interface_prefix",
-                why: error.to_string(),
-            })?;
-    let stack: Arc<dyn NetworkStack> = Arc::new(KernelStack::open(KernelOptions {
-        netns_dir: options.netns_dir.clone(),
-        ..KernelOptions::new(prefix.clone())
-    })?);
-    let networks = Networks::open(
-        stack,
-        handle.clone(),
-        kept.clone(),
-        options.dns_servers.clone(),
-        prefix,
-    );
-    let networks = Arc::new(networks.await?);
     let alerts = Arc::new(Alerts::default());
+    let prefix = prefix(options)?;
+    let networks = Networks::open(NetworkSetup {
+        stack: stack(options, prefix.clone())?,
+        cm: handle.clone(),
+        kept: kept.clone(),
+        dns_servers: options.dns_servers.clone(),
+        options: options.network.clone(),
+        closed: options.closed()?,
+        prefix,
+        alerts: alerts.clone(),
+    });
+    let networks = Arc::new(networks.await?);
+    let (names, until) = (networks.names(), stop.child_token());
+    tasks.spawn(async move {
+        names.serve(until).await;
+        Ok(())
+    });
+    let (volumes, until) = (networks.clone(), stop.child_token());
+    tasks.spawn(async move {
+        volumes.keep_volumes(until).await;
+        Ok(())
+    });
     let folder = options.state_dir.join("images");
     let images = Images::open(
         &folder,
@@ -270,7 +272,7 @@ async fn serve(
     });
     let until = stop.child_token();
     tasks.spawn(async move {
-        link.run(until).await;
+        Box::pin(link.run(until)).await;
         Ok(())
     });
     // Any part that ends by itself ends SM.
@@ -284,6 +286,34 @@ async fn serve(
 async fn until_stop(work: impl Future<Output = ()>, stop: &CancellationToken) {
     work.await;
     stop.cancelled().await;
+}
+
+/// How the interfaces made for instances begin.
+fn prefix(options: &Options) -> Result<Prefix, Error> {
+    options
+        .interface_prefix
+        .parse()
+        .map_err(|error: aos_netstack::InvalidName| Error::Option {
+            field: "interface_prefix",
+            why: error.to_string(),
+        })
+}
+
+/// The kernel's networks.
+fn stack(options: &Options, prefix: Prefix) -> Result<Arc<dyn NetworkStack>, Error> {
+    if !(1_280..=65_000).contains(&options.network.mtu) {
+        return Err(Error::Option {
+            field: "network.mtu",
+            why: "is none: IPv6 needs 1280 bytes, and no network carries more than 65000".into(),
+        });
+    }
+    Ok(Arc::new(KernelStack::open(KernelOptions {
+        netns_dir: options.netns_dir.clone(),
+        uplink: options.network.uplink.clone(),
+        mtu: options.network.mtu,
+        ipv6: options.network.ipv6,
+        ..KernelOptions::new(prefix)
+    })?))
 }
 
 /// Waits for all parts; the first error counts.

@@ -73,11 +73,13 @@ pub(crate) fn spec(
         netns: around.place.map(|place| place.netns.clone()),
         hosts: around
             .place
-            .map(|place| HostEntry {
-                ip: IpAddr::V4(place.ip),
-                names: own_names.into_iter().flatten().collect(),
-            })
             .into_iter()
+            .flat_map(|place| [Some(IpAddr::V4(place.ip)), place.ip6.map(IpAddr::V6)])
+            .flatten()
+            .map(|ip| HostEntry {
+                ip,
+                names: own_names.iter().flatten().cloned().collect(),
+            })
             .collect(),
         nameservers: around
             .place

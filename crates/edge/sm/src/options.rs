@@ -1,4 +1,8 @@
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use aos_quota::Choice;
 use serde::Deserialize;
@@ -44,6 +48,9 @@ pub struct Options {
     /// Folder of the named network namespaces.
     #[serde(default = "netns_dir")]
     pub netns_dir: PathBuf,
+    /// The instances' networks: how they go on at other Nodes, and what may leave them.
+    #[serde(default)]
+    pub network: NetworkOptions,
     /// The container runtime.
     #[serde(default)]
     pub runtime: RuntimeOptions,
@@ -152,6 +159,66 @@ pub struct RuntimeOptions {
     pub allowed_ram: Option<u64>,
 }
 
+/// The instances' networks on this Node.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkOptions {
+    /// How they are joined with those of other Nodes; by default as CM says.
+    pub link: LinkOption,
+    /// The interface on which VLANs go to other Nodes; that of the default route by default.
+    pub uplink: Option<String>,
+    /// Where other Nodes reach this one; by default where its connection to CM comes from.
+    pub link_address: Option<IpAddr>,
+    /// Largest packet inside the networks, in bytes: what the Nodes' own network carries, less 50 for VXLAN.
+    pub mtu: u32,
+    /// Whether they have an IPv6 side; the same on all Nodes of a Unit.
+    pub ipv6: bool,
+    /// What instances may reach outside whose item does not say.
+    pub egress: EgressDefault,
+    /// Addresses and ranges outside that no instance may reach, whatever its item says.
+    pub closed: Vec<String>,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self {
+            link: LinkOption::Auto,
+            uplink: None,
+            link_address: None,
+            mtu: aos_netstack::DEFAULT_MTU,
+            ipv6: true,
+            egress: EgressDefault::All,
+            closed: Vec::new(),
+        }
+    }
+}
+
+/// How this Node's networks are joined with those of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkOption {
+    /// As CM says.
+    #[default]
+    Auto,
+    /// By VLAN.
+    Vlan,
+    /// By VXLAN.
+    Vxlan,
+    /// Not at all.
+    None,
+}
+
+/// What an item that says nothing may reach outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EgressDefault {
+    /// Everything.
+    #[default]
+    All,
+    /// Nothing.
+    None,
+}
+
 /// How what instances keep is bounded.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -217,6 +284,20 @@ impl Options {
         self.states_dir
             .clone()
             .unwrap_or_else(|| self.state_dir.join("states"))
+    }
+
+    /// What no instance may reach outside.
+    pub(crate) fn closed(&self) -> Result<Vec<aos_netstack::Range>, crate::Error> {
+        let ranges = self.network.closed.iter().map(|text| {
+            let range = aos_types::address_range(text);
+            range
+                .map(|(address, length)| aos_netstack::Range { address, length })
+                .map_err(|why| crate::Error::Option {
+                    field: "network.closed",
+                    why: format!("has `{text}`, which {why}"),
+                })
+        });
+        ranges.collect()
     }
 
     /// Where storages and states are, and what shall bound them.

@@ -1,11 +1,13 @@
 use std::time::Duration;
 
 use aos_launch::Instance;
-use aos_netstack::{Endpoint, Network};
+use aos_netstack::{Endpoint, Network, Traffic};
 use aos_store::{Error, Records, Store};
 use aos_time::Timestamp;
 use aos_types::{Digest, ErrorInfo, InstanceIdent, NodeInfo, OwnerId};
 use serde::{Deserialize, Serialize};
+
+use crate::networks::UnitNetwork;
 
 /// The scripts of SM's database.
 pub(crate) const SCHEMA: &[&str] = &[Records::<()>::SCHEMA];
@@ -46,6 +48,10 @@ pub(crate) struct Kept {
     pub(crate) raised: Records<Raised>,
     /// How far the journal was looked through for alerts.
     pub(crate) journal: Records<String>,
+    /// The whole Unit's networks, as CM told them last.
+    pub(crate) unit_network: Records<UnitNetwork>,
+    /// What was used of each instance's volume of a day.
+    pub(crate) volumes: Records<Volume>,
 }
 
 /// A quota alert that was told and has not ended.
@@ -54,6 +60,14 @@ pub(crate) struct Raised {
     /// Whose; nothing for the Node itself.
     pub(crate) instance: Option<InstanceIdent>,
     pub(crate) parameter: String,
+}
+
+/// What an instance sent and received on one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Volume {
+    /// Days since 1970, UTC.
+    pub(crate) day: u32,
+    pub(crate) used: Traffic,
 }
 
 /// How an instance that was meant to end did so.
@@ -115,6 +129,8 @@ impl Kept {
             raised: Records::new(store.clone(), "raised"),
             journal: Records::new(store.clone(), "journal"),
             logs: Records::new(store.clone(), "log"),
+            unit_network: Records::new(store.clone(), "unit_network"),
+            volumes: Records::new(store.clone(), "volume"),
         }
     }
 

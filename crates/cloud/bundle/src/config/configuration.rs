@@ -22,7 +22,8 @@ pub(super) struct Configuration {
 }
 
 /// Fields that a Unit reads as they are.
-const AS_IS: [&str; 13] = [
+const AS_IS: [&str; 14] = [
+    "egress",
     "stopGracePeriod",
     "rootfs",
     "capabilities",
@@ -38,7 +39,8 @@ const AS_IS: [&str; 13] = [
     "sysctl",
 ];
 
-const KNOWN: [&str; 28] = [
+const KNOWN: [&str; 29] = [
+    "egress",
     "stopGracePeriod",
     "rootfs",
     "capabilities",

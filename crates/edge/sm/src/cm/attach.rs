@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// The protocol we speak.
-const PROTOCOL: u32 = 4;
+const PROTOCOL: u32 = 5;
 /// Most instances on other Nodes of which one message of CM may tell.
 const MOST_PEERS: usize = 65_536;
 /// Reports that wait for CM.
@@ -45,10 +46,12 @@ impl Link {
     /// The channel for what servicemanager.v5 cannot say. A CM that does not have it is served by v5 alone.
     pub(super) async fn attach(&self, channel: Channel) -> String {
         let (out, reports) = mpsc::channel(QUEUE);
+        let (links, link_address) = self.networks.reachable();
         let hello = pb::Hello {
             node_id: self.info.node_id.clone(),
             protocol: PROTOCOL,
-            ..pb::Hello::default()
+            links,
+            link_address,
         };
         // The channel is new and empty.
         let _ = say(&out, Report::Hello(hello)).await;
@@ -123,6 +126,12 @@ impl Link {
                                 let _ = say(&out, Report::LogLines(too_many(id))).await;
                             }
                         }
+                    }
+                    Ok(Some(pb::NodeOrder {
+                        order: Some(Order::UnitNetwork(told)),
+                    })) => {
+                        let cm = host_of(&self.address).await;
+                        self.networks.take_unit(told, cm).await;
                     }
                     // A kind of order that a newer CM knows and we do not.
                     Ok(Some(_)) => {}
@@ -476,6 +485,13 @@ async fn remove_data(launcher: Arc<Launcher>, remove: pb::RemoveData, out: Out) 
     });
     // CM may have gone; it asks again.
     let _ = say(&out, result).await;
+}
+
+/// Where CM is; nothing if it is on this machine.
+async fn host_of(address: &str) -> Option<IpAddr> {
+    let mut found = tokio::net::lookup_host(address).await.ok()?;
+    let ip = found.next()?.ip().to_canonical();
+    Some(ip).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
 }
 
 async fn say(out: &Out, report: Report) -> Result<(), ()> {

@@ -74,7 +74,7 @@ impl Launcher {
             if let Some(image) = self.setup.images.get(instance.manifest).await {
                 self.setup
                     .networks
-                    .note_published(&instance.ident, &image.image)
+                    .note_traits(&instance.ident, &image.image)
                     .await;
                 images.insert(instance.ident.clone(), image);
             }

@@ -1,0 +1,253 @@
+//! A Unit of two Nodes with real containers and real networks: who finds and reaches whom, and what is left after crashes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests may fail loudly"
+)]
+
+#[path = "unit/item.rs"]
+#[allow(dead_code, reason = "the other tests of SM use more of it")]
+mod item;
+#[path = "pair/mod.rs"]
+mod pair;
+
+use std::{
+    net::UdpSocket,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use aos_types::{EgressRule, Quotas};
+use pair::{Pair, inside, run, until};
+
+#[test]
+fn services_find_and_reach_each_other_on_whatever_node_they_run() {
+    run(
+        "services_find_and_reach_each_other_on_whatever_node_they_run",
+        async |pair: Pair| {
+            let web = pair.publish(&["web"], |item| item.hostname = Some("web".into()));
+            let db = pair.publish(&["db"], |_| ());
+            let app = pair.publish(&["app"], |item| {
+                item.allowed_connections = vec!["db/80:81".parse().unwrap()];
+            });
+            let (one, two) = (pair.start(0), pair.start(1));
+            // The owner red on both Nodes, blue on the second only.
+            pair.list(0, &[("app", 0, "red", app)]).await;
+            pair.list(1, &[("web", 0, "red", web), ("db", 0, "blue", db)])
+                .await;
+            let app_at = pair.netns(0, "app", 0);
+
+            // By name, on the other Node; by IPv6 too.
+            until(|| pair.ask_by_name(&app_at, "web") == Some("web".into())).await;
+            assert_eq!(
+                pair.ask_by_name(&app_at, "subject.web.red"),
+                Some("web".into())
+            );
+            assert!(!pair.resolve6(&app_at, "web").is_empty());
+            // Another owner's: what is allowed has a name and is reached, in one direction only.
+            until(|| pair.ask_by_name(&app_at, "subject.db") == Some("db".into())).await;
+            let db_at = pair.netns(1, "db", 0);
+            assert!(pair.resolve(&db_at, "subject.app").is_empty());
+            assert!(pair.resolve(&db_at, "web").is_empty());
+            let app_ip = pair.address(&app_at);
+            assert_eq!(pair.ask(&db_at, &app_ip), None, "nobody allowed that");
+            // And for who is not allowed it does not exist.
+            let web_at = pair.netns(1, "web", 0);
+            let db_ip = pair.address(&db_at);
+            assert!(pair.resolve(&web_at, "subject.db").is_empty());
+            assert_eq!(pair.ask(&web_at, &db_ip), None);
+
+            // The target moves, is scaled, and goes.
+            pair.list(1, &[("web", 0, "red", web)]).await;
+            until(|| pair.resolve(&app_at, "subject.db").is_empty()).await;
+            assert_eq!(pair.ask(&app_at, &db_ip), None);
+            pair.list(0, &[("app", 0, "red", app), ("db", 0, "blue", db)])
+                .await;
+            until(|| pair.ask_by_name(&app_at, "subject.db") == Some("db".into())).await;
+            pair.list(
+                1,
+                &[
+                    ("web", 0, "red", web),
+                    ("web", 1, "red", web),
+                    ("db", 1, "blue", db),
+                ],
+            )
+            .await;
+            until(|| pair.ask_by_name(&app_at, "1.subject.db") == Some("db".into())).await;
+            assert_eq!(
+                pair.resolve(&app_at, "web").len(),
+                2,
+                "replicas share a host name"
+            );
+            pair.list(1, &[]).await;
+            until(|| pair.resolve(&app_at, "web").is_empty()).await;
+            until(|| pair.ask_by_name(&app_at, "subject.db") == Some("db".into())).await;
+            pair.list(0, &[]).await;
+            until(|| pair.left_over(0).is_empty() && pair.left_over(1).is_empty()).await;
+            drop((one, two));
+        },
+    );
+}
+
+#[test]
+fn gap_45_what_may_go_out_is_what_the_item_says() {
+    run(
+        "gap_45_what_may_go_out_is_what_the_item_says",
+        async |pair: Pair| {
+            let open = pair.publish(&["open"], |_| ());
+            let shut = pair.publish(&["shut"], |item| item.egress = Some(Vec::new()));
+            let some = pair.publish(&["some"], |item| {
+                item.egress = Some(vec![EgressRule {
+                    address: "192.0.2.2".parse().unwrap(),
+                    length: 32,
+                    ports: Some((aos_types::Protocol::Tcp, 80, 80)),
+                }]);
+            });
+            let _one = pair.start(0);
+            pair.list(
+                0,
+                &[
+                    ("open", 0, "red", open),
+                    ("shut", 0, "red", shut),
+                    ("some", 0, "red", some),
+                ],
+            )
+            .await;
+            let at = |item: &str| pair.netns(0, item, 0);
+            pair.world_listens(80);
+            pair.world_listens(81);
+            until(|| pair.connects(&at("open"), "192.0.2.2:81")).await;
+            until(|| pair.connects(&at("some"), "192.0.2.2:80")).await;
+            assert!(!pair.connects(&at("shut"), "192.0.2.2:80"));
+            assert!(!pair.connects(&at("some"), "192.0.2.2:81"));
+            // Its own network is not outside.
+            until(|| pair.ask_by_name(&at("shut"), "subject.open") == Some("open".into())).await;
+        },
+    );
+}
+
+#[test]
+fn gap_47_a_taken_dns_port_keeps_no_instance_from_running() {
+    run(
+        "gap_47_a_taken_dns_port_keeps_no_instance_from_running",
+        async |pair: Pair| {
+            let web = pair.publish(&["web"], |_| ());
+            let node = Path::new("/run/netns/node0");
+            let taken = inside(node, || UdpSocket::bind("0.0.0.0:53").unwrap());
+            let _one = pair.start(0);
+            pair.list(0, &[("web", 0, "red", web)]).await;
+            let at = pair.netns(0, "web", 0);
+            assert!(pair.resolve(&at, "subject.web").is_empty());
+            drop(taken);
+            until(|| pair.resolve(&at, "subject.web").len() == 1).await;
+        },
+    );
+}
+
+#[test]
+fn rates_and_volumes_of_a_day_hold_also_for_another_sm() {
+    run(
+        "rates_and_volumes_of_a_day_hold_also_for_another_sm",
+        async |pair: Pair| {
+            let open = pair.publish(&["open"], |_| ());
+            let slow = pair.publish(&["slow"], |item| {
+                item.quotas = Quotas {
+                    upload_speed: Some(8_000),
+                    upload_limit: Some(300_000),
+                    ..Quotas::default()
+                };
+            });
+            let one = pair.start(0);
+            pair.list(0, &[("open", 0, "red", open), ("slow", 0, "red", slow)])
+                .await;
+            let at = |item: &str| pair.netns(0, item, 0);
+            let sink = pair.world_listens(80);
+            until(|| pair.connects(&at("open"), "192.0.2.2:80")).await;
+            // 300 kB a day at 1 MB a second, and then nothing; also for another SM, and after a crash.
+            let before = sink.received();
+            let began = Instant::now();
+            pair.send(&at("slow"), "192.0.2.2:80", 600_000);
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            let sent = sink.received() - before;
+            assert!((100_000..300_000).contains(&sent), "{sent}");
+            assert!(
+                began.elapsed() > Duration::from_millis(sent / 1_000),
+                "no faster than allowed"
+            );
+            one.kill();
+            let _one = pair.start(0);
+            pair.until_whole(0).await;
+            assert!(!pair.connects(&at("slow"), "192.0.2.2:80"));
+            assert!(pair.connects(&at("open"), "192.0.2.2:80"));
+        },
+    );
+}
+
+#[test]
+fn nothing_is_left_and_nothing_missing_after_kills_at_random_moments() {
+    run(
+        "nothing_is_left_and_nothing_missing_after_kills_at_random_moments",
+        async |pair: Pair| {
+            let web = pair.publish(&["web"], |item| item.hostname = Some("web".into()));
+            let app = pair.publish(&["app"], |item| {
+                item.allowed_connections = vec!["db/80".parse().unwrap()];
+            });
+            let db = pair.publish(&["db"], |_| ());
+            let mut sms = [Some(pair.start(0)), Some(pair.start(1))];
+            let mut random = 0x2545_f491_u32;
+            let mut next = move |below: u32| {
+                random ^= random << 13;
+                random ^= random >> 17;
+                random ^= random << 5;
+                random % below
+            };
+            pair.list(0, &[]).await;
+            pair.list(1, &[]).await;
+            for round in 0..6 {
+                let lists: [&[_]; 2] = match round % 3 {
+                    0 => [
+                        &[("app", 0, "red", app), ("db", 0, "blue", db)],
+                        &[("web", 0, "red", web)],
+                    ],
+                    1 => [
+                        &[("app", 0, "red", app), ("web", 0, "red", web)],
+                        &[("db", 0, "blue", db), ("web", 1, "red", web)],
+                    ],
+                    _ => [&[("app", 0, "red", app)], &[("db", 0, "blue", db)]],
+                };
+                for (node, list) in lists.iter().enumerate() {
+                    pair.send_list(node, list).await;
+                }
+                // SM of one Node, or CM, in the middle of it.
+                tokio::time::sleep(Duration::from_millis(next(400).into())).await;
+                match next(3) {
+                    2 => pair.restart_cm().await,
+                    node => {
+                        let node = node as usize;
+                        sms[node].take().unwrap().kill();
+                        tokio::time::sleep(Duration::from_millis(next(300).into())).await;
+                        sms[node] = Some(pair.start(node));
+                    }
+                }
+                for (node, list) in lists.iter().enumerate() {
+                    pair.list(node, list).await;
+                }
+                let app_at = pair.netns(0, "app", 0);
+                until(|| pair.ask_by_name(&app_at, "subject.db") == Some("db".into())).await;
+                if round % 3 != 2 {
+                    until(|| pair.ask_by_name(&app_at, "web") == Some("web".into())).await;
+                }
+                for (node, list) in lists.iter().enumerate() {
+                    let wanted = list.len();
+                    until(|| pair.cables(node) == wanted && pair.namespaces(node) == wanted).await;
+                }
+            }
+            for node in 0..2 {
+                pair.list(node, &[]).await;
+                until(|| pair.left_over(node).is_empty()).await;
+            }
+        },
+    );
+}
