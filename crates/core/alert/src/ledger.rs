@@ -13,10 +13,13 @@ pub struct Ledger<K> {
     of: BTreeMap<K, Account>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Account {
-    counter: Traffic,
-    sum: Traffic,
+/// What is known of one whose traffic is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    /// What its counter said last.
+    pub counter: Traffic,
+    /// What was counted in the period.
+    pub sum: Traffic,
 }
 
 impl<K: Ord + Clone> Ledger<K> {
@@ -29,8 +32,29 @@ impl<K: Ord + Clone> Ledger<K> {
         }
     }
 
+    /// Goes on where an earlier ledger of periods of this length was, as [`kept`](Self::kept). What a counter has grown by
+    /// meanwhile counts where it is found.
+    pub const fn restore(period: Duration, current: i64, of: BTreeMap<K, Account>) -> Self {
+        Self {
+            period,
+            current,
+            of,
+        }
+    }
+
+    /// How long a period is.
+    pub const fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// The number of the period, and what is known of everybody.
+    pub const fn kept(&self) -> (i64, &BTreeMap<K, Account>) {
+        (self.current, &self.of)
+    }
+
     /// Bytes of the present period, by the counters of all there are. `wall` is the time of the calendar. Who is not in
-    /// `counters` is forgotten. What somebody's counter says the first time counts only if it `began` in our sight.
+    /// `counters` is remembered until the period ends: an instance that is started again has the same counter. What
+    /// somebody's counter says the first time counts only if it `began` in our sight.
     pub fn count(
         &mut self,
         wall: Timestamp,
@@ -43,7 +67,6 @@ impl<K: Ord + Clone> Ledger<K> {
         let period = wall.as_micros().div_euclid(length);
         let turned = period != self.current;
         self.current = period;
-        self.of.retain(|one, _| counters.contains_key(one));
         let count = |(one, counter): (&K, &Traffic)| {
             let known = self.of.get(one).copied();
             let before = known.unwrap_or_else(|| Account {
@@ -72,10 +95,16 @@ impl<K: Ord + Clone> Ledger<K> {
             };
             (one.clone(), account)
         };
-        self.of = counters.iter().map(count).collect();
-        self.of
+        let counted: BTreeMap<K, Account> = counters.iter().map(count).collect();
+        let sums = counted
             .iter()
             .map(|(one, account)| (one.clone(), account.sum))
-            .collect()
+            .collect();
+        if turned {
+            self.of = counted;
+        } else {
+            self.of.extend(counted);
+        }
+        sums
     }
 }

@@ -31,7 +31,7 @@ mod watch;
 mod watches;
 
 pub use flood::{Admitted, Flood, Tide};
-pub use ledger::Ledger;
+pub use ledger::{Account, Ledger};
 pub use meter::{Counters, NodeCounters};
 pub use monitor::{Changed, Measured, Monitor, Whose};
 pub use rule::{Rule, WrongRule};

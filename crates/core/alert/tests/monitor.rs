@@ -524,3 +524,36 @@ fn the_first_word_of_a_counter_is_no_traffic_of_today() {
     let mut ledger = Ledger::new(Duration::from_secs(60));
     assert_eq!(counted(&mut ledger, 0, 1000, true), 1000);
 }
+
+#[test]
+fn the_sum_of_a_day_outlives_who_counts_and_pauses_of_who_is_counted() {
+    let day = Duration::from_secs(60);
+    let counters = |bytes| {
+        let traffic = Traffic {
+            download: bytes,
+            upload: 0,
+        };
+        BTreeMap::from([(1_u8, traffic)])
+    };
+    let mut ledger = Ledger::new(day);
+    ledger.count(at(0), &counters(100), |_| true);
+    // It is not there for a while, and its interface stays.
+    assert!(ledger.count(at(5), &BTreeMap::new(), |_| true).is_empty());
+    let sums = ledger.count(at(10), &counters(150), |_| true);
+    assert_eq!(sums[&1].download, 150);
+    // Somebody else goes on counting, after a time in which nobody did.
+    let (current, accounts) = ledger.kept();
+    let mut other = Ledger::restore(day, current, accounts.clone());
+    let sums = other.count(at(30), &counters(250), |_| false);
+    assert_eq!(sums[&1].download, 250);
+    // After a power cut the counter begins anew.
+    let (current, accounts) = other.kept();
+    let mut other = Ledger::restore(day, current, accounts.clone());
+    let sums = other.count(at(50), &counters(20), |_| false);
+    assert_eq!(sums[&1].download, 270);
+    // The next day what was is no sum of it.
+    let (current, accounts) = other.kept();
+    let mut other = Ledger::restore(day, current, accounts.clone());
+    let sums = other.count(at(70), &counters(25), |_| false);
+    assert_eq!(sums[&1].download, 5);
+}

@@ -6,6 +6,7 @@
 
 use std::process::ExitCode;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -15,7 +16,16 @@ fn main() -> ExitCode {
             .ok_or("name the file of options")?;
         let options: aos_sm::Options = toml::from_str(&std::fs::read_to_string(path)?)?;
         let runtime = tokio::runtime::Runtime::new()?;
-        Ok(runtime.block_on(aos_sm::run(options, CancellationToken::new()))?)
+        let stop = CancellationToken::new();
+        let asked = stop.clone();
+        runtime.block_on(async move {
+            let mut end = signal(SignalKind::terminate())?;
+            tokio::spawn(async move {
+                end.recv().await;
+                asked.cancel();
+            });
+            Ok(aos_sm::run(options, stop).await?)
+        })
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,

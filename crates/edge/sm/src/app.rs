@@ -258,6 +258,7 @@ async fn serve(
             () = until_stop(ends, &told) => {}
             () = told.cancelled() => {}
         }
+        monitoring.note_traffic().await;
         Ok(())
     });
     let until = stop.child_token();

@@ -52,6 +52,8 @@ pub(crate) struct Kept {
     pub(crate) unit_network: Records<UnitNetwork>,
     /// What was used of each instance's volume of a day.
     pub(crate) volumes: Records<Volume>,
+    /// The sums of traffic that are told and that alert rules look at.
+    pub(crate) traffic: Records<TrafficBook>,
 }
 
 /// A quota alert that was told and has not ended.
@@ -62,12 +64,34 @@ pub(crate) struct Raised {
     pub(crate) parameter: String,
 }
 
+/// The sums of traffic of one period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TrafficBook {
+    /// How long a period is.
+    pub(crate) period_secs: u64,
+    /// Which it is, counted from 1970.
+    pub(crate) current: i64,
+    pub(crate) entries: Vec<TrafficEntry>,
+}
+
+/// One whose traffic is counted; bytes received and sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TrafficEntry {
+    /// Who; nothing for the Node itself.
+    pub(crate) instance: Option<InstanceIdent>,
+    pub(crate) counter: (u64, u64),
+    pub(crate) sum: (u64, u64),
+}
+
 /// What an instance sent and received on one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Volume {
     /// Days since 1970, UTC.
     pub(crate) day: u32,
     pub(crate) used: Traffic,
+    /// People were told that it is used up.
+    #[serde(default)]
+    pub(crate) told: bool,
 }
 
 /// How an instance that was meant to end did so.
@@ -131,6 +155,7 @@ impl Kept {
             logs: Records::new(store.clone(), "log"),
             unit_network: Records::new(store.clone(), "unit_network"),
             volumes: Records::new(store.clone(), "volume"),
+            traffic: Records::new(store.clone(), "traffic"),
         }
     }
 

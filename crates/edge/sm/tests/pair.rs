@@ -14,7 +14,7 @@ mod item;
 mod pair;
 
 use std::{
-    net::UdpSocket,
+    net::{Ipv6Addr, UdpSocket},
     path::Path,
     time::{Duration, Instant},
 };
@@ -30,7 +30,9 @@ fn services_find_and_reach_each_other_on_whatever_node_they_run() {
             let web = pair.publish(&["web"], |item| item.hostname = Some("web".into()));
             let db = pair.publish(&["db"], |_| ());
             let app = pair.publish(&["app"], |item| {
-                item.allowed_connections = vec!["db/80:81".parse().unwrap()];
+                item.allowed_connections = ["db/80:81", "db/8005:8020"]
+                    .map(|text| text.parse().unwrap())
+                    .into();
             });
             let (one, two) = (pair.start(0), pair.start(1));
             // The owner red on both Nodes, blue on the second only.
@@ -53,9 +55,24 @@ fn services_find_and_reach_each_other_on_whatever_node_they_run() {
             assert!(pair.resolve(&db_at, "web").is_empty());
             let app_ip = pair.address(&app_at);
             assert_eq!(pair.ask(&db_at, &app_ip), None, "nobody allowed that");
+            // Of ranges what both contain, with both kinds of addresses.
+            let db_ip = pair.address(&db_at);
+            let db_ip6 = pair.resolve6(&app_at, "subject.db");
+            let db_ip6 = Ipv6Addr::from_octets(*db_ip6.first().unwrap());
+            for port in [8_004, 8_005, 8_010, 8_011] {
+                pair.listens(&db_at, port);
+                let there = (8_005..=8_010).contains(&port);
+                for address in [format!("{db_ip}:{port}"), format!("[{db_ip6}]:{port}")] {
+                    assert_eq!(pair.connects(&app_at, &address), there, "{address}");
+                }
+            }
+            // Its own network, over IPv6 to the other Node.
+            let web_ip6 = pair.resolve6(&app_at, "web");
+            let web_ip6 = Ipv6Addr::from_octets(*web_ip6.first().unwrap());
+            pair.listens(&pair.netns(1, "web", 0), 9_000);
+            assert!(pair.connects(&app_at, &format!("[{web_ip6}]:9000")));
             // And for who is not allowed it does not exist.
             let web_at = pair.netns(1, "web", 0);
-            let db_ip = pair.address(&db_at);
             assert!(pair.resolve(&web_at, "subject.db").is_empty());
             assert_eq!(pair.ask(&web_at, &db_ip), None);
 
@@ -155,6 +172,7 @@ fn rates_and_volumes_of_a_day_hold_also_for_another_sm() {
             let slow = pair.publish(&["slow"], |item| {
                 item.quotas = Quotas {
                     upload_speed: Some(8_000),
+                    download_speed: Some(8_000),
                     upload_limit: Some(300_000),
                     ..Quotas::default()
                 };
@@ -165,6 +183,12 @@ fn rates_and_volumes_of_a_day_hold_also_for_another_sm() {
             let at = |item: &str| pair.netns(0, item, 0);
             let sink = pair.world_listens(80);
             until(|| pair.connects(&at("open"), "192.0.2.2:80")).await;
+            // What comes is held to 1 MB a second.
+            pair.world_gives(81, 500_000);
+            let took = pair.fetch(&at("slow"), "192.0.2.2:81", 500_000);
+            assert!(took > Duration::from_millis(350), "{took:?}");
+            let took = pair.fetch(&at("open"), "192.0.2.2:81", 500_000);
+            assert!(took < Duration::from_millis(350), "{took:?}");
             // 300 kB a day at 1 MB a second, and then nothing; also for another SM, and after a crash.
             let before = sink.received();
             let began = Instant::now();
@@ -177,9 +201,17 @@ fn rates_and_volumes_of_a_day_hold_also_for_another_sm() {
                 "no faster than allowed"
             );
             one.kill();
-            let _one = pair.start(0);
+            let two = pair.start(0);
             pair.until_whole(0).await;
             assert!(!pair.connects(&at("slow"), "192.0.2.2:80"));
+            assert!(pair.connects(&at("open"), "192.0.2.2:80"));
+            // The kernel has forgotten what it counted, as after a power cut; SM has noted it.
+            two.stop();
+            pair.on_node(0, "nft", "delete table inet aos_traffic");
+            assert!(pair.connects(&at("slow"), "192.0.2.2:80"));
+            let _three = pair.start(0);
+            pair.until_whole(0).await;
+            until(|| !pair.connects(&at("slow"), "192.0.2.2:80")).await;
             assert!(pair.connects(&at("open"), "192.0.2.2:80"));
         },
     );

@@ -64,7 +64,7 @@ pub enum Error {
     },
     /// There is no way to the other Nodes.
     #[error(
-        "networks cannot be joined with those of other Nodes: {why}; name an interface in `links.uplink` of SM's configuration"
+        "networks cannot be joined with those of other Nodes: {why}; name an interface in `network.uplink` of SM's options"
     )]
     Uplink {
         /// What is wrong.

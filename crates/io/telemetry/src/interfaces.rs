@@ -14,9 +14,9 @@ pub struct Bytes {
     pub sent: u64,
 }
 
-/// All interfaces of the network namespace of this process, by name: one small file, however many there are.
+/// All interfaces of the network namespace of the calling thread, by name: one small file, however many there are.
 pub fn interfaces() -> Result<BTreeMap<String, Bytes>, Error> {
-    let path = PathBuf::from("/proc/self/net/dev");
+    let path = PathBuf::from("/proc/thread-self/net/dev");
     parse(&read(&path)?).ok_or_else(|| content(&path))
 }
 

@@ -10,6 +10,7 @@
 //!   journal or kernel log, ends of instances ──────────────────► alerts ────────────► CM
 //! ```
 
+mod book;
 mod ends;
 mod machine_log;
 mod reading;
@@ -29,7 +30,7 @@ use aos_time::{Clock, SteadyClock, SystemClock};
 use aos_types::{AlertRules, InstanceIdent, NodeInfo};
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use crate::{
@@ -39,7 +40,7 @@ use crate::{
     node_config::NodeConfigs,
     options::MonitoringOptions,
     places::Places,
-    records::{Kept, Raised},
+    records::{Kept, Raised, TrafficBook},
 };
 use reading::{Reader, Wanted};
 
@@ -48,6 +49,10 @@ pub(crate) use machine_log::watch_log;
 
 /// Where nothing counts what a storage holds, whole folders have to be walked: so much less often.
 const WALKS: u64 = 6;
+/// How often the sums of traffic are noted: what a power cut can lose of them.
+const NOTE: Duration = Duration::from_secs(60);
+/// The one record's key.
+const OWN: &str = "own";
 
 type Rules = BTreeMap<InstanceIdent, Option<AlertRules>>;
 
@@ -58,6 +63,7 @@ pub(crate) struct Monitoring {
     node_configs: Arc<NodeConfigs>,
     alerts: Arc<Alerts>,
     raised: Records<Raised>,
+    traffic: Records<TrafficBook>,
     options: MonitoringOptions,
     /// A storage is looked at in each so many passes.
     storage_every: u64,
@@ -95,13 +101,15 @@ impl Monitoring {
             _ => 1,
         };
         let period = Duration::from_secs(setup.options.traffic_period_secs.max(1));
+        let noted = setup.kept.traffic.get(OWN).await?;
         Ok(Self {
-            reader: Reader::new(&setup.node, setup.places, period),
+            reader: Reader::new(&setup.node, setup.places, period, noted),
             launcher: setup.launcher,
             networks: setup.networks,
             node_configs: setup.node_configs,
             alerts: setup.alerts,
             raised: setup.kept.raised,
+            traffic: setup.kept.traffic,
             options: setup.options,
             storage_every,
             clock,
@@ -138,6 +146,7 @@ impl Monitoring {
         let mut rules: Option<Rules> = None;
         let mut ticks = interval(Duration::from_secs(self.options.period_secs));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut noted = Instant::now();
         for pass in 0_u64.. {
             ticks.tick().await;
             if node_rules.has_changed().unwrap_or(false) {
@@ -156,6 +165,18 @@ impl Monitoring {
                 rules = Some(now);
             }
             self.pass(&there, pass % self.storage_every == 0).await;
+            if noted.elapsed() >= NOTE || pass == 0 {
+                noted = Instant::now();
+                self.note_traffic().await;
+            }
+        }
+    }
+
+    /// Notes the sums of traffic for the SM that comes next. The kernel's counters outlive SM, so only a power cut loses what
+    /// was counted since.
+    pub(crate) async fn note_traffic(&self) {
+        if let Err(error) = self.traffic.put(OWN, &self.reader.book()).await {
+            tracing::warn!(%error, "the sums of traffic are not stored");
         }
     }
 

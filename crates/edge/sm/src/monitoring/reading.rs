@@ -12,7 +12,8 @@ use aos_telemetry::{Bytes, Node, interfaces};
 use aos_time::{Clock, SystemClock};
 use aos_types::{InstanceIdent, NodeInfo};
 
-use crate::places::Places;
+use super::book::{self, Counted};
+use crate::{places::Places, records::TrafficBook};
 
 /// Partition types, and names under which what an instance keeps is reported.
 pub(super) const STORAGES: &str = "storages";
@@ -26,13 +27,6 @@ pub(super) struct Wanted {
     pub(super) cable: Option<String>,
     /// The instance, if what it keeps is to be looked at.
     pub(super) kept: Option<Instance>,
-}
-
-/// Whose traffic is counted.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Counted {
-    Node,
-    Instance(InstanceIdent),
 }
 
 struct Sources {
@@ -55,7 +49,13 @@ struct Books {
 pub(super) struct Reader(Arc<Sources>);
 
 impl Reader {
-    pub(super) fn new(node: &NodeInfo, places: Places, traffic_period: Duration) -> Self {
+    /// Goes on with the sums that an earlier SM has `noted`.
+    pub(super) fn new(
+        node: &NodeInfo,
+        places: Places,
+        traffic_period: Duration,
+        noted: Option<TrafficBook>,
+    ) -> Self {
         let partitions = node.partitions.iter();
         Self(Arc::new(Sources {
             node: Node::default(),
@@ -66,11 +66,17 @@ impl Reader {
                 .collect(),
             places,
             ledger: Mutex::new(Books {
-                ledger: Ledger::new(traffic_period),
+                ledger: book::ledger(traffic_period, noted),
                 opened: false,
                 told: BTreeSet::new(),
             }),
         }))
+    }
+
+    /// The sums of traffic, for another SM to go on with.
+    pub(super) fn book(&self) -> TrafficBook {
+        let books = self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        book::noted(&books.ledger)
     }
 
     /// The counters of the Node and of the instances that run; nothing if even the Node cannot be read.

@@ -18,30 +18,29 @@ const MICROS_A_DAY: i64 = 86_400_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Volumes {
     used: BTreeMap<String, Volume>,
-    /// Of whom people were told, and on which day.
-    told: BTreeMap<InstanceIdent, u32>,
 }
 
 impl Volumes {
     pub(super) fn new(stored: Vec<(String, Volume)>) -> Self {
         Self {
             used: stored.into_iter().collect(),
-            told: BTreeMap::new(),
         }
     }
 
     /// What an instance used of its volume of that day.
     pub(super) fn used(&self, ident: &InstanceIdent, day: u32) -> Traffic {
-        self.used
-            .get(&Kept::key(ident))
-            .filter(|volume| volume.day == day)
+        self.of(ident, day)
             .map(|volume| volume.used)
             .unwrap_or_default()
     }
 
+    fn of(&self, ident: &InstanceIdent, day: u32) -> Option<&Volume> {
+        let found = self.used.get(&Kept::key(ident));
+        found.filter(|volume| volume.day == day)
+    }
+
     pub(super) fn forget(&mut self, ident: &InstanceIdent) {
         self.used.remove(&Kept::key(ident));
-        self.told.remove(ident);
     }
 }
 
@@ -58,7 +57,7 @@ impl Networks {
             // Nothing has begun when the wait is dropped.
             tokio::select! {
                 () = tokio::time::sleep(NOTE) => {}
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
             }
             if day != today() {
                 day = today();
@@ -67,6 +66,7 @@ impl Networks {
             }
             self.note_volumes(day).await;
         }
+        self.note_volumes(day).await;
     }
 
     async fn note_volumes(&self, day: u32) {
@@ -91,32 +91,33 @@ impl Networks {
             let Some(used) = counted.get(&stored.endpoint.id).and_then(|one| one.today) else {
                 continue;
             };
-            let key = Kept::key(ident);
-            let volume = Volume { day, used };
-            if state.volumes.used.get(&key) != Some(&volume) {
-                changes.push((key, Some(volume)));
-            }
             let limit = state
                 .traits
                 .get(ident)
-                .and_then(|traits| traits.bounds.volume);
-            let limit = limit.unwrap_or_default();
+                .and_then(|traits| traits.bounds.volume)
+                .unwrap_or_default();
+            let mut told = state.volumes.of(ident, day).is_some_and(|one| one.told);
             for (way, used, limit) in [
                 ("download", used.down, limit.down),
                 ("upload", used.up, limit.up),
             ] {
                 if let Some(limit) = limit.filter(|limit| used >= *limit)
-                    && state.volumes.told.get(ident) != Some(&day)
+                    && !told
                 {
+                    told = true;
                     over.push((ident.clone(), format!(
                         "it has used up its {way} of {limit} bytes for today (quotas.{way}Limit): nothing more passes until midnight UTC"
                     )));
                 }
             }
+            let key = Kept::key(ident);
+            let volume = Volume { day, used, told };
+            if state.volumes.used.get(&key) != Some(&volume) {
+                changes.push((key, Some(volume)));
+            }
         }
         for (ident, why) in over {
             self.alerts.instance(&ident, "", why);
-            state.volumes.told.insert(ident, day);
         }
         if let Err(error) = self.kept.volumes.apply(changes.clone()).await {
             tracing::warn!(%error, "what was used of daily volumes is not stored");
@@ -137,7 +138,12 @@ mod tests {
     fn yesterday_does_not_count() {
         let ident = InstanceIdent::service("a".parse().unwrap(), "s".parse().unwrap(), 0);
         let used = Traffic { down: 1, up: 2 };
-        let stored = vec![(Kept::key(&ident), Volume { day: 5, used })];
+        let volume = Volume {
+            day: 5,
+            used,
+            told: false,
+        };
+        let stored = vec![(Kept::key(&ident), volume)];
         let mut volumes = Volumes::new(stored);
         assert_eq!(volumes.used(&ident, 5), used);
         assert_eq!(volumes.used(&ident, 6), Traffic::default());

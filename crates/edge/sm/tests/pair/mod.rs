@@ -192,6 +192,13 @@ impl Sm {
     pub fn kill(self) {
         drop(self);
     }
+
+    /// Lets it end by itself.
+    pub fn stop(mut self) {
+        let pid = self.0.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        let _ = self.0.wait();
+    }
 }
 
 impl Drop for Sm {
@@ -351,6 +358,50 @@ impl Pair {
             }
         });
         sink
+    }
+
+    /// Somebody in the world gives so much to whoever asks.
+    pub fn world_gives(&self, port: u16, bytes: usize) {
+        let world = Path::new("/run/netns/world");
+        let listener = inside(world, || TcpListener::bind(("192.0.2.2", port)).unwrap());
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = stream.unwrap().write_all(&vec![7; bytes]);
+            }
+        });
+    }
+
+    /// How long it takes to get that.
+    pub fn fetch(&self, netns: &Path, address: &str, bytes: usize) -> Duration {
+        let address: SocketAddr = address.parse().unwrap();
+        let began = Instant::now();
+        let got = inside(netns, || {
+            let mut stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            all.len()
+        });
+        assert_eq!(got, bytes);
+        began.elapsed()
+    }
+
+    /// Somebody in an instance listens, over IPv4 and IPv6.
+    pub fn listens(&self, netns: &Path, port: u16) {
+        let listener = inside(netns, || TcpListener::bind(("::", port)).unwrap());
+        thread::spawn(move || for _ in listener.incoming() {});
+    }
+
+    /// What a program says on a Node.
+    pub fn on_node(&self, node: usize, program: &str, line: &str) -> String {
+        let output = inside(Path::new(&format!("/run/netns/node{node}")), || {
+            Command::new(program)
+                .args(line.split_whitespace())
+                .output()
+                .unwrap()
+        });
+        assert!(output.status.success(), "{program} {line}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// How many cables a Node has.

@@ -82,11 +82,16 @@ fn longest(parameter: &str) -> Duration {
     HOLD + 3 * PERIOD + SLACK + walks
 }
 
-const ALL: [(&str, &str); 3] = [("hog", "ram"), ("burn", "cpu"), ("fill", "storages")];
+const ALL: [(&str, &str); 4] = [
+    ("hog", "ram"),
+    ("burn", "cpu"),
+    ("fill", "storages"),
+    ("flood", "upload"),
+];
 
 #[test]
-fn hog_burner_and_filler_raise_continue_and_clear_their_alerts() {
-    let test = "hog_burner_and_filler_raise_continue_and_clear_their_alerts";
+fn hog_burner_filler_and_flooder_raise_continue_and_clear_their_alerts() {
+    let test = "hog_burner_filler_and_flooder_raise_continue_and_clear_their_alerts";
     run(test, async |mut unit: Unit| {
         unit.options.monitoring.period_secs = PERIOD.as_secs();
         unit.options.monitoring.traffic_period_secs = TRAFFIC;
@@ -137,6 +142,7 @@ fn hog_burner_and_filler_raise_continue_and_clear_their_alerts() {
             assert!(usage.ram >= 60 * MIB, "{usage:?}");
             // One of this machine's processors, as far as others leave it.
             assert!(usage.cpu >= 10_000 / 50, "{usage:?}");
+            assert!(usage.upload >= MIB, "{usage:?}");
             let storage = usage
                 .partitions
                 .iter()
@@ -182,6 +188,39 @@ fn hog_burner_and_filler_raise_continue_and_clear_their_alerts() {
             words.dedup();
             assert_eq!(words, ["raise", "continue", "fall"], "{parameter}");
         }
+        sm.end().await;
+    });
+}
+
+#[test]
+fn what_was_sent_today_is_counted_on_by_the_next_sm() {
+    let test = "what_was_sent_today_is_counted_on_by_the_next_sm";
+    run(test, async |mut unit: Unit| {
+        unit.options.monitoring.period_secs = PERIOD.as_secs();
+        let image = item::publish(&unit.images, unit.folder.path(), &["moody"], watched);
+        let sm = unit.start_sm();
+        unit.cm.until("introduced", |seen| seen.complete > 0).await;
+        unit.cm.list(vec![instance(&unit, "moody", image)]).await;
+        unit.cm.until_state("moody", "1.0.0", "active").await;
+        let sent = || {
+            let seen = unit.cm.seen.lock().unwrap();
+            let last = seen.measured.last();
+            last.and_then(|last| last.instances_monitoring.first()?.monitoring_data.clone())
+                .map_or(0, |usage| usage.upload)
+        };
+        order(&unit, "flood", true);
+        until("sent", || sent() > MIB).await;
+        order(&unit, "flood", false);
+        let count = || unit.cm.seen.lock().unwrap().measured.len();
+        let before = count();
+        until("measured", || count() > before + 2).await;
+        let before = sent();
+        sm.end().await;
+        let told = count();
+        let sm = unit.start_sm();
+        until("measured again", || count() > told + 1).await;
+        // Day by day; a test at midnight may see the next one.
+        assert!(sent() >= before, "{} after {before}", sent());
         sm.end().await;
     });
 }

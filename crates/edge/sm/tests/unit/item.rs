@@ -174,7 +174,7 @@ pub fn publish_as(
             },
             entrypoint: vec![entrypoint.into()],
             cmd: args.iter().map(|&arg| arg.to_owned()).collect(),
-            exposed_ports: vec!["80/tcp".into()],
+            exposed_ports: vec!["80/tcp".into(), "8000-8010/tcp".into()],
             ..ImageConfig::default()
         },
         item_config: Some(item),
