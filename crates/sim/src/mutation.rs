@@ -53,8 +53,6 @@ mutations! {
     AdoptedIsActive = "adopted-is-active",
     /// A paused Node that is away keeps every update from happening.
     AbsentNodeBlocks = "absent-node-blocks",
-    /// What a Node could not install is not tried again.
-    HeldIsForgotten = "held-is-forgotten",
     /// CM acknowledges a desired state before it is stored.
     AckBeforeStored = "ack-before-stored",
     /// CM's record is written and not flushed.

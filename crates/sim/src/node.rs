@@ -687,7 +687,7 @@ impl World {
         // What could not be had is tried again, with growing pauses.
         if launching.held.is_empty() {
             it.holds = 0;
-        } else if !self.has(Mutation::HeldIsForgotten) {
+        } else {
             let it = &mut self.nodes[node];
             it.holds += 1;
             let pause = (10 * SEC * (1 << it.holds.min(6))).min(LONGEST);

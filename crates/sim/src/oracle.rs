@@ -10,16 +10,16 @@ use std::{
 use aos_launch::Instance;
 use aos_session::Dropped;
 use aos_time::Timestamp;
-use aos_types::InstanceState;
+use aos_types::{InstanceIdent, InstanceState};
 use aos_update::{Direction, Effect, Failures, Record, Target, UpdateState};
 
 use crate::{
-    cm::{GATE, LAUNCH, LOST, READY, brief},
+    cm::{GATE, LAUNCH, LOST, Placed, READY, brief},
     conduct::Conduct,
     coverage::{Fault, Row},
     draw::{Fate, HOUR, Intent, MIN, SEC, Storage, When},
     words::{
-        Blob, Inst, Item, Ver, blobs_of, item_number, node_number, of_digest, subject_number,
+        Blob, Inst, Item, Ver, blobs_of, inst, item_number, node_number, of_digest, subject_number,
         version_number,
     },
     world::{World, say},
@@ -517,6 +517,32 @@ impl World {
         if let Some((inst, ver, at)) = stranded {
             self.broken(4, |_| {
                 format!("n{node} shall part with {inst}, v{ver} of which is not on n{at}")
+            });
+        }
+    }
+
+    /// An instance leaves its Node only if that cannot have it any longer.
+    pub(crate) fn check_moves(&mut self, next: &BTreeMap<InstanceIdent, Placed>) {
+        let at = |placed: &Placed| placed.place.as_ref().map(|(node, _)| node_number(node));
+        let ready: BTreeSet<usize> = self
+            .known()
+            .into_iter()
+            .filter(|known| known.ready)
+            .map(|known| known.node)
+            .collect();
+        let paused: Vec<usize> = self.cm.disk.paused.iter().copied().collect();
+        let moved = next.iter().find_map(|(ident, new)| {
+            let (from, to) = (at(self.cm.disk.placed.get(ident)?)?, at(new)?);
+            let which = inst(ident);
+            let stays = ready.contains(&from) && self.places_of(which, &paused).contains(&from);
+            let beside = next.iter().filter(|(_, one)| at(one) == Some(from));
+            let load = self.load(from, beside.map(|(one, _)| inst(one)).chain([which]));
+            let fits = load.iter().all(|(sum, has)| *has == 0 || sum <= has);
+            (from != to && stays && fits).then_some((which, from, to))
+        });
+        if let Some((which, from, to)) = moved {
+            self.broken(4, |_| {
+                format!("{which} leaves n{from} for n{to} and might have stayed")
             });
         }
     }

@@ -388,6 +388,7 @@ impl World {
                 next.insert(ident.clone(), cached);
             }
         }
+        self.check_moves(&next);
         if !self.has(Mutation::PlacesNotStored) {
             if next != self.cm.disk.placed {
                 self.note(|_| format!("places are stored: {}", places(&next)));
