@@ -103,8 +103,7 @@ impl UnitConfigs {
             }
         }
         self.records.current.put(KEY, &config).await?;
-        self.current.send_replace(Some(Arc::new(config)));
-        let nodes = self.bring_to_nodes().await?;
+        let nodes = self.bring_into_force(Some(Arc::new(config))).await?;
         let unit_config = nodes.iter().next().map(|(id, error)| ErrorInfo {
             message: format!("node `{id}` could not apply it: {error}"),
             ..error.clone()
@@ -126,10 +125,9 @@ impl UnitConfigs {
                 Some(config) => self.records.current.put(KEY, config).await?,
                 None => self.records.current.remove(KEY).await?,
             }
-            self.current.send_replace(config.map(Arc::new));
         }
         Ok(Failures {
-            nodes: self.bring_to_nodes().await?,
+            nodes: self.bring_into_force(config.map(Arc::new)).await?,
             ..Failures::default()
         })
     }
@@ -174,13 +172,34 @@ impl UnitConfigs {
         nodes
     }
 
-    /// Gives every connected Node that has another one its part. Gives those that did not take it.
+    /// Gives the Nodes their parts of a configuration that is stored already. Only when all were asked it is the one in
+    /// force: until then nobody is told that it is installed.
+    async fn bring_into_force(
+        &self,
+        config: Option<Arc<UnitConfig>>,
+    ) -> Result<BTreeMap<NodeId, ErrorInfo>, aos_store::Error> {
+        let mut given = self.given.lock().await;
+        let stored = InForce(&self.current, config.clone());
+        let failed = self.give_out(&mut given, config.as_deref()).await;
+        drop(stored);
+        failed
+    }
+
+    /// Gives every connected Node that has another one its part of the one in force. Gives those that did not take it.
     async fn bring_to_nodes(&self) -> Result<BTreeMap<NodeId, ErrorInfo>, aos_store::Error> {
         let mut given = self.given.lock().await;
         let config = self.current();
+        self.give_out(&mut given, config.as_deref()).await
+    }
+
+    async fn give_out(
+        &self,
+        given: &mut BTreeMap<NodeId, Option<NodeConfig>>,
+        config: Option<&UnitConfig>,
+    ) -> Result<BTreeMap<NodeId, ErrorInfo>, aos_store::Error> {
         let asked = self.connected().into_iter().filter_map(|(id, node)| {
             let before = given.get(&id).cloned();
-            let part = match &config {
+            let part = match config {
                 Some(config) => config.for_node(&id, &node.info.node_type),
                 // Without one, only what a Node was given is taken back: an empty part, of no version.
                 None => {
@@ -248,6 +267,23 @@ impl UnitConfigs {
     ) -> Result<Result<(), ErrorInfo>, aos_store::Error> {
         self.records.given.put(id.as_str(), &None).await?;
         Ok(self.nodes.set_config(id, part).await)
+    }
+}
+
+/// What is stored is in force when this goes, also when whoever gives it out is stopped on the way.
+struct InForce<'a>(
+    &'a watch::Sender<Option<Arc<UnitConfig>>>,
+    Option<Arc<UnitConfig>>,
+);
+
+impl Drop for InForce<'_> {
+    fn drop(&mut self) {
+        let config = self.1.take();
+        self.0.send_if_modified(|current| {
+            let differs = *current != config;
+            *current = config;
+            differs
+        });
     }
 }
 
