@@ -210,6 +210,8 @@ impl World {
         if !it.known {
             it.known = true;
             self.coverage.fault(Fault::NodeNew);
+            // It may bring the room for want of which all attempts failed before (seed 9331).
+            self.oracle.last_fault = self.now;
             self.note(|_| format!("n{node} appears"));
         }
         let it = &mut self.nodes[node];

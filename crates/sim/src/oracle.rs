@@ -834,8 +834,9 @@ impl World {
             // What cannot be fetched is tried again for ever.
             UpdateState::Downloading => failed,
             UpdateState::Pending => gated || self.oracle.is_timed,
-            // So is a way back; whether there is an excuse for that is judged below.
-            _ => record.rollback.is_some(),
+            // So is a way back, and an update that failed may be at it once more (seed 5846): whether there is an excuse
+            // for that is judged below.
+            _ => rolls_back || failed,
         };
         if !rests {
             self.broken(5, |_| {

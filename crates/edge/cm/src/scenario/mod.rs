@@ -7,6 +7,7 @@ mod elsewhere;
 mod fakes;
 mod follow;
 mod gaps;
+mod gaps_placing;
 mod gates;
 mod handing_over;
 mod idle;
