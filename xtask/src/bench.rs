@@ -18,7 +18,7 @@ pub enum What {
     Runtime,
     /// The update engine, the scheduler and the image store by themselves.
     Engine,
-    /// Monitoring: processor time for fifty instances, the uplink of an idle Unit; and how fast logs are taken in. Takes
+    /// Monitoring: processor time for fifty instances, the uplink of an idle Unit; how fast logs are taken in; and the networks of 1, 50 and 256 instances (as root). Takes
     /// about a quarter of an hour.
     Senses,
 }
@@ -81,7 +81,10 @@ const ENGINE: &[(&str, &str, &[&str])] = &[
     ("aos-image", "store_throughput", &[]),
 ];
 
-const SENSES: &[(&str, &str, &[&str])] = &[("aos-runtime", "log_throughput", &[])];
+const SENSES: &[(&str, &str, &[&str])] = &[
+    ("aos-runtime", "log_throughput", &[]),
+    ("aos-netstack", "networks", &[]),
+];
 
 fn programs(root: &Path, programs: &[(&str, &str, &[&str])]) -> Result<Vec<Value>> {
     let mut figures = Vec::new();

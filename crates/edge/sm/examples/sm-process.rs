@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let run = || -> Result<(), Box<dyn std::error::Error>> {
+        // A test that is killed cannot end it.
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         let path = std::env::args_os()
             .nth(1)
             .ok_or("name the file of options")?;

@@ -23,6 +23,8 @@
     )
 )]
 
+mod batch;
+mod cable;
 mod counting;
 pub mod dns;
 mod fake;

@@ -1,17 +1,16 @@
 use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::AsRawFd,
 };
 
 use futures::TryStreamExt;
 use rtnetlink::{
-    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan,
-    LinkVxlan, RouteMessageBuilder,
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVlan, LinkVxlan,
+    RouteMessageBuilder,
     packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        link::{InfoBridge, InfoData, InfoVeth, LinkAttribute, LinkFlags},
+        link::{InfoBridge, LinkAttribute, LinkFlags, State as LinkState},
         neighbour::{
             NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
         },
@@ -64,6 +63,8 @@ pub(crate) struct Link {
     /// What we noted on it when we made it.
     pub(crate) note: String,
     pub(crate) up: bool,
+    /// Packets pass: the kernel has noticed that the other end is up too.
+    pub(crate) carries: bool,
 }
 
 /// The hardware address of whoever has `ip`: the same wherever and however often its interface is made, so that others
@@ -108,12 +109,14 @@ pub(crate) async fn all(netlink: &Handle) -> Result<HashMap<String, Link>> {
             controller: None,
             note: String::new(),
             up: message.header.flags.contains(LinkFlags::Up),
+            carries: false,
         };
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(text) => name = text,
                 LinkAttribute::Controller(index) => link.controller = Some(index),
                 LinkAttribute::IfAlias(text) => link.note = text,
+                LinkAttribute::OperState(state) => link.carries = state == LinkState::Up,
                 _ => {}
             }
         }
@@ -252,67 +255,6 @@ pub(crate) async fn finish_bridge(
             .await?;
     }
     note(netlink, index, bridge_note(network, mtu)).await
-}
-
-/// Lays the cable between a bridge and a new namespace, and sets the addresses inside.
-pub(crate) async fn make_cable(
-    netlink: &Handle,
-    name: &str,
-    bridge: u32,
-    namespace: &Namespace,
-    endpoint: &Endpoint,
-    network: &Network,
-    mtu: u32,
-) -> Result<()> {
-    let far = LinkMessageBuilder::<LinkUnspec>::new()
-        .name("eth0")
-        .address(mac(endpoint.ip).to_vec())
-        .mtu(mtu)
-        .setns_by_fd(namespace.file.as_raw_fd())
-        .build();
-    let near = LinkVeth::new(name, "eth0")
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
-        .controller(bridge)
-        .mtu(mtu)
-        .up()
-        .build();
-    netlink.link().add(near).execute().await?;
-    let inside = &namespace.inside;
-    let eth0 = index_of(inside, "eth0").await?;
-    // The first interface of every namespace is its loopback.
-    for index in [1, eth0] {
-        let up = LinkUnspec::new_with_index(index).up().build();
-        inside.link().set(up).execute().await?;
-    }
-    inside
-        .address()
-        .add(eth0, IpAddr::V4(endpoint.ip), network.subnet.length())
-        .replace()
-        .execute()
-        .await?;
-    let default = RouteMessageBuilder::<Ipv4Addr>::new()
-        .gateway(network.ip)
-        .output_interface(eth0)
-        .build();
-    inside.route().add(default).replace().execute().await?;
-    if let (Some(own), Some(gateway)) = (endpoint.ip6, network.ip6) {
-        let address = inside.address().add(eth0, IpAddr::V6(own), 64).replace();
-        address.execute().await?;
-        let default = RouteMessageBuilder::<Ipv6Addr>::new()
-            .gateway(gateway)
-            .output_interface(eth0)
-            .build();
-        inside.route().add(default).replace().execute().await?;
-    }
-    let index = index_of(netlink, name).await?;
-    port(netlink, index).await?;
-    lead_here(netlink, bridge, endpoint, network).await?;
-    let rate = endpoint.bounds.rate;
-    if rate.is_some() {
-        hold(netlink, index, namespace, rate).await?;
-    }
-    let text = cable_note(endpoint, network, mtu) + &rate_note(rate);
-    note(netlink, index, text).await
 }
 
 /// Holds a cable that is there to another rate.
@@ -510,29 +452,21 @@ pub(crate) async fn plug_in(
 ) -> Result<()> {
     let message = LinkUnspec::new_with_index(index).controller(bridge).build();
     netlink.link().set(message).execute().await?;
-    port(netlink, index).await?;
-    lead_here(netlink, bridge, endpoint, network).await
+    // Where bridged packets pass the translation, an instance's way to its own published port goes out where it came in.
+    let port = LinkBridgePort::new(index).hairpin(true).build();
+    netlink.link().set_port(port).execute().await?;
+    // Another Node on this machine may have a bridge for the same addresses: say which one leads to this endpoint.
+    let way = way_here(bridge, endpoint, network);
+    Ok(netlink.route().add(way).replace().execute().await?)
 }
 
-/// Where bridged packets pass the translation, an instance's way to its own published port goes out where it came in.
-async fn port(netlink: &Handle, index: u32) -> Result<()> {
-    let message = LinkBridgePort::new(index).hairpin(true).build();
-    Ok(netlink.link().set_port(message).execute().await?)
-}
-
-/// Another Node on this machine may have a bridge for the same addresses: say which one leads to this endpoint.
-async fn lead_here(
-    netlink: &Handle,
-    bridge: u32,
-    endpoint: &Endpoint,
-    network: &Network,
-) -> Result<()> {
-    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+/// The way to an endpoint.
+pub(crate) fn way_here(bridge: u32, endpoint: &Endpoint, network: &Network) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(endpoint.ip, 32)
         .output_interface(bridge)
         .pref_source(network.ip)
-        .build();
-    Ok(netlink.route().add(route).replace().execute().await?)
+        .build()
 }
 
 /// Takes the route to an endpoint away; one that is gone is fine.

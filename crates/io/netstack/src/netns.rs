@@ -18,10 +18,8 @@ use tokio::{runtime, sync::oneshot};
 /// The file system of namespace files (`NSFS_MAGIC` of magic.h).
 const NSFS: FsType = FsType(0x6e73_6673);
 
-/// A new network namespace, held by its file.
+/// A network namespace that is there.
 pub(crate) struct Namespace {
-    /// Its file, open.
-    pub(crate) file: File,
     /// Talks to the kernel inside it.
     pub(crate) inside: Handle,
 }
@@ -29,14 +27,6 @@ pub(crate) struct Namespace {
 /// Whether `path` holds a network namespace.
 pub(crate) fn exists(path: &Path) -> bool {
     statfs(path).is_ok_and(|facts| facts.filesystem_type() == NSFS)
-}
-
-/// Makes a namespace that lasts until [`remove`]d, whoever dies.
-///
-/// A namespace belongs to a thread, so a thread of its own makes it and ends.
-pub(crate) async fn make(path: PathBuf, ipv6: bool) -> io::Result<Namespace> {
-    let settings = if ipv6 { WITH_IPV6 } else { WITHOUT_IPV6 };
-    in_thread(move |runtime| make_here(&path, settings, runtime)).await
 }
 
 async fn in_thread(
@@ -55,11 +45,8 @@ async fn in_thread(
         .unwrap_or_else(|_| Err(io::Error::other("the thread that makes namespaces ended")))
 }
 
-fn make_here(
-    path: &Path,
-    settings: &[(&str, &str)],
-    runtime: &runtime::Handle,
-) -> io::Result<Namespace> {
+/// Makes a namespace that lasts until [`remove`]d, whoever dies, and takes the calling thread into it.
+pub(crate) fn enter_new(path: &Path, ipv6: bool, joined: bool) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new()
             .recursive(true)
@@ -81,26 +68,25 @@ fn make_here(
         MsFlags::MS_BIND,
         nothing,
     )?;
+    let settings = if ipv6 { WITH_IPV6 } else { WITHOUT_IPV6 };
+    let notify = joined.then_some(&ARP_NOTIFY);
     // What is not there need not be set.
-    for (setting, value) in settings {
+    for (setting, value) in settings.iter().chain(notify) {
         let _ = fs::write(format!("/proc/sys/net/{setting}"), value);
     }
-    inside(path, runtime)
+    File::open(path)
 }
 
-/// Says to others where an address is now, when it has come from another Node.
+/// Says to others where an address is now, when it may have come from another Node. Each instance hears it, so that it is
+/// not said where there are no other Nodes.
 const ARP_NOTIFY: (&str, &str) = ("ipv4/conf/default/arp_notify", "1");
 /// Nobody but we give an interface addresses and routes, and they are used at once: nobody else has them.
 const WITH_IPV6: &[(&str, &str)] = &[
-    ARP_NOTIFY,
     ("ipv6/conf/default/accept_ra", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
-    ("ipv6/conf/default/addr_gen_mode", "0"),
-    ("ipv6/conf/default/ndisc_notify", "1"),
 ];
 /// Without this each interface would make itself an address.
 const WITHOUT_IPV6: &[(&str, &str)] = &[
-    ARP_NOTIFY,
     ("ipv6/conf/all/disable_ipv6", "1"),
     ("ipv6/conf/default/disable_ipv6", "1"),
 ];
@@ -109,19 +95,18 @@ const WITHOUT_IPV6: &[(&str, &str)] = &[
 pub(crate) async fn open(path: PathBuf) -> io::Result<Namespace> {
     in_thread(move |runtime| {
         setns(File::open(&path)?, CloneFlags::CLONE_NEWNET)?;
-        inside(&path, runtime)
+        inside(runtime)
     })
     .await
 }
 
 /// A way into the namespace in which the thread is.
-fn inside(path: &Path, runtime: &runtime::Handle) -> io::Result<Namespace> {
+fn inside(runtime: &runtime::Handle) -> io::Result<Namespace> {
     let _guard = runtime.enter();
     // The socket stays in the namespace in which it was opened.
     let (connection, inside, _) = rtnetlink::new_connection()?;
     runtime.spawn(connection);
-    let file = File::open(path)?;
-    Ok(Namespace { file, inside })
+    Ok(Namespace { inside })
 }
 
 /// Lets go of a namespace; it ends when nobody is in it any more.

@@ -24,19 +24,9 @@ const PATIENCE_MS: u64 = 100;
 /// Least that may go at once: one packet as large as the kernel makes them would wait for ever otherwise.
 const LEAST_BURST: u64 = 16 * 1024;
 
-/// Bytes a second that leave an interface at most; nothing takes the limit away.
-pub(crate) async fn set(netlink: &Handle, index: u32, limit: Option<u64>) -> Result<(), Failure> {
-    let mut message = TcMessage::default();
-    message.header.index = i32::try_from(index).unwrap_or(i32::MAX);
-    message.header.parent = TcHandle::ROOT;
-    let Some(rate) = limit else {
-        let request = NetlinkMessage::from(RouteNetlinkMessage::DelQueueDiscipline(message));
-        return match links::send(netlink, acknowledged(request, 0)).await {
-            // There was none.
-            Err(failure) if failure.is_none_there() => Ok(()),
-            result => result,
-        };
-    };
+/// The request that holds an interface to so many bytes a second.
+pub(crate) fn hold(index: u32, rate: u64) -> (RouteNetlinkMessage, u16) {
+    let mut message = root(index);
     message.header.handle = TcHandle { major: 1, minor: 0 };
     message.attributes = vec![
         TcAttribute::Kind("tbf".into()),
@@ -51,8 +41,31 @@ pub(crate) async fn set(netlink: &Handle, index: u32, limit: Option<u64>) -> Res
             .collect(),
         ),
     ];
-    let request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
-    links::send(netlink, acknowledged(request, NLM_F_CREATE | NLM_F_REPLACE)).await
+    (
+        RouteNetlinkMessage::NewQueueDiscipline(message),
+        NLM_F_CREATE | NLM_F_REPLACE,
+    )
+}
+
+fn root(index: u32) -> TcMessage {
+    let mut message = TcMessage::default();
+    message.header.index = i32::try_from(index).unwrap_or(i32::MAX);
+    message.header.parent = TcHandle::ROOT;
+    message
+}
+
+/// Bytes a second that leave an interface at most; nothing takes the limit away.
+pub(crate) async fn set(netlink: &Handle, index: u32, limit: Option<u64>) -> Result<(), Failure> {
+    let Some(rate) = limit else {
+        let request = NetlinkMessage::from(RouteNetlinkMessage::DelQueueDiscipline(root(index)));
+        return match links::send(netlink, acknowledged(request, 0)).await {
+            // There was none.
+            Err(failure) if failure.is_none_there() => Ok(()),
+            result => result,
+        };
+    };
+    let (request, flags) = hold(index, rate);
+    links::send(netlink, acknowledged(NetlinkMessage::from(request), flags)).await
 }
 
 fn acknowledged(

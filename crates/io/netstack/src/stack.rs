@@ -2,6 +2,8 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs, io,
     path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use aos_types::OwnerId;
@@ -12,13 +14,16 @@ use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::{
     Counted, Endpoint, EndpointId, Network, NodeLink, Prefix, Wanted,
+    cable::{self, Cable},
     counting::{self, Counting},
     links::{self, Link},
     netns, nft, rules,
 };
 
-/// Endpoints made at the same time.
+/// Endpoints that are looked after at the same time.
 const PARALLEL: usize = 8;
+/// How long new cables may take until packets pass.
+const CARRIES: Duration = Duration::from_millis(500);
 
 /// Why the network is not as wanted.
 #[derive(Debug, thiserror::Error)]
@@ -319,17 +324,18 @@ impl KernelStack {
             .ok_or_else(|| failed("the Node has no default route"))
     }
 
+    /// Looks after an endpoint that is there; gives the cable of one that is not.
     async fn endpoint(
         &self,
         endpoint: &Endpoint,
-        networks: &BTreeMap<&OwnerId, (&Network, u32)>,
+        networks: &BTreeMap<&OwnerId, (Arc<Network>, u32)>,
         links: &HashMap<String, Link>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Cable>, Error> {
         let wrong = |why: String| Error::Endpoint {
             endpoint: endpoint.id.clone(),
             why,
         };
-        let &(network, bridge) = networks.get(&endpoint.network).ok_or_else(|| {
+        let &(ref network, bridge) = networks.get(&endpoint.network).ok_or_else(|| {
             wrong(format!(
                 "belongs to network {}, which is not there",
                 endpoint.network
@@ -372,36 +378,32 @@ impl KernelStack {
                         .await
                         .map_err(failed)?;
                 }
-                return Ok(());
+                return Ok(None);
             }
             self.remove_link(&name, link.index).await?;
         }
-        let namespace = netns::make(path.clone(), endpoint.ip6.is_some())
-            .await
-            .map_err(|source| Error::Namespace {
-                path: path.clone(),
-                source,
-            })?;
-        let laid = links::make_cable(
-            &self.netlink,
-            &name,
+        Ok(Some(Cable {
+            name,
+            path,
             bridge,
-            &namespace,
-            endpoint,
-            network,
+            endpoint: endpoint.clone(),
+            network: network.clone(),
             mtu,
-        )
-        .await;
-        if let Err(failure) = laid {
-            // Half an endpoint is none; the next attempt starts anew.
-            let _ = netns::remove(&path);
-            return Err(Error::Link {
-                what: "connect endpoint",
-                name,
-                source: failure.into(),
-            });
+        }))
+    }
+
+    /// Waits until packets pass these interfaces: what is sent before the kernel has noticed that both ends are up is lost, and
+    /// repeated only after a second.
+    async fn until_carrying(&self, names: &HashSet<String>) -> Result<(), Error> {
+        let began = Instant::now();
+        loop {
+            let links = self.links().await?;
+            let carries = |name: &String| links.get(name).is_none_or(|link| link.carries);
+            if names.iter().all(carries) || began.elapsed() > CARRIES {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        Ok(())
     }
 
     /// What the counting table has. Nothing if it is not there.
@@ -516,7 +518,7 @@ impl NetworkStack for KernelStack {
         for network in &wanted.networks {
             match self.bridge(network, &links).await {
                 Ok(bridge) => {
-                    networks.insert(&network.id, (network, bridge));
+                    networks.insert(&network.id, (Arc::new(network.clone()), bridge));
                 }
                 Err(error) => {
                     let text = chain(&error);
@@ -539,24 +541,41 @@ impl NetworkStack for KernelStack {
                 applied.alone.insert(network.id.clone(), text);
             }
         }
-        let work: Vec<BoxFuture<'_, Result<(), Error>>> = wanted
+        let work: Vec<BoxFuture<'_, Result<Option<Cable>, Error>>> = wanted
             .endpoints
             .iter()
             .map(|endpoint| self.endpoint(endpoint, &networks, &links).boxed())
             .collect();
-        let made: Vec<_> = stream::iter(work).buffered(PARALLEL).collect().await;
-        for (endpoint, result) in wanted.endpoints.iter().zip(made) {
+        let looked_after: Vec<_> = stream::iter(work).buffered(PARALLEL).collect().await;
+        let mut cables = Vec::new();
+        for (endpoint, result) in wanted.endpoints.iter().zip(looked_after) {
             match result {
-                Ok(()) => {
-                    if let Some((_, bridge)) = networks.get(&endpoint.network) {
-                        state
-                            .routes
-                            .insert(endpoint.id.clone(), (*bridge, endpoint.ip));
-                    }
-                }
+                Ok(cable) => cables.extend(cable),
                 Err(error) => {
                     applied.failed.insert(endpoint.id.clone(), error);
                 }
+            }
+        }
+        let mut carrying = HashSet::new();
+        for cable in &cables {
+            carrying.insert(cable.name.clone());
+            carrying.insert(prefix.bridge(cable.endpoint.network.as_str()));
+        }
+        for (id, laid) in cable::lay(cables).await {
+            if let Err(error) = laid {
+                carrying.remove(&prefix.cable(&id));
+                applied.failed.insert(id, error);
+            }
+        }
+        if !carrying.is_empty() {
+            self.until_carrying(&carrying).await?;
+        }
+        for endpoint in &wanted.endpoints {
+            if let Some((_, bridge)) = networks.get(&endpoint.network)
+                && !applied.failed.contains_key(&endpoint.id)
+            {
+                let way = (*bridge, endpoint.ip);
+                state.routes.insert(endpoint.id.clone(), way);
             }
         }
         Ok(applied)

@@ -145,9 +145,10 @@ impl NetworkKeeper {
             .insert(node, updates);
     }
 
-    /// A Node that is not there, or does not keep up, gets its rules when it next reports what it has.
+    /// A Node that is not there gets its rules when it next reports what it has. The stream of one that does not keep up ends,
+    /// so that it reports again.
     fn tell(&self, push: Push) {
-        let subscribers = self
+        let mut subscribers = self
             .subscribers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -162,6 +163,7 @@ impl NetworkKeeper {
                 ),
             }));
             if told.is_err() {
+                subscribers.remove(&push.node);
                 tracing::info!(node = %push.node, "a Node gets its firewall rules when it next reports its networks");
             }
         }

@@ -117,7 +117,6 @@ impl Link {
             return "SM stops".into();
         }
         loop {
-            self.networks.sync().await;
             if let Err(status) = self.networks.follow_rules().await {
                 tracing::debug!(
                     why = aos_ipc::reason(&status),

@@ -38,6 +38,8 @@ impl Networks {
         instances: &[(&Instance, &ItemImage)],
         parallel: usize,
     ) -> BTreeMap<InstanceIdent, ErrorInfo> {
+        // CM frees what it is not told of: nobody tells it while an answer is on its way.
+        let _answers_come = self.asking.read().await;
         let owners: BTreeSet<&OwnerId> = instances.iter().map(|(i, _)| &i.owner).collect();
         let mut networks: BTreeMap<&OwnerId, Result<Network, ErrorInfo>> = BTreeMap::new();
         for owner in owners {
@@ -84,6 +86,9 @@ impl Networks {
             .map(|network| (network.id.clone(), network));
         state.networks.extend(named);
         state.endpoints.extend(endpoints);
+        if self.cm.is_attached() {
+            self.allocated.notify_one();
+        }
         failed
     }
 
@@ -236,11 +241,12 @@ impl Networks {
         }
     }
 
-    /// Tells CM what this Node has, so that it frees the rest.
-    pub(crate) async fn sync(&self) {
+    /// Tells CM what this Node has, so that it frees the rest and pushes rules that are others.
+    pub(super) async fn sync(&self) {
         let Ok(channel) = self.cm.channel_now() else {
             return;
         };
+        let answers_have_come = self.asking.write().await;
         let instances = {
             let state = self.state.lock().await;
             state
@@ -261,6 +267,7 @@ impl Networks {
         let answer = NetworkServiceClient::new(channel)
             .sync_network_state(aos_ipc::within(CALL, request))
             .await;
+        drop(answers_have_come);
         if let Err(status) = answer {
             tracing::info!(
                 why = aos_ipc::reason(&status),

@@ -36,7 +36,7 @@ use aos_netstack::{EndpointId, NetworkStack, Prefix, Range, dns::Names};
 use aos_network::ipv6_of;
 use aos_runtime::InstanceId;
 use aos_types::{AosCode, ErrorInfo, InstanceIdent};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify, RwLock};
 
 use self::{known::State, traits::Traits, volumes::Volumes};
 use crate::{
@@ -66,6 +66,10 @@ pub(crate) struct Networks {
     prefix: Prefix,
     alerts: Arc<Alerts>,
     state: Mutex<State>,
+    /// Held by those who wait for addresses; whoever tells CM of all that are here waits for them.
+    asking: RwLock<()>,
+    /// Addresses were given.
+    allocated: Notify,
 }
 
 /// An instance's place in the network.
@@ -125,6 +129,8 @@ impl Networks {
             prefix,
             alerts,
             state: Mutex::new(state),
+            asking: RwLock::default(),
+            allocated: Notify::new(),
         })
     }
 

@@ -48,7 +48,9 @@ impl Networks {
         self.make_again(&mut state).await;
     }
 
-    /// Follows the pushes of CM until the stream ends.
+    /// Tells CM what this Node has, and follows its pushes until the stream ends. What CM finds to be different it pushes,
+    /// so that the stream has to be there first. After each allocation it is told again: what was pushed while an answer was
+    /// on its way may have been lost on it.
     pub(crate) async fn follow_rules(&self) -> Result<(), tonic::Status> {
         let Ok(channel) = self.cm.channel_now() else {
             return Ok(());
@@ -56,10 +58,33 @@ impl Networks {
         let request = pb::SubscribeInstanceNetworkUpdatesRequest {
             node_id: self.cm.node().to_string(),
         };
-        let mut updates = NetworkServiceClient::new(channel)
+        let subscribed = NetworkServiceClient::new(channel)
             .subscribe_instance_network_updates(request)
-            .await?
-            .into_inner();
+            .await;
+        let updates = match subscribed {
+            Ok(updates) => updates.into_inner(),
+            Err(status) => {
+                self.sync().await;
+                return Err(status);
+            }
+        };
+        let telling = async {
+            loop {
+                self.sync().await;
+                self.allocated.notified().await;
+            }
+        };
+        // What was told is told again with the next stream.
+        tokio::select! {
+            ended = self.read_rules(updates) => ended,
+            () = telling => Ok(()),
+        }
+    }
+
+    async fn read_rules(
+        &self,
+        mut updates: tonic::Streaming<pb::InstanceNetworkUpdateNotification>,
+    ) -> Result<(), tonic::Status> {
         use pb::instance_network_update_notification::Update;
         let rules = |message: pb::InstanceNetworkUpdateNotification| {
             let Update::PendingFirewallUpdate(rules) = message.update?;
