@@ -161,10 +161,11 @@ async fn serve(
             runtimes,
             images,
             networks: networks.clone(),
-            permissions: Permissions {
-                iam_protected: options.iam_protected.clone(),
-                tls: identity.tls(CertKind::Iam),
-            },
+            permissions: Permissions::new(
+                options.iam_protected.clone(),
+                identity.tls(CertKind::Iam),
+                kept.registered.clone(),
+            ),
             kept,
             node,
             resources,
@@ -450,6 +451,7 @@ fn crun(options: &Options) -> Result<CrunOptions, Error> {
         root: options.crun_root(),
         runtime_dir: options.runtime_dir.clone(),
         writable_dir: options.state_dir.join("instances"),
+        root_limit: options.runtime.root_limit,
         cgroup_parent: options.cgroup_parent.clone(),
         seccomp: options.runtime.seccomp,
         keeper: Starter {

@@ -7,6 +7,9 @@ use aos_types::{ImageUser, ItemConfig, NodeInfo, RootAccess, StopSignal};
 
 use crate::{networks::Place, resources::Resources};
 
+/// Processes of an instance whose item names no limit. A Node has room for many of them, and none can take all of its.
+const MOST_PIDS: u64 = 4_096;
+
 /// What of the Node and its network goes into an instance.
 pub(crate) struct Surroundings<'a> {
     pub(crate) node: &'a NodeInfo,
@@ -36,6 +39,9 @@ pub(crate) fn spec(
             .stop_signal
             .parse::<StopSignal>()
             .map_err(|error| format!("its image config has a wrong `StopSignal`: {error}"))?;
+    }
+    if around.place.is_none() {
+        refuse_networks(item)?;
     }
     let mut env: Vec<(String, String)> = image
         .config
@@ -95,6 +101,27 @@ pub(crate) fn spec(
     Ok(spec)
 }
 
+/// An instance in the Node's own network cannot have what takes one of its own. It is not run without it.
+fn refuse_networks(item: &ItemConfig) -> Result<(), String> {
+    let quotas = &item.quotas;
+    let asked = [
+        ("publishedPorts", !item.published_ports.is_empty()),
+        ("allowedConnections", !item.allowed_connections.is_empty()),
+        ("hostname", item.hostname.is_some()),
+        ("quotas.uploadSpeed", quotas.upload_speed.is_some()),
+        ("quotas.downloadSpeed", quotas.download_speed.is_some()),
+        ("quotas.uploadLimit", quotas.upload_limit.is_some()),
+        ("quotas.downloadLimit", quotas.download_limit.is_some()),
+    ];
+    match asked.into_iter().find(|(_, asked)| *asked) {
+        None => Ok(()),
+        Some((field, _)) => Err(format!(
+            "its item asks for `{field}`, which needs a network of its own, and it is to run in the Node's: take it out of \
+             the item, or name a runtime with containers"
+        )),
+    }
+}
+
 /// Whom the instance is in its own eyes, if it has a user namespace: one whose image names a user has, unless its item
 /// says no. Root, if the image names nobody.
 fn inside(item: &ItemConfig, image: &ItemImage) -> Result<Option<ImageUser>, String> {
@@ -132,7 +159,7 @@ fn limits(item: &ItemConfig, node: &NodeInfo) -> Limits {
             .cpu_dmips_limit
             .and_then(|dmips| CpuQuota::from_dmips(dmips, node.max_dmips, cores.max(1))),
         ram: quotas.ram_limit,
-        pids: quotas.pids_limit,
+        pids: Some(quotas.pids_limit.unwrap_or(MOST_PIDS)),
         open_files: quotas.no_file_limit,
         tmp: quotas.tmp_limit,
     }
@@ -143,6 +170,29 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn what_takes_a_network_is_refused_by_name_without_one() {
+        assert_eq!(refuse_networks(&ItemConfig::default()), Ok(()));
+        let cases: [(&str, &str); 5] = [
+            (
+                "publishedPorts",
+                r#"{"publishedPorts": [{"hostPort": 1, "port": 2}]}"#,
+            ),
+            (
+                "allowedConnections",
+                r#"{"allowedConnections": {"a/1": {}}}"#,
+            ),
+            ("hostname", r#"{"hostname": "box"}"#),
+            ("uploadSpeed", r#"{"quotas": {"uploadSpeed": 1}}"#),
+            ("downloadLimit", r#"{"quotas": {"downloadLimit": 1}}"#),
+        ];
+        for (field, text) in cases {
+            let item = ItemConfig::from_slice(text.as_bytes()).unwrap();
+            let why = refuse_networks(&item).unwrap_err();
+            assert!(why.contains(field), "{why}");
+        }
+    }
 
     #[test]
     fn an_image_says_how_it_is_asked_to_end_and_its_item_how_long_it_may_take() {

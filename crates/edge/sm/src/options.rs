@@ -157,6 +157,9 @@ pub struct RuntimeOptions {
     pub allowed_dmips: Option<u64>,
     /// Bytes of memory it may give away, if it is limited.
     pub allowed_ram: Option<u64>,
+    /// Most bytes an instance may write into its root, of memory; never more than half of its own limit of memory. Of the
+    /// runtime `native` too.
+    pub root_limit: u64,
 }
 
 /// The instances' networks on this Node.
@@ -267,6 +270,7 @@ impl Default for RuntimeOptions {
             max_instances: 0,
             allowed_dmips: None,
             allowed_ram: None,
+            root_limit: 64 << 20,
         }
     }
 }

@@ -7,7 +7,7 @@ use aos_time::Timestamp;
 use aos_types::{Digest, ErrorInfo, InstanceIdent, NodeInfo, OwnerId};
 use serde::{Deserialize, Serialize};
 
-use crate::networks::UnitNetwork;
+use crate::{networks::UnitNetwork, permissions::Registered};
 
 /// The scripts of SM's database.
 pub(crate) const SCHEMA: &[&str] = &[Records::<()>::SCHEMA];
@@ -54,6 +54,8 @@ pub(crate) struct Kept {
     pub(crate) volumes: Records<Volume>,
     /// The sums of traffic that are told and that alert rules look at.
     pub(crate) traffic: Records<TrafficBook>,
+    /// Instances that have rights at IAM, or may have.
+    pub(crate) registered: Records<Registered>,
 }
 
 /// A quota alert that was told and has not ended.
@@ -156,6 +158,7 @@ impl Kept {
             unit_network: Records::new(store.clone(), "unit_network"),
             volumes: Records::new(store.clone(), "volume"),
             traffic: Records::new(store.clone(), "traffic"),
+            registered: Records::new(store.clone(), "registered"),
         }
     }
 

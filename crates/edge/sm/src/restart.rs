@@ -3,8 +3,10 @@ use std::time::Duration;
 use aos_time::Timestamp;
 use aos_types::{RestartPolicy, RunParameters};
 
-/// Longest pause before a start.
+/// Longest pause before a start, unless the item itself asks for a longer one.
 const LONGEST: Duration = Duration::from_secs(300);
+/// Shortest pause before a start: what always ends at once must not take the whole processor.
+const LEAST: Duration = Duration::from_millis(10);
 /// An instance that was healthy this long, or twice its start interval, has come through.
 const HEALTHY: Duration = Duration::from_secs(30);
 
@@ -100,12 +102,8 @@ impl Restarts {
         }
         let doublings = self.ends.saturating_sub(burst);
         let factor = 1_u32.checked_shl(doublings.min(16)).unwrap_or(u32::MAX);
-        let pause = self
-            .parameters
-            .restart_interval
-            .max(Duration::from_millis(10))
-            .saturating_mul(factor)
-            .min(LONGEST);
+        let own = self.parameters.restart_interval.max(LEAST);
+        let pause = own.saturating_mul(factor).min(LONGEST.max(own));
         Next {
             pause,
             exhausted: self.ends >= burst,
@@ -155,6 +153,17 @@ mod tests {
             .map(|_| restarts.ended(now, false).pause.as_millis())
             .collect();
         assert_eq!(pauses, [10, 20, 40, 80]);
+    }
+
+    #[test]
+    fn an_item_may_ask_for_longer_pauses() {
+        let hour = Duration::from_secs(3_600);
+        let mut restarts = Restarts::new(RunParameters {
+            restart_interval: hour,
+            ..RunParameters::default()
+        });
+        let pauses = [(); 5].map(|()| restarts.ended(Timestamp::EPOCH, false).pause);
+        assert_eq!(pauses, [hour; 5]);
     }
 
     #[test]

@@ -17,7 +17,9 @@ mod native;
 mod offline;
 mod order;
 mod outlive;
+mod rights;
 mod senses;
+mod slow;
 mod unit;
 
 use std::{

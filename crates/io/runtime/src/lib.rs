@@ -36,5 +36,5 @@ pub use fake::FakeRuntime;
 pub use id::{InstanceId, ParseInstanceIdError};
 pub use limits::{CpuQuota, Limits};
 pub use probe::Unhealthy;
-pub use runtime::{Error, Exit, ExitCause, Runtime, Started, Status};
+pub use runtime::{Error, Exit, ExitCause, RootUse, Runtime, Started, Status};
 pub use spec::{Device, HostEntry, InstanceSpec, Isolation, Mount, StopPolicy, User};

@@ -34,7 +34,7 @@ pub struct CpuQuota {
 impl CpuQuota {
     /// The quota that gives `dmips` of a Node whose `cores` cores have `max_dmips` together; nothing if the Node's
     /// computing power is not known. Rule: `dmips × 100000 × cores / max_dmips`, at least 1000
-    /// (`docs/protocol/items.md`, quotas).
+    /// (`docs/protocol/items.md`, quotas). More than the Node has is all that it has: a kernel refuses larger numbers.
     pub fn from_dmips(dmips: u64, max_dmips: u64, cores: u64) -> Option<Self> {
         if max_dmips == 0 || cores == 0 {
             return None;
@@ -42,7 +42,10 @@ impl CpuQuota {
         let quota =
             u128::from(dmips) * u128::from(PERIOD) * u128::from(cores) / u128::from(max_dmips);
         Some(Self {
-            quota: u64::try_from(quota).unwrap_or(u64::MAX).max(LEAST_QUOTA),
+            quota: u64::try_from(quota)
+                .unwrap_or(u64::MAX)
+                .min(PERIOD.saturating_mul(cores))
+                .max(LEAST_QUOTA),
             period: PERIOD,
         })
     }
@@ -62,7 +65,8 @@ mod tests {
             (0, 10_000, 2, Some(1_000)),
             (100, 0, 2, None),
             (100, 100, 0, None),
-            (u64::MAX, 1, 64, Some(u64::MAX)),
+            (u64::MAX, 1, 64, Some(6_400_000)),
+            (10_001, 10_000, 1, Some(100_000)),
         ] {
             let got = CpuQuota::from_dmips(dmips, max, cores).map(|cpu| cpu.quota);
             assert_eq!(got, quota, "{dmips} of {max} on {cores}");

@@ -13,7 +13,7 @@ use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
 };
 
-use crate::{Error, InstanceSpec, Mount};
+use crate::{Error, InstanceSpec, Mount, RootUse};
 
 /// Folders that every root has, so that mounts find their place.
 const PLACES: [(&str, u32); 9] = [
@@ -29,6 +29,9 @@ const PLACES: [(&str, u32); 9] = [
 ];
 /// Most bytes of mount options: the kernel copies one page.
 pub(crate) const MAX_OPTIONS: usize = 4_000;
+
+/// The least that can be written into a root, in bytes: what an overlay and an empty file or two need.
+const LEAST_ROOT: u64 = 256 << 10;
 
 /// Makes the lowest layer of all roots in `folder`: empty places, and for the host base the links (`/bin` → `usr/bin`) or
 /// empty folders that its own mounts will cover. Repeatable.
@@ -61,27 +64,110 @@ pub(crate) fn write_base(folder: &Path, host_base: &[PathBuf]) -> Result<(), Err
     Ok(())
 }
 
-/// Mounts the root of an instance at `root`: base, then the layers in the image's order, then a writable folder in
-/// `writable` that starts empty.
+/// The part of a root that its instance may write into: memory, so that it is bounded on every Node whatever its disks
+/// can, and gone when nobody uses the root any more.
+#[derive(Debug)]
+pub(crate) struct Writable {
+    pub(crate) upper: PathBuf,
+    pub(crate) work: PathBuf,
+    place: PathBuf,
+}
+
+impl Writable {
+    /// Mounts an empty one of at most `bytes` at `place`.
+    pub(crate) fn mount(place: &Path, bytes: u64) -> Result<Self, Error> {
+        // What an earlier start left.
+        unmount_root(place)?;
+        remove_tree(place)?;
+        let made = |path: &Path, mode: u32| {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(path)
+                .map_err(|source| file("make", path, source))
+        };
+        made(place, 0o700)?;
+        // Files without content take memory too.
+        let options = format!("mode=700,size={bytes},nr_inodes={}", most_files(bytes));
+        mount(
+            Some("tmpfs"),
+            place,
+            Some("tmpfs"),
+            MsFlags::MS_NOSUID,
+            Some(options.as_str()),
+        )
+        .map_err(|error| Error::Mount {
+            what: "the writable part of a root".into(),
+            path: place.to_path_buf(),
+            source: error.into(),
+        })?;
+        let writable = Self {
+            upper: place.join("upper"),
+            work: place.join("work"),
+            place: place.to_path_buf(),
+        };
+        made(&writable.upper, 0o755)?;
+        made(&writable.work, 0o700)?;
+        // The root folder itself takes its mode from the upper one, whatever the umask was.
+        fs::set_permissions(&writable.upper, fs::Permissions::from_mode(0o755))
+            .map_err(|source| file("make", &writable.upper, source))?;
+        Ok(writable)
+    }
+
+    /// Takes it out of sight: a mounted root goes on using it, and it goes with the root.
+    pub(crate) fn hide(&self) -> Result<(), Error> {
+        unmount_root(&self.place)
+    }
+}
+
+/// Files that a writable part of so many bytes may have.
+const fn most_files(bytes: u64) -> u64 {
+    bytes / 4_096 + 64
+}
+
+/// The bytes an instance may write into its root: what the Node gives, and never more than half of its own memory, so
+/// that it sees a full disk before it is killed.
+pub(crate) fn root_limit(spec: &InstanceSpec, node: u64) -> u64 {
+    spec.limits
+        .ram
+        .map_or(node, |ram| node.min(ram / 2))
+        .max(LEAST_ROOT)
+}
+
+/// How full a mounted root is; nothing if it has no writable part of its own.
+pub(crate) fn root_use(root: &Path, node_limit: u64) -> Option<RootUse> {
+    // An overlay tells of what its writes go to.
+    let facts = rustix::fs::statvfs(root).ok()?;
+    let limit = facts.f_blocks.saturating_mul(facts.f_frsize);
+    // One that an older program made lies on a disk of the Node.
+    (limit > 0 && limit <= node_limit.max(LEAST_ROOT)).then(|| RootUse {
+        used: facts
+            .f_blocks
+            .saturating_sub(facts.f_bfree)
+            .saturating_mul(facts.f_frsize),
+        limit,
+        files: facts.f_files.saturating_sub(facts.f_ffree),
+        files_limit: facts.f_files,
+    })
+}
+
+/// Mounts the root of an instance at `root`: base, then the layers in the image's order, then an empty part to write into
+/// of at most `bytes`, for which `writable` is the place.
 pub(crate) fn mount_root(
     spec: &InstanceSpec,
     base: &Path,
     root: &Path,
     writable: &Path,
+    bytes: u64,
 ) -> Result<(), Error> {
-    let (upper, work) = (writable.join("upper"), writable.join("work"));
-    remove_tree(writable)?;
-    for (path, mode) in [(root, 0o755), (&upper, 0o755), (&work, 0o700)] {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(path)
-            .map_err(|source| file("make", path, source))?;
-    }
-    // The root folder itself takes its mode from the upper one, whatever the umask was.
-    fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))
-        .map_err(|source| file("make", &upper, source))?;
-    overlay(spec, base, &upper, &work, root)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(root)
+        .map_err(|source| file("make", root, source))?;
+    let writable = Writable::mount(writable, bytes)?;
+    let mounted = overlay(spec, base, &writable.upper, &writable.work, root);
+    writable.hide().and(mounted)
 }
 
 /// Mounts the layers and what is written over them.
@@ -306,6 +392,21 @@ mod tests {
         assert_eq!(parts_over_host(&hidden, usr), None);
         assert!(in_layers(&layers, Path::new("/etc")));
         assert!(!in_layers(&layers, Path::new("/etc/ssl")));
+    }
+
+    #[test]
+    fn a_root_is_bounded_by_the_node_and_by_half_of_the_memory() {
+        let with = |ram| {
+            let mut spec = crate::bundle::example();
+            spec.limits.ram = ram;
+            root_limit(&spec, 64 << 20)
+        };
+        assert_eq!(with(None), 64 << 20);
+        assert_eq!(with(Some(1 << 30)), 64 << 20);
+        assert_eq!(with(Some(32 << 20)), 16 << 20);
+        assert_eq!(with(Some(1)), LEAST_ROOT);
+        // The root of an older program, on a disk that is larger than what the Node gives.
+        assert_eq!(root_use(Path::new("/"), 1), None);
     }
 
     #[test]

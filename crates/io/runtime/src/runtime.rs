@@ -31,6 +31,11 @@ pub trait Runtime: Send + Sync {
     /// What is known of an instance.
     async fn status(&self, id: InstanceId) -> Result<Status, Error>;
 
+    /// How full the part of its root is that an instance may write into; nothing if that is not known.
+    fn root_use(&self, _id: InstanceId) -> Option<RootUse> {
+        None
+    }
+
     /// The instances of this Node that run, whoever started them.
     async fn running(&self) -> Result<Vec<Started>, Error>;
 
@@ -58,6 +63,19 @@ pub trait Runtime: Send + Sync {
 
     /// Says that an exit was stored or reported: it will not be told again.
     async fn acknowledge(&self, exit: &Exit) -> Result<(), Error>;
+}
+
+/// How full the part of a root is that its instance may write into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootUse {
+    /// Bytes in use.
+    pub used: u64,
+    /// Bytes it may use.
+    pub limit: u64,
+    /// Files and folders there are.
+    pub files: u64,
+    /// Files and folders there may be.
+    pub files_limit: u64,
 }
 
 /// An instance that runs.

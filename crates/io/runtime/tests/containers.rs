@@ -58,6 +58,7 @@ impl Host {
             root: self.node.path("crun"),
             runtime_dir: self.node.path("run"),
             writable_dir: self.node.path("writable"),
+            root_limit: 8 << 20,
             cgroup_parent: self.cgroup.clone(),
             seccomp: true,
             keeper: self.node.starter.clone(),

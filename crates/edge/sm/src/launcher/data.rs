@@ -1,4 +1,5 @@
 use aos_ipc::proto::aos::node::v1::Space;
+use aos_runtime::{InstanceId, RootUse};
 use aos_types::{AosCode, ErrorInfo, InstanceIdent};
 
 use super::Launcher;
@@ -23,6 +24,12 @@ impl Launcher {
             .await
             .map_err(|error| ErrorInfo::from_error(AosCode::Failed, &error))?
             .map_err(|why| ErrorInfo::new(AosCode::Failed, why))
+    }
+
+    /// How full the writable part of an instance's root is; nothing if nobody knows.
+    pub(crate) fn root_use(&self, ident: &InstanceIdent) -> Option<RootUse> {
+        let runtime = self.runtime_of(ident).ok()?;
+        runtime.root_use(InstanceId::of(ident))
     }
 
     /// What is free for storages and states; `None` if it cannot be told.

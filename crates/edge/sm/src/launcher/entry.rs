@@ -47,6 +47,10 @@ pub(super) struct Entry {
     pub(super) retry: Option<CancellationToken>,
     /// What CM wants instead of what runs, and why that could not be had.
     pub(super) instead: Option<(Instance, ErrorInfo)>,
+    /// Its process is being ended for a list that does not want it, or not like this.
+    pub(super) leaving: bool,
+    /// It is being ended because the Unit is offline for too long.
+    pub(super) pausing: bool,
     /// Stopped because the Unit was offline too long.
     pub(super) resting: bool,
     /// What its item says of others.
@@ -76,6 +80,8 @@ impl Entry {
             offline_ttl: None,
             retry: None,
             instead: None,
+            leaving: false,
+            pausing: false,
             resting: false,
             dependencies: Vec::new(),
             held: None,
@@ -119,7 +125,7 @@ impl Entry {
             || self.finished.is_some();
         Found {
             instance: self.instance.clone(),
-            run: if running {
+            run: if running && !self.leaving {
                 aos_launch::Run::Running
             } else {
                 aos_launch::Run::Down
@@ -178,6 +184,9 @@ impl Entry {
                 None => Progress::Completed,
                 Some(error) => Progress::Failed(error.to_string()),
             };
+        }
+        if self.leaving {
+            return Progress::Starting;
         }
         if self.resting {
             return Progress::Resting;

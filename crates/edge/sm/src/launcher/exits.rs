@@ -81,7 +81,8 @@ impl Launcher {
         let outcome = self
             .entries()
             .get(ident)
-            .filter(|entry| entry.pid == Some(pid))
+            // Of one that is being ended the end is nothing new.
+            .filter(|entry| entry.pid == Some(pid) && !entry.leaving)
             .map(|entry| entry.restarts.outcome(code));
         let failed = match outcome {
             None => return,
@@ -178,5 +179,40 @@ pub(super) fn told(exit: &Exit) -> ErrorInfo {
         (false, ExitCause::Signal(signal)) => format!("it was ended by signal {signal}"),
         (false, ExitCause::Unknown) => "it ended; how is not known".to_owned(),
     };
-    ErrorInfo::new(AosCode::Failed, why)
+    let mut error = ErrorInfo::new(AosCode::Failed, why);
+    // Of a service this is its own exit code, as a shell would say it.
+    error.exit_code = match exit.cause {
+        ExitCause::Code(code) => code,
+        ExitCause::Signal(signal) => 128 + signal,
+        ExitCause::Unknown => 0,
+    };
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_an_end_is_told_as_a_number_too() {
+        let exit = |cause| Exit {
+            id: InstanceId::of(&InstanceIdent::service(
+                "web".parse().unwrap(),
+                "s".parse().unwrap(),
+                0,
+            )),
+            seq: 1,
+            pid: 1,
+            cause,
+            oom: false,
+            at: aos_time::Timestamp::EPOCH,
+        };
+        for (cause, code) in [
+            (ExitCause::Code(3), 3),
+            (ExitCause::Signal(9), 137),
+            (ExitCause::Unknown, 0),
+        ] {
+            assert_eq!(told(&exit(cause)).exit_code, code, "{cause}");
+        }
+    }
 }

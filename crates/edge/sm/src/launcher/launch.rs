@@ -23,7 +23,7 @@ type Sorted = (
 const LET_GO: Duration = Duration::from_secs(5);
 
 impl Launcher {
-    /// Carries out a list. False if it was superseded before anything was exchanged.
+    /// Carries out a list. False if it was superseded before all of it was carried out.
     pub(super) async fn launch(
         self: &Arc<Self>,
         desired: &Desired,
@@ -51,19 +51,35 @@ impl Launcher {
             .into_iter()
             .map(|kept| (kept.ident, kept.error))
             .collect();
+        let before = self.places_of(&start).await;
         held.extend(self.addresses(&start, &installed, superseded).await);
         if superseded.is_cancelled() {
             return false;
         }
         start.retain(|start| !held.contains_key(&start.instance.ident));
         stop.retain(|stop| stop.after_install.is_none() || !held.contains_key(&stop.ident));
+        let turn = self.switching.write().await;
+        let homeless = self.prepare(&stop, &start, &installed).await;
+        start.retain(|start| !homeless.contains_key(&start.instance.ident));
+        stop.retain(|stop| !homeless.contains_key(&stop.ident));
+        held.extend(homeless);
+        for (ident, had) in before {
+            if held.contains_key(&ident) {
+                self.setup.networks.put_back(&ident, had).await;
+            }
+        }
         let wanted: BTreeMap<InstanceIdent, Instance> = wanted
             .into_iter()
             .map(|instance| (instance.ident.clone(), instance))
             .collect();
         self.switch(&wanted, stop, start, held, &installed).await;
         self.refuse(refused);
-        true
+        drop(turn);
+        // Told when the list is carried out whole: only then another Node may run what this one has given away.
+        tokio::select! {
+            () = self.all_left() => true,
+            () = superseded.cancelled() => false,
+        }
     }
 
     /// Tells of instances that cannot run on this Node at all: beside what runs in their place, or as failed.
@@ -207,7 +223,7 @@ impl Launcher {
         }
     }
 
-    /// Exchanges instances: stored first, then stop, network, start.
+    /// Exchanges instances: stored first, then stop, start. The caller holds the lock of exchanges.
     async fn switch(
         self: &Arc<Self>,
         wanted: &BTreeMap<InstanceIdent, Instance>,
@@ -216,8 +232,7 @@ impl Launcher {
         mut held: BTreeMap<InstanceIdent, ErrorInfo>,
         installed: &BTreeMap<Digest, Installed>,
     ) {
-        let _turn = self.switching.write().await;
-        let gone: Vec<InstanceIdent> = stop
+        let mut gone: Vec<InstanceIdent> = stop
             .iter()
             .filter(|stop| stop.reason == StopReason::NotWanted)
             .map(|stop| stop.ident.clone())
@@ -234,30 +249,27 @@ impl Launcher {
             self.hold(wanted, held);
             return;
         }
-        self.change(|entries| {
-            for stop in &stop {
-                if let Some(entry) = entries.get_mut(&stop.ident) {
-                    entry.give_up_retry();
-                }
-            }
-        });
-        for (ident, error) in self.stop_all(&stop).await {
+        for (ident, error) in self.end_all(&stop).await {
             tracing::error!(%ident, %error, "an instance cannot be stopped");
             held.insert(ident, error);
         }
-        let stopped: Vec<InstanceIdent> = gone
-            .iter()
-            .filter(|ident| !held.contains_key(*ident))
-            .cloned()
-            .collect();
-        self.part_with_states(&stopped).await;
-        self.replaced(&start, &held).await;
+        // Who takes longer is dealt with when it is gone.
+        let leaving = self.leaving();
+        let over = start.iter().filter(|start| start.replaces);
+        let over = over.map(|start| &start.instance.ident);
+        let over = over.filter(|ident| !held.contains_key(*ident) && !leaving.contains(*ident));
+        self.forget_replaced(over).await;
         start.retain(|start| !held.contains_key(&start.instance.ident));
+        gone.retain(|ident| !held.contains_key(ident) && !leaving.contains(ident));
+        self.part_with_states(&gone).await;
         self.change(|entries| {
-            for ident in &gone {
-                if !held.contains_key(ident) {
-                    entries.remove(ident);
+            for ident in held.keys() {
+                if let Some(entry) = entries.get_mut(ident) {
+                    entry.leaving &= leaving.contains(ident);
                 }
+            }
+            for ident in &gone {
+                entries.remove(ident);
             }
             for Start { instance, .. } in &start {
                 let item = installed
@@ -361,46 +373,6 @@ impl Launcher {
         self.setup.kept.instances.apply(changes).await
     }
 
-    /// The old processes of these are gone, those of `held` excepted: what runs under their names from now on is new.
-    async fn replaced(&self, start: &[Start], held: &BTreeMap<InstanceIdent, ErrorInfo>) {
-        let gone = start
-            .iter()
-            .filter(|start| start.replaces && !held.contains_key(&start.instance.ident))
-            .map(|start| (Kept::key(&start.instance.ident), None));
-        if let Err(error) = self
-            .setup
-            .kept
-            .replacing
-            .apply(gone.collect::<Vec<_>>())
-            .await
-        {
-            // The next SM then starts them once more than needed.
-            tracing::warn!(%error, "that old processes are gone cannot be stored");
-        }
-    }
-
-    /// Dependents before what they depend on.
-    async fn stop_all(&self, stop: &[Stop]) -> Vec<(InstanceIdent, ErrorInfo)> {
-        let mut failed = Vec::new();
-        for wave in self.waves(stop) {
-            let work: Vec<_> = wave
-                .into_iter()
-                .map(|stop| async move {
-                    tracing::info!(ident = %stop.ident, reason = %stop.reason, "an instance is stopped");
-                    let result = self.stop_one(&stop.ident).await;
-                    result.err().map(|error| (stop.ident.clone(), error))
-                })
-                .collect();
-            let ended: Vec<_> = stream::iter(work)
-                .buffer_unordered(self.parallel())
-                .filter_map(|failed| async { failed })
-                .collect()
-                .await;
-            failed.extend(ended);
-        }
-        failed
-    }
-
     /// Notes what could not be had: beside what runs in its place, or as failed.
     fn hold(
         &self,
@@ -420,7 +392,7 @@ impl Launcher {
                 let Some(entry) = entries.get_mut(&ident) else {
                     continue;
                 };
-                if entry.pid.is_some() || entry.retry.is_some() {
+                if (entry.pid.is_some() || entry.retry.is_some()) && !entry.leaving {
                     error.message = format!(
                         "{} (version {} runs on in its place)",
                         error.message, entry.instance.version
@@ -430,6 +402,8 @@ impl Launcher {
                     entry.instance = instance.clone();
                     entry.held = None;
                     entry.finished = None;
+                    entry.leaving = false;
+                    entry.pid = None;
                     entry.state = InstanceState::Failed;
                     entry.error = Some(error);
                     // Only another list brings another attempt.
@@ -441,16 +415,14 @@ impl Launcher {
 
     /// Tells those who kept something for instances that are gone. Within the launch, so that an instance which comes
     /// back in the next list asks after it was let go.
-    async fn let_go(&self, gone: Vec<InstanceIdent>) {
+    pub(super) async fn let_go(&self, gone: Vec<InstanceIdent>) {
         if gone.is_empty() {
             return;
         }
-        let told = async {
-            self.setup.networks.release(&gone).await;
-            for ident in &gone {
-                self.setup.permissions.unregister(ident).await;
-            }
-        };
+        for ident in &gone {
+            self.setup.permissions.take_back(ident).await;
+        }
+        let told = self.setup.networks.release(&gone);
         if tokio::time::timeout(LET_GO, told).await.is_err() {
             tracing::info!(
                 "not everybody was told of removed instances; CM learns it at the next connection"

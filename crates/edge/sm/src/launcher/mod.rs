@@ -1,8 +1,8 @@
 //! Carries out plans of `aos-launch` on this Node, adopts what runs, starts again what ended.
 //!
 //! ```text
-//!   desired list ──► launch: install ─ addresses ─ (switch: store ─ stop ─ network ─ start) ──► all instances told
-//!                       ▲ a newer list supersedes it before the switch
+//!   desired list ──► launch: install ─ addresses ─ (switch: network ─ store ─ stop ─ start) ──► all instances told
+//!                       ▲ a newer list supersedes it before the switch, and while it waits for who takes long to end
 //!   exits, probes ───► activating, or failed when its starts are used up; told ── pause ──► start again
 //! ```
 //!
@@ -13,9 +13,11 @@ mod elsewhere;
 mod entry;
 mod exits;
 mod launch;
+mod leaving;
 mod offline;
 mod order;
 mod parting;
+mod prepare;
 mod probing;
 mod restore;
 mod start;
@@ -139,8 +141,13 @@ pub(crate) struct Launcher {
     desired: watch::Sender<Option<Arc<Desired>>>,
     /// The list in hand. A launch ends, and is told, under this lock.
     in_hand: Mutex<Option<Arc<Desired>>>,
-    /// Held for writing while instances are exchanged, for reading while one is started again.
+    /// Held for writing while instances are exchanged, for reading while one is started again. Nobody waits under it for
+    /// an instance that takes its time to end.
     switching: RwLock<()>,
+    /// Who works on one instance.
+    turns: Mutex<BTreeMap<InstanceIdent, Arc<tokio::sync::Mutex<()>>>>,
+    /// Whose process is being ended for a list, and for how many lists.
+    leaving: watch::Sender<BTreeMap<InstanceIdent, u32>>,
     /// There are ends that CM was not told of.
     ends: Notify,
     /// Something got on without looking different from outside: others may wait for it.
@@ -164,6 +171,8 @@ impl Launcher {
             desired: watch::Sender::new(None),
             in_hand: Mutex::default(),
             switching: RwLock::new(()),
+            turns: Mutex::default(),
+            leaving: watch::Sender::default(),
             ends: Notify::new(),
             moved: Notify::new(),
             tasks: TaskTracker::new(),
@@ -200,6 +209,7 @@ impl Launcher {
                 self.take_exits(exits),
                 self.watch_offline(online),
                 self.collect_images(),
+                self.take_rights_back(),
             );
         }
         self.stop.cancel();
@@ -329,6 +339,14 @@ impl Launcher {
             if finished {
                 self.launched();
             }
+        }
+    }
+
+    async fn take_rights_back(&self) {
+        // What IAM has not confirmed is asked of it again by the next SM.
+        tokio::select! {
+            () = self.setup.permissions.follow() => {}
+            () = self.stop.cancelled() => {}
         }
     }
 

@@ -40,7 +40,7 @@ impl Launcher {
                 (false, Some(_)) | (true, None) => {}
             }
             if let Some(since) = since {
-                self.rest(SystemClock.now().since(since)).await;
+                self.rest(SystemClock.now().since(since));
             }
             let next = since.and_then(|since| self.next_rest(SystemClock.now().since(since)));
             let limit = async {
@@ -84,38 +84,61 @@ impl Launcher {
         left.min()
     }
 
-    async fn rest(&self, offline: Duration) {
-        let over: Vec<_> = self
-            .entries()
-            .iter()
-            .filter(|(_, entry)| entry.is_over_time(offline))
-            .map(|(ident, _)| ident.clone())
-            .collect();
+    /// Ends those whose time is over, each by itself: one may take long to end.
+    fn rest(self: &Arc<Self>, offline: Duration) {
+        let over: Vec<InstanceIdent> = self.change(|entries| {
+            let over = entries.iter_mut();
+            let over = over.filter(|(_, entry)| entry.is_over_time(offline));
+            over.map(|(ident, entry)| {
+                entry.pausing = true;
+                ident.clone()
+            })
+            .collect()
+        });
         for ident in over {
-            self.let_rest(&ident, offline).await;
+            let launcher = self.clone();
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = launcher.let_rest(&ident) => {}
+                    // The next SM does it.
+                    () = launcher.stop.cancelled() => {}
+                }
+            });
         }
     }
 
-    async fn let_rest(&self, ident: &InstanceIdent, offline: Duration) {
-        let _turn = self.switching.write().await;
-        let (over, runs) = match self.entries().get(ident) {
-            Some(entry) => (entry.is_over_time(offline), entry.pid.is_some()),
-            None => return,
+    async fn let_rest(&self, ident: &InstanceIdent) {
+        let _own = self.turn(ident).await;
+        let pid = {
+            // Whoever is starting instances has done so.
+            let _turn = self.switching.read().await;
+            let entries = self.entries();
+            // A list may have put another one in its place, or the link may be back.
+            match entries.get(ident).filter(|entry| entry.pausing) {
+                Some(entry) => entry.pid,
+                None => return,
+            }
         };
-        if !over {
-            return;
-        }
         tracing::warn!(%ident, "stopped: the Unit is offline for longer than the item allows");
-        let result = match runs {
-            true => self.stop_one(ident).await,
-            false => Ok(()),
+        let result = match pid {
+            Some(_) => self.stop_one(ident).await,
+            None => Ok(()),
         };
+        let _turn = self.switching.read().await;
         self.change(|entries| {
-            if let Some(entry) = entries.get_mut(ident) {
-                match result {
-                    Ok(()) => entry.rest(),
-                    Err(error) => entry.error = Some(error),
+            let entry = entries.get_mut(ident).filter(|entry| entry.pid == pid);
+            let Some(entry) = entry.filter(|entry| !entry.leaving) else {
+                return;
+            };
+            let offline = std::mem::take(&mut entry.pausing);
+            match result {
+                Ok(()) if offline => entry.rest(),
+                // The link came back while it ended.
+                Ok(()) => {
+                    entry.stopped();
+                    entry.wake();
                 }
+                Err(error) => entry.error = Some(error),
             }
         });
     }
@@ -123,11 +146,11 @@ impl Launcher {
     /// What rests is due again.
     fn wake(&self) {
         self.change(|entries| {
-            for entry in entries.values_mut().filter(|entry| entry.resting) {
-                entry.resting = false;
-                entry.held = Some(Instant::now());
-                entry.state = InstanceState::Activating;
-                entry.error = None;
+            for entry in entries.values_mut() {
+                entry.pausing = false;
+                if entry.resting {
+                    entry.wake();
+                }
             }
         });
     }
@@ -136,7 +159,19 @@ impl Launcher {
 impl Entry {
     /// Whether it has a limit and is not resting or over.
     fn may_rest(&self) -> bool {
-        self.offline_ttl.is_some() && !self.resting && self.finished.is_none()
+        self.offline_ttl.is_some()
+            && !self.resting
+            && !self.pausing
+            && !self.leaving
+            && self.finished.is_none()
+    }
+
+    /// It is due again.
+    fn wake(&mut self) {
+        self.resting = false;
+        self.held = Some(Instant::now());
+        self.state = InstanceState::Activating;
+        self.error = None;
     }
 
     /// Whether it has to rest when the Unit is offline for so long.

@@ -5,12 +5,12 @@ use std::{
 };
 
 use aos_launch::{Instance, Member, Stop, starts, stop_waves};
-use aos_types::InstanceIdent;
+use aos_types::{InstanceIdent, InstanceState};
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Launcher, entry::Entry};
+use super::{Launcher, entry::Entry, leaving::predecessor_ends};
 
 impl Launcher {
     /// The instances that may start now, in order. What the others wait for is told.
@@ -20,6 +20,7 @@ impl Launcher {
             return Vec::new();
         }
         let (elsewhere, since) = self.told();
+        let leaving = self.leaving();
         self.change(|entries| {
             let members = entries.values().map(|entry| entry.member(since));
             let starts = starts(&members.collect::<Vec<Member>>(), &elsewhere);
@@ -28,7 +29,15 @@ impl Launcher {
                     entry.stands_still(why);
                 }
             }
-            let go = starts.go.iter().filter_map(|ident| entries.get(ident));
+            let (wait, go): (Vec<&InstanceIdent>, Vec<&InstanceIdent>) =
+                starts.go.iter().partition(|ident| leaving.contains(*ident));
+            for ident in wait {
+                if let Some(entry) = entries.get_mut(ident) {
+                    entry.state = InstanceState::Activating;
+                    entry.error = Some(predecessor_ends());
+                }
+            }
+            let go = go.into_iter().filter_map(|ident| entries.get(ident));
             go.map(|entry| entry.instance.clone()).collect()
         })
     }

@@ -107,27 +107,32 @@ impl Launcher {
         why: String,
         stop: &CancellationToken,
     ) {
-        let _turn = tokio::select! {
-            turn = self.switching.read() => turn,
+        let (_own, turn) = tokio::select! {
+            turns = async { (self.turn(ident).await, self.switching.read().await) } => turns,
             () = stop.cancelled() => return,
         };
         let error = ErrorInfo::new(AosCode::Failed, why);
-        // From here on no launch exchanges instances.
         let current = self.change(|entries| {
             let entry = entries.get_mut(ident).filter(|e| e.pid == Some(pid))?;
             entry.state = InstanceState::Activating;
             entry.error = Some(error.clone());
             Some(())
         });
+        drop(turn);
         if current.is_none() {
             return;
         }
         tracing::warn!(%ident, %error, "an instance is not healthy and is started again");
-        if let Err(error) = self.stop_one(ident).await {
+        let stopped = tokio::select! {
+            stopped = self.stop_one(ident) => stopped,
+            // The next SM finds it as it is.
+            () = self.stop.cancelled() => return,
+        };
+        if let Err(error) = stopped {
             // The next start cleans up what is left.
             tracing::error!(%ident, %error, "an instance cannot be stopped");
         }
-        // Nothing, if it has ended by itself meanwhile.
+        // Nothing, if it has ended by itself or was exchanged meanwhile.
         self.over(ident, pid, None, error).await;
     }
 }

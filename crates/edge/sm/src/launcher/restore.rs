@@ -76,6 +76,9 @@ impl Launcher {
                     .networks
                     .note_traits(&instance.ident, &image.image)
                     .await;
+                if let Some(item) = &image.image.item_config {
+                    self.setup.permissions.note(&instance.ident, item).await;
+                }
                 images.insert(instance.ident.clone(), image);
             }
         }

@@ -192,13 +192,20 @@ impl Launcher {
             installed = self.setup.images.install(manifest, &token) => installed,
             () = token.cancelled() => return,
         };
-        let _turn = tokio::select! {
-            turn = self.switching.read() => turn,
+        let (_own, _turn) = tokio::select! {
+            turns = async { (self.turn(&ident).await, self.switching.read().await) } => turns,
             () = token.cancelled() => return,
         };
         // From here on no launch exchanges instances, and only a launch takes a planned start back.
+        let leaving = self.leaving();
         let instance = self.change(|entries| {
             let entry = entries.get_mut(&ident)?;
+            if leaving.contains(&ident) {
+                // Its predecessor has not ended.
+                entry.retry = None;
+                entry.held.get_or_insert_with(tokio::time::Instant::now);
+                return None;
+            }
             let planned = !token.is_cancelled()
                 && entry.retry.is_some()
                 && entry.instance.manifest == manifest;
@@ -228,28 +235,42 @@ impl Launcher {
         self.started(&ident, result).await;
     }
 
-    /// Does something about an instance that must not run meanwhile. If it ran it is started again afterwards.
+    /// Does something about an instance that must not run meanwhile, if it is `needed` when its turn has come. If it ran it
+    /// is started again afterwards.
     pub(crate) async fn while_stopped<Work: Future<Output = Result<(), ErrorInfo>>>(
         self: &Arc<Self>,
         ident: &InstanceIdent,
+        needed: impl FnOnce() -> bool,
         work: impl FnOnce() -> Work,
     ) -> Result<(), ErrorInfo> {
-        let _turn = self.switching.write().await;
-        let ran = self
-            .entries()
-            .get(ident)
-            .is_some_and(|entry| entry.pid.is_some());
-        if ran {
+        let _own = self.turn(ident).await;
+        if !needed() {
+            return Ok(());
+        }
+        let ran = {
+            // Whoever is starting instances has done so.
+            let _turn = self.switching.read().await;
+            self.entries().get(ident).and_then(|entry| entry.pid)
+        };
+        if ran.is_some() {
+            // It may take its time; nobody else waits for it.
             self.stop_one(ident).await?;
-            self.change(|entries| {
-                if let Some(entry) = entries.get_mut(ident) {
+        }
+        let _turn = self.switching.read().await;
+        // A list may want another one in its place by now.
+        let same = ran.is_some()
+            && self.change(|entries| {
+                let entry = entries.get_mut(ident).filter(|entry| entry.pid == ran);
+                let entry = entry.filter(|entry| !entry.leaving);
+                if let Some(entry) = entry {
                     entry.stopped();
                     entry.state = InstanceState::Activating;
+                    return true;
                 }
+                false
             });
-        }
         let result = work().await;
-        if ran {
+        if same {
             self.again(ident);
         }
         result

@@ -5,6 +5,7 @@
 //! | `asking` | which addresses instances have: from CM, or kept; when they are given back |
 //! | `rules` | which connections CM allows |
 //! | `unit` | what CM's picture of the Unit means here: links to other Nodes, names of everybody |
+//! | `had` | what one that is not replaced after all goes on with |
 //! | `known` | which networks are needed here |
 //! | `traits` | what an item's image asks of the network |
 //! | `ports` | who has which port of the Node |
@@ -13,6 +14,7 @@
 //! | `naming` | who is called how, and who may ask |
 
 mod asking;
+mod had;
 mod known;
 mod making;
 mod naming;
@@ -46,6 +48,7 @@ use crate::{
     records::{Kept, StoredEndpoint},
 };
 
+pub(crate) use had::Had;
 pub(crate) use unit::UnitNetwork;
 
 /// The key of what there is one of.

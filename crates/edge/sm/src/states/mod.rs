@@ -177,18 +177,17 @@ impl States {
             .map_err(invalid)?
             .ok_or_else(|| invalid("it has no state".into()))?;
         let checksum = state_checksum(&content);
-        if read(&path, MOST).is_ok_and(|now| state_checksum(&now) == checksum) {
-            self.kept(ident, &checksum).await;
-            return Ok(());
-        }
+        // Asked when its turn has come: CM orders it once more when an answer takes long.
+        let asked = checksum.clone();
+        let differs = move || !read(&path, MOST).is_ok_and(|now| state_checksum(&now) == asked);
         // Stored first: what is about to be on the disk is no news to CM.
         self.kept(ident, &checksum).await;
         let failed = |why: String| ErrorInfo::new(AosCode::Failed, why);
-        let (places, path) = (self.places.clone(), state_path.to_owned());
+        let (places, name) = (self.places.clone(), state_path.to_owned());
         self.launcher
-            .while_stopped(ident, || async move {
+            .while_stopped(ident, differs, || async move {
                 tokio::task::spawn_blocking(move || {
-                    places.replace_state(&path, &content, owner, limit)
+                    places.replace_state(&name, &content, owner, limit)
                 })
                 .await
                 .map_err(|error| failed(error.to_string()))?

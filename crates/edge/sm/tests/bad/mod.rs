@@ -17,7 +17,7 @@ use super::{ask, pids, published};
 use crate::unit::{Unit, alive, item, run, signal, until};
 
 /// An item that runs a script in the Node's own shell.
-fn script(unit: &Unit, text: &str, change: impl FnOnce(&mut ItemConfig)) -> Digest {
+pub fn script(unit: &Unit, text: &str, change: impl FnOnce(&mut ItemConfig)) -> Digest {
     let (store, folder) = (&unit.images, unit.folder.path());
     item::publish_as(
         store,

@@ -10,7 +10,7 @@ use aos_quota::Choice;
 use aos_types::{Digest, ItemConfig, Quotas};
 
 use crate::{
-    pids,
+    bad, pids,
     unit::{Unit, alive, cm::FakeCm, item, run, until},
 };
 
@@ -133,6 +133,74 @@ fn a_disk_filler_is_contained_and_explained_while_its_neighbour_writes_on() {
         .await;
         until("the room is free", || unit.free() >= free + 60 * MIB).await;
         assert!(running.iter().all(|&pid| !alive(pid)));
+        sm.end().await;
+    });
+}
+
+#[test]
+fn who_fills_the_root_takes_no_disk_of_the_node_and_is_named() {
+    let test = "who_fills_the_root_takes_no_disk_of_the_node_and_is_named";
+    run(test, async |mut unit: Unit| {
+        unit.options.quota.watch_secs = 1;
+        unit.options.runtime.root_limit = 16 * MIB;
+        // Neither a storage nor a `/tmp` of its own: there is the root alone. The last one may have less memory than that.
+        let filler = |inside: bool, ram: Option<u64>, text: &str| {
+            bad::script(&unit, text, |item| {
+                item.user_namespace = Some(inside);
+                item.quotas.ram_limit = ram;
+            })
+        };
+        let bytes = "cat /dev/zero > /tmp/big; while :; do sleep 0.2; done";
+        let files = "i=0; while :; do i=$((i+1)); : > /tmp/$i || sleep 0.2; done";
+        let all = [
+            ("bytes", filler(false, None, bytes)),
+            ("inside", filler(true, None, bytes)),
+            ("little", filler(false, Some(24 * MIB), bytes)),
+            ("files", filler(false, None, files)),
+        ];
+        let sm = unit.start_sm();
+        let cm = &unit.cm;
+        cm.until("introduced", |seen| seen.complete > 0).await;
+        let list = all.iter().zip(5_001..).map(|((name, image), uid)| {
+            let mut one = cm.instance(name, 0, "1.0.0", *image);
+            one.uid = uid;
+            one
+        });
+        cm.list(list.collect()).await;
+        for (name, _) in all {
+            cm.until_state(name, "1.0.0", "active").await;
+            cm.until("told", |seen| {
+                alert(
+                    seen,
+                    &format!("{name}: the writable part of its root is full"),
+                )
+            })
+            .await;
+        }
+        cm.until("explained", |seen| alert(seen, "runtime.root_limit"))
+            .await;
+        // They see a full disk and run on; the disk of the Node has nothing of it.
+        assert_eq!(pids(&unit).len(), all.len());
+        let mut sizes: Vec<u64> = pids(&unit)
+            .into_iter()
+            .filter_map(|pid| fs::metadata(format!("/proc/{pid}/root/tmp/big")).ok())
+            .map(|facts| facts.len() / MIB)
+            .collect();
+        sizes.sort_unstable();
+        assert!(
+            matches!(sizes[..], [11..=12, 15..=16, 15..=16]),
+            "MiB in the roots: {sizes:?}"
+        );
+        for place in fs::read_dir(unit.path("sm/instances")).unwrap().flatten() {
+            assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "{place:?}");
+        }
+        cm.list(vec![]).await;
+        assert!(
+            fs::read_dir(unit.path("sm/instances"))
+                .unwrap()
+                .next()
+                .is_none()
+        );
         sm.end().await;
     });
 }
@@ -275,6 +343,36 @@ fn gap_86_a_large_state_travels_whole_and_one_that_was_lost_is_asked_for() {
             |seen| matches!(&seen.states[..], [one] if one.first && one.content.is_empty()),
         )
         .await;
+        cm.list(vec![]).await;
+        sm.end().await;
+    });
+}
+
+#[test]
+fn a_service_writes_its_state_in_place_and_cannot_put_another_file_there() {
+    let test = "a_service_writes_its_state_in_place_and_cannot_put_another_file_there";
+    run(test, async |mut unit: Unit| {
+        unit.options.state_report_secs = 1;
+        let text = "echo new > /state.new; mv /state.new /state.dat 2> /dev/null; \
+            perl -e 'rename(\"/state.new\", \"/state.dat\") or print $!+0' > /storage/rename; \
+            printf 'in place' > /state.dat; while :; do sleep 1; done";
+        // Root in its own eyes: nothing but the mount hinders it.
+        let image = bad::script(&unit, text, |item| {
+            item.user_namespace = Some(true);
+            item.quotas.state_limit = Some(100);
+        });
+        let sm = unit.start_sm();
+        let cm = &unit.cm;
+        cm.until("introduced", |seen| seen.complete > 0).await;
+        let mut wanted = cm.instance("web", 0, "1.0.0", image);
+        wanted.state_path = "web/subject/0/state.dat".into();
+        wanted.storage_path = "web/subject/0".into();
+        cm.list(vec![wanted]).await;
+        cm.until_told("in place").await;
+        let refused = unit.storage("web/subject/0").join("rename");
+        let refused: i32 = fs::read_to_string(refused).unwrap().parse().unwrap();
+        assert_eq!(refused, nix::libc::EBUSY);
+        assert_eq!(fs::read(unit.state("web/subject/0")).unwrap(), b"in place");
         cm.list(vec![]).await;
         sm.end().await;
     });

@@ -182,9 +182,19 @@ impl FakeCm {
     }
 
     /// Waits until what was seen is as wanted.
-    pub async fn until(&self, what: &str, mut wanted: impl FnMut(&Seen) -> bool) {
+    pub async fn until(&self, what: &str, wanted: impl FnMut(&Seen) -> bool) {
+        self.until_for(PATIENCE, what, wanted).await;
+    }
+
+    /// The same for what takes longer.
+    pub async fn until_for(
+        &self,
+        patience: std::time::Duration,
+        what: &str,
+        mut wanted: impl FnMut(&Seen) -> bool,
+    ) {
         let mut changed = self.changed.subscribe();
-        let reached = timeout(PATIENCE, async {
+        let reached = timeout(patience, async {
             while !wanted(&self.seen.lock().unwrap()) {
                 changed.changed().await.unwrap();
             }

@@ -1,12 +1,16 @@
 //! The little of IAM that SM asks for.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
 
 use aos_ipc::proto::{
     common::v2 as common,
     iamanager::v6::{
-        self as pb, iam_public_cert_service_server as certs,
-        iam_public_current_node_service_server as nodes,
+        self as pb, iam_permissions_service_server as permissions,
+        iam_public_cert_service_server as certs, iam_public_current_node_service_server as nodes,
     },
 };
 use aos_pki::{ALPN_GRPC, Authority, CertKind, public_server, write_private};
@@ -16,8 +20,68 @@ use tonic::{Request, Response, Status, service::RoutesBuilder};
 
 use super::{NODE, certificate, source};
 
+/// Server to function to rights, as they were registered.
+pub type Rights = BTreeMap<String, BTreeMap<String, String>>;
+
+#[derive(Default)]
+pub struct Seen {
+    /// By item. The secret of an instance stays the same, as long as it is registered.
+    pub registered: BTreeMap<String, Rights>,
+    pub taken_back: Vec<String>,
+    /// It does not answer questions about rights.
+    pub silent: bool,
+}
+
+/// What a test may see of it.
+#[derive(Clone, Default)]
+pub struct FakeIam {
+    pub address: String,
+    pub seen: Arc<Mutex<Seen>>,
+}
+
 struct Iam {
     folder: PathBuf,
+}
+
+/// What an instance of this item shows to functional servers.
+pub fn secret(item: &str) -> String {
+    format!("secret-of-{item}")
+}
+
+#[tonic::async_trait]
+impl permissions::IamPermissionsService for FakeIam {
+    async fn register_instance(
+        &self,
+        request: Request<pb::RegisterInstanceRequest>,
+    ) -> Result<Response<pb::RegisterInstanceResponse>, Status> {
+        let request = request.into_inner();
+        let item = request.instance.unwrap().item_id;
+        let rights = request.permissions.into_iter();
+        let rights = rights.map(|(server, one)| (server, one.permissions.into_iter().collect()));
+        let mut seen = self.seen.lock().unwrap();
+        if seen.silent {
+            return Err(Status::unavailable("not now"));
+        }
+        let answer = pb::RegisterInstanceResponse {
+            secret: secret(&item),
+        };
+        seen.registered.insert(item, rights.collect());
+        Ok(Response::new(answer))
+    }
+
+    async fn unregister_instance(
+        &self,
+        request: Request<pb::UnregisterInstanceRequest>,
+    ) -> Result<Response<()>, Status> {
+        let item = request.into_inner().instance.unwrap().item_id;
+        let mut seen = self.seen.lock().unwrap();
+        if seen.silent {
+            return Err(Status::unavailable("not now"));
+        }
+        seen.registered.remove(&item);
+        seen.taken_back.push(item);
+        Ok(Response::new(()))
+    }
 }
 
 #[tonic::async_trait]
@@ -98,7 +162,7 @@ impl nodes::IamPublicCurrentNodeService for Iam {
     }
 }
 
-pub async fn serve(root: &Authority, folder: &Path) -> String {
+pub async fn serve(root: &Authority, folder: &Path) -> FakeIam {
     let (chain, key) = certificate(root, CertKind::Sm);
     std::fs::write(folder.join("sm.pem"), chain).unwrap();
     write_private(&folder.join("sm.key"), key.to_pem().as_bytes()).unwrap();
@@ -109,9 +173,14 @@ pub async fn serve(root: &Authority, folder: &Path) -> String {
     let iam = |folder: &Path| Iam {
         folder: folder.to_path_buf(),
     };
+    let fake = FakeIam {
+        address,
+        seen: Arc::default(),
+    };
     routes
         .add_service(certs::IamPublicCertServiceServer::new(iam(folder)))
-        .add_service(nodes::IamPublicCurrentNodeServiceServer::new(iam(folder)));
+        .add_service(nodes::IamPublicCurrentNodeServiceServer::new(iam(folder)))
+        .add_service(permissions::IamPermissionsServiceServer::new(fake.clone()));
     let routes = routes.routes();
     tokio::spawn(aos_ipc::serve(
         listener,
@@ -119,5 +188,5 @@ pub async fn serve(root: &Authority, folder: &Path) -> String {
         routes,
         CancellationToken::new(),
     ));
-    address
+    fake
 }

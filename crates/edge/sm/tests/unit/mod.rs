@@ -146,6 +146,7 @@ impl Drop for Cleanup {
 pub struct Unit {
     pub folder: tempfile::TempDir,
     pub cm: cm::FakeCm,
+    pub iam: iam::FakeIam,
     pub options: Options,
     pub images: BlobStore,
 }
@@ -164,18 +165,20 @@ impl Unit {
         let iam = iam::serve(&root, folder.path()).await;
         let cm = cm::FakeCm::start(&root, images.clone(), modern).await;
         let text = format!(
-            "state_dir = '{0}/sm'\nruntime_dir = '{0}/run'\nca_cert = '{0}/ca.pem'\niam_public = '{iam}'\n\
-             iam_protected = '{iam}'\ncm = '{1}'\ncgroup_parent = '/{name}'\nnetns_dir = '{0}/netns'\n\
+            "state_dir = '{0}/sm'\nruntime_dir = '{0}/run'\nca_cert = '{0}/ca.pem'\niam_public = '{at}'\n\
+             iam_protected = '{at}'\ncm = '{1}'\ncgroup_parent = '/{name}'\nnetns_dir = '{0}/netns'\n\
              keeper_program = '{2}'\nstop_grace_secs = 3\nreconnect_max_secs = 1\n",
             folder.path().display(),
             cm.address,
             keeper_program().display(),
+            at = iam.address,
         );
         fs::write(folder.path().join("sm.toml"), &text).unwrap();
         let options = toml::from_str(&text).unwrap();
         Self {
             folder,
             cm,
+            iam,
             options,
             images,
         }

@@ -65,6 +65,15 @@ pub(crate) fn check(spec: &InstanceSpec, isolation: Isolation) -> Result<(), Err
             "must be 1 to 64 letters, digits, dots or dashes",
         ));
     }
+    if let Some(files) = spec.limits.open_files
+        && let Some(most) = most_open_files()
+        && files > most
+    {
+        let why = format!(
+            "is {files}, but the kernel of this Node lets a process have {most} at most (`fs.nr_open`)"
+        );
+        return Err(wrong(spec, "noFileLimit", why));
+    }
     for mount in &spec.mounts {
         let climbs = mount
             .destination
@@ -88,4 +97,10 @@ pub(crate) fn check(spec: &InstanceSpec, isolation: Isolation) -> Result<(), Err
         }
     }
     Ok(())
+}
+
+/// The most open files that a process of this Node may be given.
+fn most_open_files() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/sys/fs/nr_open").ok()?;
+    text.trim().parse().ok()
 }

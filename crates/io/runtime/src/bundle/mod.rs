@@ -27,6 +27,8 @@ use oci_spec::{
 };
 
 pub(crate) use check::check;
+#[cfg(test)]
+pub(crate) use tests::spec as example;
 
 use self::mounts::{bind, default_mounts, kernel, oci};
 use crate::{

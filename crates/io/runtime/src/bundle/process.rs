@@ -15,6 +15,8 @@ use oci_spec::{
 
 use crate::{InstanceSpec, User};
 
+/// When the Node has no memory left the kernel ends an instance, and not the program that could say so.
+const OOM_SCORE: i32 = 500;
 /// Where programs are looked for when the image does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -62,6 +64,7 @@ pub(super) fn process(spec: &InstanceSpec, user: &User) -> Result<Process, OciSp
         .cwd(cwd)
         .capabilities(capabilities)
         .rlimits(rlimits)
+        .oom_score_adj(OOM_SCORE)
         .no_new_privileges(true)
         .build()
 }

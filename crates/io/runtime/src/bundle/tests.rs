@@ -4,7 +4,7 @@ use super::*;
 use crate::{CpuQuota, Device, HostEntry, InstanceId, Limits, User};
 use aos_types::InstanceIdent;
 
-fn spec() -> InstanceSpec {
+pub(crate) fn spec() -> InstanceSpec {
     let ident = InstanceIdent::service("item".parse().unwrap(), "subject".parse().unwrap(), 2);
     InstanceSpec {
         id: InstanceId::of(&ident),
@@ -50,6 +50,12 @@ fn spec() -> InstanceSpec {
             access: "rwx".into(),
         }],
     }
+}
+
+#[test]
+fn the_kernel_ends_an_instance_before_anything_of_the_node() {
+    let (config, _folder) = written(&spec());
+    assert_eq!(config["process"]["oomScoreAdj"], 500);
 }
 
 fn written(spec: &InstanceSpec) -> (serde_json::Value, tempfile::TempDir) {

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error, Exit, ExitCause, InstanceId, InstanceSpec, Isolation, Runtime, Started, Status,
+    Error, Exit, ExitCause, InstanceId, InstanceSpec, Isolation, RootUse, Runtime, Started, Status,
     StopPolicy, Unhealthy,
     bundle::{self, Place},
     keeper::{Answer, Kept, LogPolicy, Order, StartOrder, Starter, notices, start_time},
@@ -47,8 +47,10 @@ pub struct CrunOptions {
     pub root: PathBuf,
     /// Folder of the bundles; best on a tmpfs, so that a reboot empties it.
     pub runtime_dir: PathBuf,
-    /// Folder of what instances write into their roots.
+    /// Folder of the places where the writable parts of roots are mounted for a moment.
     pub writable_dir: PathBuf,
+    /// Most bytes an instance may write into its root, which are memory of the Node.
+    pub root_limit: u64,
     /// Cgroup under which instances have theirs, such as `/aos`.
     pub cgroup_parent: String,
     /// Whether system calls of instances are filtered; the kernel must be able to.
@@ -206,6 +208,13 @@ impl Runtime for CrunRuntime {
         } else {
             Ok(Status::Absent)
         }
+    }
+
+    fn root_use(&self, id: InstanceId) -> Option<RootUse> {
+        rootfs::root_use(
+            &self.shared.bundle(id).join("rootfs"),
+            self.shared.options.root_limit,
+        )
     }
 
     async fn running(&self) -> Result<Vec<Started>, Error> {
@@ -377,16 +386,18 @@ impl Shared {
             };
             bundle::make(&bundle, spec.inside.is_some())?;
             let (root, writable) = (bundle.join("rootfs"), shared.writable(spec.id));
+            let bytes = rootfs::root_limit(&spec, shared.options.root_limit);
             let ids = if spec.inside.is_some() {
                 let parts = userns::Parts {
                     base: &base,
                     root: &root,
                     writable: &writable,
+                    bytes,
                     program: &shared.options.keeper.program,
                 };
                 Some(userns::mount_root(&spec, &parts)?)
             } else {
-                rootfs::mount_root(&spec, &base, &root, &writable)?;
+                rootfs::mount_root(&spec, &base, &root, &writable, bytes)?;
                 None
             };
             bundle::write(&spec, &place, ids.as_ref(), &bundle)?;

@@ -27,7 +27,12 @@ impl Shared {
                 rootfs::unmount_root(&bundle.join("rootfs"))?;
                 rootfs::remove_tree(&bundle)?;
             }
-            rootfs::remove_tree(&shared.writable(id))?;
+            let writable = shared.writable(id);
+            if writable.exists() {
+                // A start that was cut off may have left it mounted.
+                rootfs::unmount_root(&writable)?;
+                rootfs::remove_tree(&writable)?;
+            }
             shared.layout.remove(&shared.cgroup(id));
             Ok(())
         })

@@ -6,7 +6,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::{DirBuilderExt, PermissionsExt, chown},
+        unix::fs::chown,
     },
     path::{Path, PathBuf},
 };
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     Error, InstanceSpec, Mount, User,
-    rootfs::{self, MAX_OPTIONS, file, stack},
+    rootfs::{self, MAX_OPTIONS, Writable, file, stack},
 };
 
 /// Below which port listening needs a right; a namespace's right does not count for a network namespace made before it.
@@ -203,19 +203,11 @@ fn overlay(
     maps: &IdMaps,
     at: &Path,
 ) -> Result<(), Error> {
-    let (upper, work) = (parts.writable.join("upper"), parts.writable.join("work"));
-    rootfs::remove_tree(parts.writable)?;
-    for (path, mode) in [(&upper, 0o755), (&work, 0o700)] {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(path)
-            .map_err(|source| file("make", path, source))?;
-    }
-    fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))
-        .and_then(|()| chown(&upper, outside(&maps.uids, 0), outside(&maps.gids, 0)))
-        .map_err(|source| file("make", &upper, source))?;
-    rootfs::overlay(spec, base, &upper, &work, at)
+    // Mounted for this thread alone: it needs no hiding.
+    let Writable { upper, work, .. } = &Writable::mount(parts.writable, parts.bytes)?;
+    chown(upper, outside(&maps.uids, 0), outside(&maps.gids, 0))
+        .map_err(|source| file("make", upper, source))?;
+    rootfs::overlay(spec, base, upper, work, at)
 }
 
 /// Mounts what of the Node lies below the layers.

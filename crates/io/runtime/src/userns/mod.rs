@@ -36,8 +36,10 @@ pub(crate) struct Parts<'a> {
     pub(crate) base: &'a Path,
     /// Where the root is mounted.
     pub(crate) root: &'a Path,
-    /// Where what is written into it lies.
+    /// The place for the part that may be written into.
     pub(crate) writable: &'a Path,
+    /// Most bytes of that.
+    pub(crate) bytes: u64,
     /// The program that understands `keeper --user-namespace`.
     pub(crate) program: &'a Path,
 }

@@ -206,7 +206,7 @@ async fn root_inside_is_nobody_outside() {
         assert_eq!(log.contains("now 33:33"), changed, "{log}");
         let new = host
             .node
-            .path(&format!("writable/{}/upper/etc/new", spec.id));
+            .path(&format!("run/instances/{}/rootfs/etc/new", spec.id));
         let facts = fs::metadata(new).unwrap();
         let wanted = if changed { 5_000 * 65_536 + 33 } else { 5_000 };
         assert_eq!(facts.uid(), wanted, "on the Node");
