@@ -547,7 +547,15 @@ async fn forward(
                 version,
                 how,
                 ..
-            }) => tracing::info!(%node, %ident, version, how, "an instance ended"),
+            }) => {
+                tracing::info!(%node, %ident, version, how, "an instance ended");
+                // It is started again and looks well the next moment: this is what people learn of it.
+                link.alert(AlertEvent::UpdateItemInstance {
+                    instance: ident,
+                    version,
+                    message: format!("it {how}"),
+                });
+            }
         }
     }
 }

@@ -66,6 +66,32 @@ fn place_of(calls: &[String], call: &str) -> Option<usize> {
 }
 
 #[tokio::test]
+async fn people_learn_how_an_instance_ended_although_it_runs_again() {
+    let mut stage = Stage::new(&["main"]).await;
+    stage.start().await;
+    stage.settle(desired(&[("stateful", "1", 1)])).await;
+    stage
+        .node_tells(NodeEvent::Exit {
+            node: NodeId::new("main").unwrap(),
+            ident: ident(),
+            version: "1".into(),
+            how: "ended with exit code 3".into(),
+            at: aos_time::Timestamp::from_secs(1_000),
+        })
+        .await;
+    let alert = stage
+        .cloud
+        .message(|message| matches!(message.body, Body::Alerts(_)))
+        .await;
+    let text = format!("{alert:?}");
+    assert!(
+        text.contains("ended with exit code 3") && text.contains("stateful"),
+        "{text}"
+    );
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn gap_85_a_state_is_told_until_the_cloud_has_answered() {
     let mut stage = Stage::new(&["main"]).await;
     stage.start().await;
