@@ -10,6 +10,7 @@ use aos_types::ItemType;
 use crate::{
     CONFIG, Config, Image, Item, Problem, Problems, Severity,
     config::{MAX_CONFIG, Notes},
+    convert::MAX_STATE,
     layout::{image_place, is_inside, item_folder},
 };
 
@@ -107,6 +108,14 @@ fn state_file(folder: &Path, item: &Item, field: &str, notes: &Notes) {
                         meta.len()
                     ),
                 );
+            } else if meta.len() > MAX_STATE {
+                notes.error(field, format!("is longer than {MAX_STATE} bytes"));
+            } else if fs::read_to_string(folder.join(&path)).is_err() {
+                let why = format!(
+                    "the default state {} cannot be read as text in UTF-8: a state travels as text",
+                    path.display()
+                );
+                notes.error(field, why);
             }
         }
         Ok(_) => notes.error(field, format!("{} is not a file", path.display())),

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Longest default state that is taken over, in bytes.
-const MAX_STATE: u64 = 64 << 20;
+pub(crate) const MAX_STATE: u64 = 1 << 20;
 
 /// A blob as the cloud records and delivers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub struct ConvertedItem {
     /// Its state file.
     pub state: Option<State>,
     /// What the state is at first.
-    pub default_state: Option<Vec<u8>>,
+    pub default_state: Option<String>,
 }
 
 /// Why a bundle could not be converted. Blobs written before are without a reference and go with the next collection.
@@ -438,7 +438,7 @@ fn record(item: &Item, blob: Descriptor, store: &BlobStore) -> Result<BlobRecord
     })
 }
 
-fn default_state(files: &Path, item: &Item) -> Result<Option<Vec<u8>>, ConvertError> {
+fn default_state(files: &Path, item: &Item) -> Result<Option<String>, ConvertError> {
     let Some(state) = &item.state else {
         return Ok(None);
     };
@@ -448,7 +448,7 @@ fn default_state(files: &Path, item: &Item) -> Result<Option<Vec<u8>>, ConvertEr
         let is_file =
             fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_STATE);
         if is_file {
-            return fs::read(&path)
+            return fs::read_to_string(&path)
                 .map(Some)
                 .map_err(|source| ConvertError::Read { path, source });
         }

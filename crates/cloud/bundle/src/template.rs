@@ -96,6 +96,7 @@ items:
       # stopGracePeriod: PT10S
       # offlineTTL: P1D           # stop it after a day without the cloud
       # balancingPolicy: enabled
+      # storagePolicy: pinned     # or expendable: it may go on elsewhere without its storage when its Node is lost
       # resources: [{name: camera, mode: rw}]
       # permissions: {vis: {"Vehicle.Speed": r}}
       # alertRules:

@@ -42,6 +42,8 @@ pub struct NewVersion {
     pub priority: u64,
     /// Instances it asks for.
     pub min_num_instances: u64,
+    /// The state its instances begin with, if it brings one.
+    pub default_state: Option<String>,
     /// All its blobs, the index included.
     pub blobs: Vec<BlobRow>,
 }
@@ -381,8 +383,8 @@ impl Tx {
         let size: u64 = new.blobs.iter().map(|blob| blob.size).sum();
         sqlx::query(
             "INSERT INTO service_versions (id, service_id, version, state, index_digest, configuration, platforms, labels,
-             priority, min_num_instances, size, bundle_id, created_at)
-             VALUES ($1, $2, $3, 'ready', $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+             priority, min_num_instances, size, bundle_id, created_at, default_state)
+             VALUES ($1, $2, $3, 'ready', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(id.to_string())
         .bind(service.to_string())
@@ -396,6 +398,7 @@ impl Tx {
         .bind(big(size))
         .bind(bundle.to_string())
         .bind(now)
+        .bind(new.default_state.clone())
         .execute(self.on())
         .await
         .doing("store a version")?;

@@ -153,6 +153,56 @@ impl Db {
         .transpose()
     }
 
+    /// The state that an instance of a Unit begins with: that of the version its Unit was told to run last.
+    pub async fn default_state(
+        &self,
+        unit: Uuid,
+        instance: &InstanceIdent,
+    ) -> Result<Option<String>, DbError> {
+        let Some(version) = self.wanted_version(unit, instance).await? else {
+            return Ok(None);
+        };
+        let row = sqlx::query(
+            "SELECT service_versions.default_state FROM service_versions
+             JOIN services ON services.id = service_versions.service_id
+             JOIN units ON units.tenant_id = services.tenant_id
+             WHERE units.id = $1 AND services.id = $2 AND service_versions.version = $3",
+        )
+        .bind(unit.to_string())
+        .bind(instance.item.to_string())
+        .bind(version)
+        .fetch_optional(self.readers())
+        .await
+        .doing("read a default state")?;
+        row.map_or(Ok(None), |row| row.text_or_null("default_state"))
+    }
+
+    /// The version of an item in the newest desired state of a Unit.
+    async fn wanted_version(
+        &self,
+        unit: Uuid,
+        instance: &InstanceIdent,
+    ) -> Result<Option<String>, DbError> {
+        let row = sqlx::query(
+            "SELECT document FROM desired_states WHERE unit_id = $1 ORDER BY number DESC LIMIT 1",
+        )
+        .bind(unit.to_string())
+        .fetch_optional(self.readers())
+        .await
+        .doing("read the version of an item")?;
+        let Some(row) = row else { return Ok(None) };
+        let document: serde_json::Value = row.json("document")?;
+        let items = document.get("items").and_then(serde_json::Value::as_array);
+        let wanted = items.into_iter().flatten().find(|item| {
+            let id = item.pointer("/item/id").and_then(serde_json::Value::as_str);
+            id == Some(instance.item.as_str())
+        });
+        let version = wanted.and_then(|item| item.get("version"));
+        Ok(version
+            .and_then(serde_json::Value::as_str)
+            .map(str::to_owned))
+    }
+
     /// The states of a Unit's instances, without their content. `unit` is an id or a system id.
     pub async fn states(&self, actor: &Actor, unit: &str) -> Result<Page<KeptState>, DbError> {
         let unit = self.find_unit(actor, unit).await?;

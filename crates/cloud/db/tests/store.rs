@@ -76,6 +76,7 @@ fn version(codename: &str, version: &str, byte: u8) -> NewVersion {
         labels: vec![],
         priority: 0,
         min_num_instances: 1,
+        default_state: None,
         blobs: vec![blob(byte)],
     }
 }

@@ -323,6 +323,7 @@ async fn publish_damaged(
         labels: vec![],
         priority: 0,
         min_num_instances: 1,
+        default_state: Some("begin with this".into()),
         blobs,
     };
     server
@@ -1168,6 +1169,64 @@ async fn states_are_kept_when_they_are_right_and_given_back_when_asked_for() {
             .await
             .is_err()
     );
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_begins_with_the_state_that_its_version_brings() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path()).await;
+    let actor = owner(&server, data.path()).await;
+    let unit = register(&server, &actor, "unit-a").await;
+    publish(&server, &actor, data.path(), "1.0.0").await;
+    assign(&server, &actor, &unit).await;
+    let mut socket = unit.open(server.units()).await;
+    let (txn, desired) = unit.desired(&mut socket).await;
+    unit.ack(&mut socket, &txn).await;
+    let item = &desired.items.as_ref().unwrap()[0];
+    let instance = InstanceIdent {
+        item: item.item.clone(),
+        subject: "s".parse().unwrap(),
+        index: 0,
+        item_type: ItemType::Service,
+        preinstalled: false,
+    };
+    let ask = |default: bool| {
+        Body::StateRequest(StateRequest {
+            instance: instance.clone(),
+            default,
+        })
+    };
+    let given = async |socket: &mut Socket, default: bool| {
+        unit.send(socket, None, ask(default)).await;
+        let message = unit.next(socket).await;
+        unit.ack(socket, &message.header.txn).await;
+        let Body::UpdateState(given) = message.body else {
+            panic!("no state was given: {:?}", message.body)
+        };
+        assert_eq!(given.checksum, state_checksum(given.state.as_bytes()));
+        given.state
+    };
+    let kept = async || {
+        let list = server.db().states(&actor, "unit-a").await.unwrap();
+        list.items.first().map(|kept| kept.size)
+    };
+    assert_eq!(kept().await, None);
+    // Nobody has told any: it begins, and people see with what.
+    assert_eq!(given(&mut socket, false).await, "begin with this");
+    assert_eq!(kept().await, Some(15));
+    // It went on; then it is asked to begin anew.
+    let next = Body::NewState(NewState {
+        instance: instance.clone(),
+        checksum: state_checksum(b"went on"),
+        state: "went on".into(),
+    });
+    unit.send(&mut socket, None, next).await;
+    let accepted = unit.next(&mut socket).await;
+    unit.ack(&mut socket, &accepted.header.txn).await;
+    assert_eq!(given(&mut socket, false).await, "went on");
+    assert_eq!(given(&mut socket, true).await, "begin with this");
+    assert_eq!(kept().await, Some(15));
     stop(server).await;
 }
 

@@ -359,7 +359,7 @@ impl Intake {
             Ok(converted) => converted,
             Err(failure) => return Ok(Err(failure)),
         };
-        let mut text = format!(
+        let text = format!(
             "{} blobs, {} bytes",
             converted.iter().map(|item| item.blobs.len()).sum::<usize>(),
             converted
@@ -368,12 +368,6 @@ impl Intake {
                 .map(|blob| blob.size)
                 .sum::<u64>()
         );
-        for item in converted.iter().filter(|item| item.default_state.is_some()) {
-            text.push_str(&format!(
-                "\nwarning: the default state of {} is not delivered: its instances start with an empty state",
-                item.codename
-            ));
-        }
         self.end(BundleStage::Convert, text).await?;
         Ok(Ok(converted))
     }
@@ -517,6 +511,7 @@ fn version(item: ConvertedItem, service: Option<Uuid>) -> Result<NewVersion, Api
         labels: item.instances.labels,
         priority: item.instances.priority,
         min_num_instances: item.instances.min,
+        default_state: item.default_state,
         blobs: item
             .blobs
             .into_iter()

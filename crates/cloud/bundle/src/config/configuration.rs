@@ -22,7 +22,7 @@ pub(super) struct Configuration {
 }
 
 /// Fields that a Unit reads as they are.
-const AS_IS: [&str; 14] = [
+const AS_IS: [&str; 15] = [
     "egress",
     "stopGracePeriod",
     "rootfs",
@@ -30,6 +30,7 @@ const AS_IS: [&str; 14] = [
     "userNamespace",
     "skipResourceLimits",
     "balancingPolicy",
+    "storagePolicy",
     "baseLayerIsNodeRootfs",
     "hostname",
     "runParameters",
@@ -39,7 +40,7 @@ const AS_IS: [&str; 14] = [
     "sysctl",
 ];
 
-const KNOWN: [&str; 29] = [
+const KNOWN: [&str; 30] = [
     "egress",
     "stopGracePeriod",
     "rootfs",
@@ -49,6 +50,7 @@ const KNOWN: [&str; 29] = [
     "stopSignal",
     "skipResourceLimits",
     "balancingPolicy",
+    "storagePolicy",
     "baseLayerIsNodeRootfs",
     "hostname",
     "runParameters",

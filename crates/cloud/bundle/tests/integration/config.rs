@@ -1,6 +1,7 @@
 use std::fs;
 
 use aos_bundle::{Config, Severity, check, init, sign};
+use aos_types::StoragePolicy;
 
 use crate::folder::{CONFIG, folder, put, signer};
 
@@ -39,6 +40,22 @@ fn a_configuration_is_read_in_full() {
     assert!(!unit.base_layer_is_node_rootfs);
     let rules = unit.alert_rules.as_ref().unwrap();
     assert_eq!(rules.partitions[0].name, "storages");
+}
+
+#[test]
+fn a_storage_policy_reaches_the_unit() {
+    let with = |policy: &str| {
+        let text = format!("hostname: web\n      storagePolicy: {policy}");
+        Config::parse(&CONFIG.replacen("hostname: web", &text, 1))
+    };
+    let (config, warnings) = with("expendable").unwrap();
+    assert_eq!(warnings.0.len(), 1, "{warnings:?}");
+    let unit = &config.items[0].item_config;
+    assert_eq!(unit.storage_policy, StoragePolicy::Expendable);
+    let told = serde_json::to_value(unit).unwrap();
+    assert_eq!(told["storagePolicy"], "expendable");
+    let error = with("movable").unwrap_err().to_string();
+    assert!(error.contains("storagePolicy"), "{error}");
 }
 
 #[test]
@@ -377,6 +394,9 @@ fn files_are_checked_too() {
         }),
         ("has 5000 bytes, but `quotas.stateLimit` is 4096", |dir| {
             put(dir, "web/start.dat", &[0; 5000], 0o644);
+        }),
+        ("cannot be read as text in UTF-8", |dir| {
+            put(dir, "web/start.dat", b"\xff\xfe", 0o644);
         }),
         ("there is no default state web/start.dat", |dir| {
             fs::remove_file(dir.join("web/start.dat")).unwrap();

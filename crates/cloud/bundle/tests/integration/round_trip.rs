@@ -26,7 +26,7 @@ fn a_bundle_goes_from_folder_to_blobs() {
         (item.item_type, item.codename.as_str()),
         (ItemType::Service, "web")
     );
-    assert_eq!(item.default_state.as_deref(), Some(&b"first"[..]));
+    assert_eq!(item.default_state.as_deref(), Some("first"));
     assert_eq!(item.blobs[0].digest, item.index);
     // Index, two manifests, two image configs, one item config, two layers.
     assert_eq!(item.blobs.len(), 8);

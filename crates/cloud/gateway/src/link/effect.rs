@@ -6,11 +6,12 @@ use aos_cloud_protocol::{
     StateRequest, StateResult, Unreadable, UpdateState,
 };
 use aos_db::{
-    DownloadReport, EnvReport, Happening, Installed, LinkWrite, LogPart, NewAlert, NewPoint,
-    StateVerdict, UnitStatusReport,
+    Db, DbError, DownloadReport, EnvReport, Happening, Installed, LinkWrite, LogPart, NewAlert,
+    NewPoint, StateVerdict, UnitStatusReport,
 };
 use aos_session::{Handled, Input, Keep, Priority};
 use aos_time::Clock;
+use aos_types::{InstanceIdent, state_checksum};
 use uuid::Uuid;
 
 use super::{Link, LinkError, env_vars, logs, renewals};
@@ -164,10 +165,16 @@ impl Link {
             }
             Effect::AskedState(asked) => {
                 db.write_link(self.unit, &records).await?;
-                // Of a state that was never told there is none to give; nor is there a default one.
-                if let Some((state, checksum)) = db.kept_state(self.unit, &asked.instance).await?
-                    && !asked.default
-                {
+                // Of a state that was never told there is the one that its version brings, or none to give.
+                let kept = match asked.default {
+                    false => db.kept_state(self.unit, &asked.instance).await?,
+                    true => None,
+                };
+                let given = match kept {
+                    Some(kept) => Some(kept),
+                    None => begin_state(&db, self.unit, &asked.instance).await?,
+                };
+                if let Some((state, checksum)) = given {
                     let update = UpdateState {
                         instance: asked.instance,
                         checksum,
@@ -278,4 +285,18 @@ impl Link {
             _ => Effect::Events(parts(kind, &unreadable)),
         }
     }
+}
+
+/// The state that an instance begins with, kept as if the Unit had told it, with its checksum.
+async fn begin_state(
+    db: &Db,
+    unit: Uuid,
+    instance: &InstanceIdent,
+) -> Result<Option<(String, String)>, DbError> {
+    let Some(state) = db.default_state(unit, instance).await? else {
+        return Ok(None);
+    };
+    let (checksum, none) = (state_checksum(state.as_bytes()), LinkWrite::default());
+    let verdict = db.keep_state(unit, instance, &state, &checksum, &none);
+    Ok((verdict.await? == StateVerdict::Accepted).then_some((state, checksum)))
 }
