@@ -121,7 +121,8 @@ async fn other_content_under_the_same_version_is_refused_and_told_and_the_rest_g
                 && configs[0].state == UnitConfigState::Installed
         })
         .await;
-    assert_eq!(stage.nodes.config_labels("main"), ["other"]);
+    // It is in force when it is committed; then the Nodes get it.
+    until(|| stage.nodes.config_labels("main") == ["other"]).await;
     stage.stop().await;
 }
 
