@@ -216,6 +216,11 @@ impl Networks {
 
     /// Leaves networks in which nobody lives here and that nobody here may connect to.
     async fn leave_networks(&self) {
+        // One that is just asked for is about to be needed: CM would give away the Node's address in it. What is left over
+        // goes another time.
+        let Ok(_alone) = self.asking.try_write() else {
+            return;
+        };
         let Ok(channel) = self.cm.channel_now() else {
             return;
         };
