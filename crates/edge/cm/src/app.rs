@@ -223,6 +223,7 @@ pub(crate) async fn run(
             world: world.clone(),
             lists: placing.lists(),
             states: states.waiting(),
+            kept: states.clone(),
             engine: engine_status,
             config: configs.changes(),
             subjects: iam.subjects(),

@@ -404,3 +404,25 @@ async fn a_state_is_not_given_to_the_next_node_while_the_last_one_still_writes_i
     );
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn a_status_names_the_checksum_of_the_state_that_is_on_the_node() {
+    let mut stage = Stage::new(&["main"]).await;
+    stage.start().await;
+    stage
+        .settle(desired(&[("stateful", "1", 1), ("web", "1", 1)]))
+        .await;
+    writes(&stage, "main", "one").await;
+    hears(&mut stage, "one").await;
+    stage.cloud.drop_connection().await;
+    let status = stage.cloud.status(|status| !status.is_delta).await;
+    let of = |item: &str| -> Vec<Option<String>> {
+        let groups = status.instances.iter().flatten();
+        let groups = groups.filter(|group| group.item.item.as_str() == item);
+        let instances = groups.flat_map(|group| &group.instances);
+        instances.map(|one| one.state_checksum.clone()).collect()
+    };
+    assert_eq!(of("stateful"), [Some(state_checksum(b"one"))]);
+    assert_eq!(of("web"), [None]);
+    stage.stop().await;
+}

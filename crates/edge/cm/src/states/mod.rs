@@ -375,6 +375,16 @@ impl States {
         Ok(())
     }
 
+    /// The checksums of the states that Nodes have, each with its Node and instance.
+    pub(crate) fn checksums(&self) -> BTreeMap<There, String> {
+        let masters = self.lock();
+        let there = masters.values().filter_map(|master| {
+            let there = (master.node.clone()?, master.ident.clone());
+            Some((there, master.checksum.clone()))
+        });
+        there.collect()
+    }
+
     fn turn(&self, node: &NodeId, ident: &InstanceIdent) -> Arc<Mutex<()>> {
         let mut giving = self.giving.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that nobody holds are of no more use.

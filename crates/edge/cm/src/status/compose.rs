@@ -57,6 +57,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) lists: &'a Lists,
     /// States that are not where they shall be.
     pub(crate) states: &'a BTreeMap<There, Undelivered>,
+    /// Checksums of the states that Nodes have.
+    pub(crate) checksums: &'a BTreeMap<There, String>,
     pub(crate) engine: &'a EngineStatus,
     pub(crate) config: Option<&'a UnitConfig>,
     pub(crate) subjects: &'a [SubjectId],
@@ -242,13 +244,17 @@ impl Groups {
 
 fn instances(parts: &Parts<'_>) -> Vec<InstancesStatus> {
     let mut groups = Groups::default();
+    let checksum = |node: &NodeId, ident: &InstanceIdent| {
+        let there = (node.clone(), ident.clone());
+        parts.checksums.get(&there).cloned()
+    };
     for (node, order) in parts.lists.placed() {
         let status = |state, error| InstanceStatus {
             node: Some(node.clone()),
             runtime: Some(order.runtime.clone()),
             index: order.ident.index,
             state,
-            state_checksum: None,
+            state_checksum: checksum(node, &order.ident),
             error,
         };
         let known = parts.world.get(node);
@@ -293,7 +299,7 @@ fn instances(parts: &Parts<'_>) -> Vec<InstancesStatus> {
             runtime: Some(report.runtime.clone()),
             index: report.ident.index,
             state: report.state,
-            state_checksum: None,
+            state_checksum: checksum(node, &report.ident),
             error: report.error.clone(),
         };
         groups.add(&report.ident, &report.version, status);

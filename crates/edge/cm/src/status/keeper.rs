@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cloud::{Answer, Link, Outgoing},
     placing::Lists,
-    states::Waiting,
+    states::{States, Waiting},
     unit_config::Troubles,
     world::World,
 };
@@ -29,6 +29,8 @@ pub(crate) struct Sources {
     pub(crate) world: Arc<World>,
     pub(crate) lists: watch::Receiver<Arc<Lists>>,
     pub(crate) states: watch::Receiver<Waiting>,
+    /// Whoever has the states. That one has changed is told by itself; a status says it only beside something else.
+    pub(crate) kept: Arc<States>,
     pub(crate) engine: watch::Receiver<Arc<EngineStatus>>,
     pub(crate) config: watch::Receiver<Option<Arc<UnitConfig>>>,
     pub(crate) subjects: watch::Receiver<Arc<Vec<SubjectId>>>,
@@ -186,6 +188,7 @@ impl Keeper {
             world: &world,
             lists: &lists,
             states: &states,
+            checksums: &sources.kept.checksums(),
             engine: &engine,
             config: config.as_deref(),
             subjects: &subjects,
