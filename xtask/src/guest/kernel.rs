@@ -20,6 +20,18 @@ const WANTED: &[&str] = &[
     "veth",
     "bridge",
     "8021q",
+    "nf_tables",
+    "nft_ct",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_fib_inet",
+    "nft_reject_inet",
+    "nft_limit",
+    "nft_quota",
+    "nft_objref",
+    "nft_connlimit",
+    "nft_meta_bridge",
 ];
 /// The package that always depends on the newest kernel.
 const PACKAGE: &str = "linux-image-cloud-amd64";

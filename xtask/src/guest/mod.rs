@@ -28,8 +28,8 @@ use crate::process::{found, output, target_dir};
 use crate::results::Counts;
 
 /// Packages with tests for the guest.
-const PACKAGES: &[&str] = &["aos-quota", "aos-runtime", "aos-sm"];
-/// Tests that run everywhere and meet another kernel here: cgroup v2 alone, an older btrfs.
+const PACKAGES: &[&str] = &["aos-quota", "aos-runtime", "aos-sm", "aos-netstack"];
+/// Tests that run everywhere and meet another kernel here: cgroup v2 alone, an older btrfs, VLAN interfaces.
 const HERE_TOO: &[(&str, &str)] = &[
     (
         "runtime::containers",
@@ -47,6 +47,7 @@ const HERE_TOO: &[(&str, &str)] = &[
         "quota::image",
         "what_was_kept_in_plain_folders_moves_into_the_image",
     ),
+    ("netstack::nodes", "one_owner_is_one_network_by_vlan_too"),
 ];
 /// How long all of it may take in the guest.
 const LONGEST: Duration = Duration::from_secs(200);

@@ -12,7 +12,7 @@ use super::Case;
 use crate::process::{output, run, target_dir};
 
 /// Programs that tests call, beside those of busybox.
-const TOOLS: &[&str] = &["crun", "mkfs.btrfs", "btrfs"];
+const TOOLS: &[&str] = &["crun", "mkfs.btrfs", "btrfs", "ip", "nft"];
 /// Programs of ours that tests start, below the folder of the build.
 const OURS: &[&str] = &["debug/aos-keeper", "debug/examples/sm-keeper"];
 

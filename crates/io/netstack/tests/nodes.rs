@@ -126,6 +126,42 @@ fn one_owner_is_one_network_on_all_nodes() {
 }
 
 #[test]
+fn one_owner_is_one_network_by_vlan_too() {
+    let test = "one_owner_is_one_network_by_vlan_too";
+    run(test, async |world| {
+        let (one, two) = two_nodes(&world);
+        if !one.can_vlan().await {
+            eprintln!("SKIPPED {test}: the kernel has no VLAN interfaces (8021q)");
+            return;
+        }
+        let by_vlan = |node, endpoints| {
+            let mut wanted = wanted(node, endpoints);
+            for network in &mut wanted.networks {
+                network.link = NodeLink::Vlan;
+            }
+            wanted
+        };
+        one.apply(&by_vlan(1, vec![endpoint("a", "red", 11)])).await;
+        let others = vec![endpoint("b", "red", 12), endpoint("c", "blue", 12)];
+        two.apply(&by_vlan(2, others)).await;
+        serve(&two.netns("b"), 80, "b");
+        serve(&two.netns("c"), 80, "c");
+        let a = one.netns("a");
+        assert_eq!(
+            ask_patiently(&a, "172.31.0.12:80").unwrap(),
+            "b for 172.31.0.11"
+        );
+        assert!(ask_patiently(&a, "[fd00:0:0:31::12]:80").is_some());
+        assert_eq!(ask(&a, "172.30.0.12:80"), None, "another owner's");
+        for node in [&one, &two] {
+            node.clear().await;
+            let left = inside(&node.path, || ip("-o link show"));
+            assert!(!left.contains("aos"), "{left}");
+        }
+    });
+}
+
+#[test]
 fn a_connection_ends_with_its_rule() {
     run("a_connection_ends_with_its_rule", async |world| {
         let one = world.node(1);

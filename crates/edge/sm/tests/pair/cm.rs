@@ -94,7 +94,16 @@ impl Shared {
                             instance: Some(ident_to_proto(&one.ident)),
                             ip: one.ip.to_string(),
                             hostname: one.hostname.clone().unwrap_or_default(),
-                            ..Default::default()
+                            hostname_refused: one
+                                .taken
+                                .as_ref()
+                                .map(|(name, _)| name.clone())
+                                .unwrap_or_default(),
+                            hostname_held_by: one
+                                .taken
+                                .as_ref()
+                                .map(|(_, item)| item.to_string())
+                                .unwrap_or_default(),
                         })
                         .collect(),
                 })
@@ -119,6 +128,8 @@ struct Seen {
     orders: Option<mpsc::Sender<Result<pb::SmIncomingMessages, Status>>>,
     /// Item and index; state and error.
     instances: BTreeMap<(String, u64), (String, String)>,
+    /// Texts of alerts about instances.
+    alerts: Vec<String>,
 }
 
 /// The side of CM that one Node sees.
@@ -246,6 +257,18 @@ impl Cm {
         timeout(patience, same).await.is_ok()
     }
 
+    pub fn error_of(&self, node: usize, item: &str) -> String {
+        let seen = self.0[node].seen.borrow();
+        let found = seen.instances.iter().find(|((of, _), _)| of == item);
+        found
+            .map(|(_, (_, error))| error.clone())
+            .unwrap_or_default()
+    }
+
+    pub fn alerts(&self, node: usize) -> Vec<String> {
+        self.0[node].seen.borrow().alerts.clone()
+    }
+
     pub fn told(&self, node: usize) -> String {
         format!(
             "Node {node} tells {:?}",
@@ -283,6 +306,10 @@ impl Side {
                 seen.instances
                     .extend(status.instances.into_iter().map(read));
             }
+            SmOutgoingMessage::Alert(pb::Alert {
+                alert_item: Some(pb::alert::AlertItem::InstanceAlert(alert)),
+                ..
+            }) => seen.alerts.push(alert.message),
             _ => {}
         });
     }

@@ -272,6 +272,16 @@ impl Pair {
         self.cm.until_introduced(node).await;
     }
 
+    /// Why an instance does not run, as its Node tells.
+    pub fn error_of(&self, node: usize, item: &str) -> String {
+        self.cm.error_of(node, item)
+    }
+
+    /// What a Node's alerts about instances say.
+    pub fn alerts(&self, node: usize) -> Vec<String> {
+        self.cm.alerts(node)
+    }
+
     pub async fn restart_cm(&self) {
         self.cm.restart().await;
     }
@@ -292,7 +302,12 @@ impl Pair {
 
     /// What port 80 of an address answers.
     pub fn ask(&self, netns: &Path, address: &str) -> Option<String> {
-        let address: SocketAddr = format!("{address}:80").parse().ok()?;
+        self.ask_at(netns, &format!("{address}:80"))
+    }
+
+    /// What an address with its port answers.
+    pub fn ask_at(&self, netns: &Path, address: &str) -> Option<String> {
+        let address: SocketAddr = address.parse().ok()?;
         inside(netns, || {
             let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
             stream

@@ -158,6 +158,10 @@ impl Node {
         assert!(applied.alone.is_empty(), "{applied:?}");
     }
 
+    pub async fn can_vlan(&self) -> bool {
+        self.within(|| self.stack.can_vlan()).await
+    }
+
     pub async fn clear(&self) {
         self.within(|| self.stack.clear()).await.unwrap();
     }
