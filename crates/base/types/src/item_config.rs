@@ -470,6 +470,26 @@ impl ItemConfig {
             self.runtimes.iter().map(String::as_str).collect()
         }
     }
+
+    /// Fields that it sets and that only an instance with a network and names of its own can have.
+    pub fn own_network(&self) -> Vec<&'static str> {
+        let quotas = &self.quotas;
+        let set = [
+            ("hostname", self.hostname.is_some()),
+            ("allowedConnections", !self.allowed_connections.is_empty()),
+            ("publishedPorts", !self.published_ports.is_empty()),
+            ("egress", self.egress.is_some()),
+            ("sysctl", !self.sysctl.is_empty()),
+            ("userNamespace", self.user_namespace == Some(true)),
+            ("quotas.uploadSpeed", quotas.upload_speed.is_some()),
+            ("quotas.downloadSpeed", quotas.download_speed.is_some()),
+            ("quotas.uploadLimit", quotas.upload_limit.is_some()),
+            ("quotas.downloadLimit", quotas.download_limit.is_some()),
+        ];
+        set.into_iter()
+            .filter_map(|(field, set)| set.then_some(field))
+            .collect()
+    }
 }
 
 impl<'de> Deserialize<'de> for ItemConfig {

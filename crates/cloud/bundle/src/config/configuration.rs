@@ -21,6 +21,9 @@ pub(super) struct Configuration {
     pub exposed_ports: Vec<String>,
 }
 
+/// The runtime whose services share the network and the names of their Node.
+const NATIVE: &str = "native";
+
 /// Fields that a Unit reads as they are.
 const AS_IS: [&str; 15] = [
     "egress",
@@ -415,6 +418,25 @@ fn exposed_ports(section: &Section<'_>) -> Vec<String> {
 }
 
 /// Rules over what was read.
+/// A native service has the network and the names of its Node, and nothing of its own there.
+fn native(section: &Section<'_>, config: &ItemConfig) {
+    let types = config.runtime_types();
+    if !types.contains(&NATIVE) {
+        return;
+    }
+    for field in config.own_network() {
+        let why = "needs a network and names of its own, which the runtime `native` does not give: remove it";
+        if types.iter().all(|&one| one == NATIVE) {
+            section.error(field, why);
+        } else {
+            section.warn(
+                field,
+                format!("{why}, or `native` from `runtimes`: there it is refused"),
+            );
+        }
+    }
+}
+
 fn rules(section: &Section<'_>, read: &Configuration, version: Option<&semver::Version>) {
     let config = &read.item_config;
     if config.skip_resource_limits && version.is_some_and(|version| version.pre.is_empty()) {
@@ -434,6 +456,7 @@ fn rules(section: &Section<'_>, read: &Configuration, version: Option<&semver::V
             section.error("hostname", format!("`{name}` is not a host name"));
         }
     }
+    native(section, config);
     let mut taken = BTreeSet::new();
     for (i, port) in config.published_ports.iter().enumerate() {
         if !taken.insert((port.host_port, port.protocol)) {

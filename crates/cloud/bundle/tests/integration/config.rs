@@ -1,6 +1,6 @@
 use std::fs;
 
-use aos_bundle::{Config, Severity, check, init, sign};
+use aos_bundle::{Config, Problem, Severity, check, init, sign};
 use aos_types::StoragePolicy;
 
 use crate::folder::{CONFIG, folder, put, signer};
@@ -56,6 +56,29 @@ fn a_storage_policy_reaches_the_unit() {
     assert_eq!(told["storagePolicy"], "expendable");
     let error = with("movable").unwrap_err().to_string();
     assert!(error.contains("storagePolicy"), "{error}");
+}
+
+#[test]
+fn what_a_native_service_cannot_have_is_refused_by_field() {
+    let with = |runtimes: &str| {
+        let text = format!(
+            "hostname: web\n      egress: []\n      runtimes: {runtimes}\n      sysctl: {{net.core.somaxconn: \"64\"}}"
+        );
+        Config::parse(&CONFIG.replacen("hostname: web", &text, 1))
+    };
+    let error = with("[native]").unwrap_err().to_string();
+    for field in ["hostname", "egress", "sysctl"] {
+        let told = format!("configuration.{field}`: needs a network");
+        assert!(error.contains(&told), "{error}");
+    }
+    // Elsewhere it may have them.
+    let told = |runtimes: &str| {
+        let (_, warnings) = with(runtimes).unwrap();
+        let native = |problem: &&Problem| problem.message.contains("or `native` from `runtimes`");
+        warnings.0.iter().filter(native).count()
+    };
+    // Those three, and what the bundle has besides.
+    assert_eq!((told("[crun, native]"), told("[crun]")), (6, 0));
 }
 
 #[test]

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use aos_launch::Instance;
 use aos_runtime::{InstanceId, Runtime, Started};
 use aos_time::{Clock, SystemClock};
-use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState};
+use aos_types::{AosCode, ErrorInfo, InstanceIdent, InstanceState, ItemConfig};
 
 use super::{Launcher, entry::Entry};
 use crate::{
@@ -49,8 +49,14 @@ impl Launcher {
             true => Some(self.setup.networks.place(&instance.ident).await?),
             false => None,
         };
-        let (places, of) = (self.setup.places.clone(), instance.clone());
         let item = installed.image.item_config.as_ref();
+        if place.is_none() {
+            let asked = item.map(ItemConfig::own_network).unwrap_or_default();
+            if !asked.is_empty() {
+                return Err(Failed::hopeless(no_network(&asked)));
+            }
+        }
+        let (places, of) = (self.setup.places.clone(), instance.clone());
         let quotas = item.map(|item| item.quotas).unwrap_or_default();
         let (storage, state) = tokio::task::spawn_blocking(move || places.prepare(&of, &quotas))
             .await
@@ -318,4 +324,15 @@ impl Launcher {
         let gone = || ErrorInfo::new(AosCode::NotFound, "the instance is not on this Node");
         self.setup.runtimes.get(&runtime.ok_or_else(gone)?)
     }
+}
+
+fn no_network(asked: &[&str]) -> ErrorInfo {
+    let fields = asked.join("`, `");
+    ErrorInfo::new(
+        AosCode::InvalidArgument,
+        format!(
+            "its runtime gives it the network and the names of the Node, and it asks for its own with `{fields}`: run it in \
+             a container, or remove that from its configuration"
+        ),
+    )
 }

@@ -94,6 +94,18 @@ fn a_native_service_has_its_own_root_and_user_and_the_nodes_network() {
         assert_eq!((native(&unit), pids(&unit)), (vec![], vec![]));
         assert_eq!(ask(80), None);
 
+        // What it cannot have it is told, instead of going without.
+        let mut asks = cm.instance("asks", 0, "1.0.0", web);
+        asks.runtime_id = runtimes[1].runtime_id.clone();
+        cm.list(vec![asks]).await;
+        cm.until("refused", |seen| {
+            let told = seen.instances.get(&("asks".into(), 0));
+            let error = told.and_then(|told| told.error.as_ref());
+            error.is_some_and(|error| error.message.contains("its own with `publishedPorts`"))
+        })
+        .await;
+        cm.until_state("asks", "1.0.0", "failed").await;
+
         // Switched off it is not offered, and what it ran ends.
         cm.list(list).await;
         cm.until_state("own", "1.0.0", "active").await;
