@@ -22,7 +22,8 @@ fn with_rights(access: &'static str) -> impl FnOnce(&mut ItemConfig) {
     }
 }
 
-/// The secret in the environment of the only instance that runs.
+/// The secret in the environment of the only instance that runs: it has that when its program is executed, a moment after its
+/// start.
 fn secret(unit: &Unit) -> Option<String> {
     let [pid] = pids(unit)[..] else { return None };
     let env = fs::read(format!("/proc/{pid}/environ")).ok()?;
@@ -51,12 +52,12 @@ fn a_secret_is_handed_in_and_rights_that_are_dropped_are_taken_back() {
         cm.until("introduced", |seen| seen.complete > 0).await;
         cm.list(vec![cm.instance("web", 0, "1.0.0", both)]).await;
         cm.until_state("web", "1.0.0", "active").await;
-        assert_eq!(secret(&unit), Some(iam::secret("web")));
+        until("it has it", || secret(&unit) == Some(iam::secret("web"))).await;
         assert_eq!(rights("web").as_deref(), Some("rw"));
 
         cm.list(vec![cm.instance("web", 0, "2.0.0", less)]).await;
         cm.until_state("web", "2.0.0", "active").await;
-        assert_eq!(secret(&unit), Some(iam::secret("web")));
+        until("it has it", || secret(&unit) == Some(iam::secret("web"))).await;
         assert_eq!(rights("web").as_deref(), Some("r"));
 
         // The next version has none. IAM is away then, and SM ends before it is back.
