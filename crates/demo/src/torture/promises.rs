@@ -180,10 +180,10 @@ fn nothing_left(play: &Play<'_>, place: Place, instances: usize) -> Result<()> {
         roots == instances,
         "{roots} root file systems are mounted on the {name} Node for {instances} instances"
     );
-    // A bridge an owner, one leg an instance.
+    // A bridge an owner and its way to the other Node, one leg an instance.
     let links = power::links(play.stage, place).len();
     ensure!(
-        links <= instances + 1,
+        links <= instances + 2,
         "{links} interfaces on the {name} Node for {instances} instances"
     );
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     time::Duration,
 };
 
@@ -16,6 +17,9 @@ use crate::records::Kept;
 
 /// Rules that come within this time are carried out together.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// How long CM may take to answer to a subscription before it is told all the same.
+const ANSWER: Duration = Duration::from_secs(2);
 
 impl Networks {
     /// Takes firewall rules that CM pushes. Our CM sends all rules of an instance, others only the new ones.
@@ -58,9 +62,16 @@ impl Networks {
         let request = pb::SubscribeInstanceNetworkUpdatesRequest {
             node_id: self.cm.node().to_string(),
         };
-        let subscribed = NetworkServiceClient::new(channel)
-            .subscribe_instance_network_updates(request)
-            .await;
+        let mut client = NetworkServiceClient::new(channel);
+        let mut subscribing = std::pin::pin!(client.subscribe_instance_network_updates(request));
+        let subscribed = match tokio::time::timeout(ANSWER, &mut subscribing).await {
+            Ok(subscribed) => subscribed,
+            // A server of another make may answer with its first rule only, which may be because of what it is told.
+            Err(_) => tokio::select! {
+                subscribed = subscribing => subscribed,
+                never = self.keep_telling() => match never {},
+            },
+        };
         let updates = match subscribed {
             Ok(updates) => updates.into_inner(),
             Err(status) => {
@@ -68,16 +79,18 @@ impl Networks {
                 return Err(status);
             }
         };
-        let telling = async {
-            loop {
-                self.sync().await;
-                self.allocated.notified().await;
-            }
-        };
         // What was told is told again with the next stream.
         tokio::select! {
             ended = self.read_rules(updates) => ended,
-            () = telling => Ok(()),
+            never = self.keep_telling() => match never {},
+        }
+    }
+
+    /// Tells CM what instances have, now and whenever something is allocated.
+    async fn keep_telling(&self) -> Infallible {
+        loop {
+            self.sync().await;
+            self.allocated.notified().await;
         }
     }
 
