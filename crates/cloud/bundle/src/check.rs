@@ -11,6 +11,7 @@ use crate::{
     CONFIG, Config, Image, Item, Problem, Problems, Severity,
     config::{MAX_CONFIG, Notes},
     convert::MAX_STATE,
+    foreign,
     layout::{image_place, is_inside, item_folder},
 };
 
@@ -210,12 +211,8 @@ fn built_elsewhere(
             for missing in found.missing() {
                 notes.error(field, format!("its layer {} is missing", missing.display()));
             }
-            let cmd = image.cmd.as_ref().unwrap_or(&item.cmd);
-            if cmd.is_empty() && found.config.args().is_empty() {
-                notes.error(
-                    field,
-                    "its config names neither an entry point nor a command: write `cmd`",
-                );
+            for why in foreign::wrong(&found.config, item, image) {
+                notes.error(field, why);
             }
         }
         Err(error) => notes.error(field, error_text(&error)),

@@ -8,16 +8,15 @@ use std::{
 use aos_image::{
     BlobStore, ImageConfig, Platform, blob,
     build::{self, BuiltLayer},
-    graph::{Compression, Descriptor, LayerKind},
-    layout,
-    unpack::{self, Flavour, Limits, extract},
+    graph::{Descriptor, LayerKind},
+    layout, unpack,
 };
 use aos_types::{Digest, ItemConfig, ItemId, ItemType};
 use sha3::{Digest as _, Sha3_256};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    DEFAULT_STATE, Image, Instances, Item, Opened, State,
+    DEFAULT_STATE, Image, Instances, Item, Opened, State, foreign,
     layout::{image_place, item_folder},
 };
 
@@ -114,6 +113,27 @@ pub enum ConvertError {
         #[source]
         source: Box<layout::Error>,
     },
+    /// A packed OCI image layout cannot be unpacked.
+    #[error("the packed OCI image of `{codename}` for {architecture} cannot be unpacked")]
+    Packed {
+        /// The item.
+        codename: String,
+        /// The image.
+        architecture: String,
+        /// Why.
+        #[source]
+        source: Box<unpack::Error>,
+    },
+    /// An OCI image is not what it should be, or what it says of its process cannot be used.
+    #[error("the OCI image of `{codename}` for {architecture} cannot be used: {why}")]
+    Unusable {
+        /// The item.
+        codename: String,
+        /// The image.
+        architecture: String,
+        /// What is wrong and what to do.
+        why: String,
+    },
     /// The media type of a single file is not one we deliver.
     #[error(
         "the image of `{codename}` has the media type `{media_type}`, which cannot be delivered"
@@ -184,15 +204,9 @@ fn one(
     for image in &item.images {
         let place = files.join(image_place(item, image));
         if image.is_layout() {
-            images.push(built_elsewhere(
-                bundle,
-                item,
-                &item_config,
-                image,
-                &place,
-                store,
-                stop,
-            )?);
+            let mut built = foreign::take(bundle, item, image, &place, store, stop)?;
+            built.item_config = Some(item_config.clone());
+            images.push(built);
             continue;
         }
         let layer = if place.is_dir() {
@@ -240,85 +254,7 @@ fn one(
     })
 }
 
-/// An image that another tool has built: its layers, and its config with what the bundle says instead.
-fn built_elsewhere(
-    bundle: &Opened,
-    item: &Item,
-    item_config: &ItemConfig,
-    image: &Image,
-    place: &Path,
-    store: &BlobStore,
-    stop: &CancellationToken,
-) -> Result<build::Image, ConvertError> {
-    let failed = |source| ConvertError::Layout {
-        codename: item.codename.clone(),
-        architecture: image.architecture.clone(),
-        source: Box::new(source),
-    };
-    let unpacked;
-    let folder = if place.is_dir() {
-        place
-    } else {
-        unpacked =
-            tempfile::tempdir_in(place.parent().unwrap_or(Path::new("."))).map_err(|source| {
-                ConvertError::Read {
-                    path: place.to_owned(),
-                    source,
-                }
-            })?;
-        let packed = File::open(place).map_err(|source| ConvertError::Read {
-            path: place.to_owned(),
-            source,
-        })?;
-        let limits = Limits::default();
-        extract(
-            packed,
-            Compression::None,
-            unpacked.path(),
-            Flavour::Files,
-            &limits,
-            stop,
-        )
-        .map_err(|source| ConvertError::Layer {
-            codename: item.codename.clone(),
-            architecture: image.architecture.clone(),
-            source: Box::new(source),
-        })?;
-        unpacked.path()
-    };
-    let found = layout::find(folder, &image.architecture, &image.variant).map_err(failed)?;
-    let layers = found
-        .store(store, place.parent().unwrap_or(Path::new(".")), stop)
-        .map_err(failed)?;
-    let theirs = found.config;
-    let ours = image_config(&bundle.config.publisher.author, item, image);
-    let said = |own: String, their: String| if own.is_empty() { their } else { own };
-    let own_command = !ours.cmd.is_empty();
-    Ok(build::Image {
-        config: ImageConfig {
-            env: merged(&theirs.env, &ours.env),
-            // As with a plain folder: `cmd` of the bundle is the program with its arguments.
-            entrypoint: if own_command {
-                Vec::new()
-            } else {
-                theirs.entrypoint
-            },
-            cmd: if own_command { ours.cmd } else { theirs.cmd },
-            working_dir: said(ours.working_dir, theirs.working_dir),
-            user: said(ours.user, theirs.user),
-            stop_signal: said(ours.stop_signal, theirs.stop_signal),
-            exposed_ports: [theirs.exposed_ports, ours.exposed_ports].concat(),
-            platform: ours.platform,
-            author: ours.author,
-            created: theirs.created,
-            diff_ids: Vec::new(),
-        },
-        item_config: Some(item_config.clone()),
-        layers,
-    })
-}
-
-fn image_config(author: &str, item: &Item, image: &Image) -> ImageConfig {
+pub(crate) fn image_config(author: &str, item: &Item, image: &Image) -> ImageConfig {
     ImageConfig {
         platform: Platform {
             architecture: image.architecture.clone(),
@@ -345,7 +281,7 @@ fn image_config(author: &str, item: &Item, image: &Image) -> ImageConfig {
 }
 
 /// The item's variables, then the image's; a name of the image replaces the item's.
-fn merged(item: &[String], image: &[String]) -> Vec<String> {
+pub(crate) fn merged(item: &[String], image: &[String]) -> Vec<String> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let own: BTreeSet<String> = image.iter().map(|entry| name(entry)).collect();
     item.iter()

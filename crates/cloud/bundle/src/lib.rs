@@ -26,6 +26,7 @@
 mod check;
 mod config;
 mod convert;
+mod foreign;
 mod init;
 mod layout;
 mod open;

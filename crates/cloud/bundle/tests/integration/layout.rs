@@ -2,8 +2,9 @@
 
 use std::{fs, path::Path};
 
-use aos_bundle::{Caps, check, convert};
+use aos_bundle::{Caps, ConvertError, ConvertedItem, check, convert};
 use aos_image::{BlobStore, ItemImage, build, graph::Caps as GraphCaps};
+use flate2::{Compression, write::GzEncoder};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,17 @@ fn blob(layout: &Path, content: &[u8]) -> (String, usize) {
 
 /// A layout with one image for amd64, as `skopeo copy … oci:` writes it.
 fn layout(at: &Path) {
+    layout_with(
+        at,
+        &json!({
+            "User": "1000:50", "Env": ["PATH=/bin", "COLOUR=red"], "Entrypoint": ["/srv/app"], "Cmd": ["-v"],
+            "WorkingDir": "/srv", "StopSignal": "SIGINT", "ExposedPorts": {"80/tcp": {}}
+        }),
+    );
+}
+
+/// The same with other words of its process.
+fn layout_with(at: &Path, process: &serde_json::Value) {
     let files = tempfile::tempdir().unwrap();
     fs::create_dir(files.path().join("srv")).unwrap();
     fs::write(files.path().join("srv/app"), "#!/bin/sh\n").unwrap();
@@ -29,10 +41,7 @@ fn layout(at: &Path) {
     let (layer, layer_size) = blob(at, &tar);
     let config = json!({
         "architecture": "amd64", "os": "linux",
-        "config": {
-            "User": "1000:50", "Env": ["PATH=/bin", "COLOUR=red"], "Entrypoint": ["/srv/app"], "Cmd": ["-v"],
-            "WorkingDir": "/srv", "StopSignal": "SIGINT", "ExposedPorts": {"80/tcp": {}}
-        },
+        "config": process,
         "rootfs": {"type": "layers", "diff_ids": [packed.tar.to_string()]}
     });
     let (config, config_size) = blob(at, config.to_string().as_bytes());
@@ -152,4 +161,158 @@ fn a_layout_that_cannot_be_used_is_refused_with_the_reason() {
             .to_string()
             .contains("OCI image layout")
     );
+}
+
+/// The files of `folder` as a tar, each name after `top`.
+fn tar_of(folder: &Path, top: &str) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_dir_all(top, folder).unwrap();
+    tar.into_inner().unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+    std::io::copy(&mut &bytes[..], &mut packer).unwrap();
+    packer.finish().unwrap()
+}
+
+/// What the cloud makes of a bundle whose image is the file `packed`, with a store of its blobs.
+fn packed(
+    name: &str,
+    packed: &[u8],
+    configuration: &str,
+) -> Result<(ConvertedItem, tempfile::TempDir), ConvertError> {
+    let image = format!("path: {name}\n        mediaType: {}", aos_bundle::LAYOUT);
+    let dir = bundle(&image, configuration);
+    fs::write(dir.path().join(name), packed).unwrap();
+    let opened = open_bytes(&signed(dir.path(), signer()), &Caps::default()).unwrap();
+    let blobs = tempfile::tempdir().unwrap();
+    let store = BlobStore::open(blobs.path()).unwrap();
+    let stop = CancellationToken::new();
+    let mut items = convert(&opened, &Default::default(), &store, &stop)?;
+    Ok((items.remove(0), blobs))
+}
+
+fn told(error: &ConvertError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+#[test]
+fn a_packed_layout_gives_what_its_folder_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    layout(folder.path());
+    let (plain, dotted) = (tar_of(folder.path(), ""), tar_of(folder.path(), "."));
+    let mut digests = Vec::new();
+    for (name, content) in [
+        ("image.tar", &plain),
+        ("dotted.tar", &dotted),
+        ("image.tar.gz", &gzip(&plain)),
+        // What it is called tells nothing.
+        ("image.oci", &gzip(&dotted)),
+    ] {
+        let (item, blobs) = packed(name, content, "{env: [COLOUR=blue]}").unwrap();
+        let store = BlobStore::open(blobs.path()).unwrap();
+        let images = ItemImage::load_all(&store, &item.index, &GraphCaps::default()).unwrap();
+        let image = images.into_iter().next().unwrap().unwrap();
+        assert_eq!(image.config.args(), ["/srv/app", "-v"]);
+        assert_eq!(image.config.env, ["PATH=/bin", "COLOUR=blue"]);
+        assert_eq!(image.config.user, "1000:50");
+        assert_eq!(image.config.stop_signal, "SIGINT");
+        assert_eq!(image.layers.len(), 1);
+        assert!(!item.item_config.base_layer_is_node_rootfs);
+        digests.push(item.index);
+    }
+    digests.dedup();
+    assert_eq!(digests.len(), 1, "however it is packed, it is the same");
+}
+
+#[test]
+fn a_packed_layout_that_cannot_be_used_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    layout(folder.path());
+    let whole = tar_of(folder.path(), "");
+    let nested = tar_of(folder.path(), "image");
+    let cut = gzip(&whole);
+    let mute = tempfile::tempdir().unwrap();
+    layout_with(mute.path(), &json!({}));
+    let mute = tar_of(mute.path(), "");
+    for (content, configuration, expected) in [
+        (
+            &b"no tar at all"[..],
+            "{}",
+            "the packed OCI image of `web` for amd64 cannot be unpacked",
+        ),
+        (
+            &cut[..cut.len() / 2],
+            "{}",
+            "the packed OCI image of `web` for amd64 cannot be unpacked",
+        ),
+        (&nested[..], "{}", "has no `index.json` at its top"),
+        (
+            &mute[..],
+            "{}",
+            "names neither an entry point nor a command: write `cmd`",
+        ),
+    ] {
+        let error = packed("image.tar", content, configuration).unwrap_err();
+        assert!(told(&error).contains(expected), "{}", told(&error));
+    }
+    packed("image.tar", &mute, "{cmd: [/srv/app]}").unwrap();
+}
+
+#[test]
+fn what_an_image_says_of_its_process_is_checked_where_the_bundle_says_nothing() {
+    let keys = FOLDER.trim_matches(['{', '}']).replace(", ", "\n        ");
+    let start = |key: &str, value: &str| json!({"Entrypoint": ["/srv/app"], key: value});
+    for (key, value, instead, expected) in [
+        (
+            "User",
+            "a:b:c",
+            "user: \"7\"",
+            "`User` in its config: `a:b:c` is no user",
+        ),
+        (
+            "User",
+            "4294967295",
+            "user: app",
+            "`User` in its config: `4294967295` is no user",
+        ),
+        (
+            "StopSignal",
+            "SIGNONE",
+            "stopSignal: TERM",
+            "`StopSignal` in its config: `SIGNONE` is no signal",
+        ),
+        (
+            "WorkingDir",
+            "srv",
+            "workingDir: /srv",
+            "`WorkingDir` in its config is `srv`",
+        ),
+    ] {
+        let damaged = |configuration: &str| {
+            let dir = bundle(&keys, configuration);
+            layout_with(&dir.path().join("image"), &start(key, value));
+            dir
+        };
+        let problems = check(damaged("{instances: {minInstances: 1}}").path()).unwrap_err();
+        let problem = &problems.0[0];
+        assert_eq!(problem.field, "items[0].images[0]");
+        assert!(problem.message.starts_with(expected), "{problem}");
+        // What the bundle says instead counts.
+        check(damaged(&format!("{{{instead}}}")).path()).unwrap();
+        // A packed one is looked at in the cloud.
+        let image = tempfile::tempdir().unwrap();
+        layout_with(image.path(), &start(key, value));
+        let tar = tar_of(image.path(), "");
+        let error = packed("image.tar", &tar, "{instances: {minInstances: 1}}").unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        packed("image.tar", &tar, &format!("{{{instead}}}")).unwrap();
+    }
 }

@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 
-use aos_bundle::{Caps, SignerCertificate, convert, open};
+use aos_bundle::{Caps, Config, SignerCertificate, convert, open};
 use aos_image::{BlobStore, ItemImage, graph::Caps as GraphCaps};
 use aos_pki::KeyAlgorithm;
 use aos_time::{Clock, SystemClock};
-use aos_types::ItemType;
+use aos_types::{Condition, ItemId, ItemType};
 use sha3::{Digest, Sha3_256};
 use tokio_util::sync::CancellationToken;
 
@@ -122,4 +122,129 @@ items:
         b"image"
     );
     assert_eq!(image.item_config.unwrap().runtimes, ["boot"]);
+}
+
+/// What a Unit gets of the bundle `config`, whose images are one program each: by codename, for amd64.
+fn delivered(
+    config: &str,
+    ids: &BTreeMap<String, ItemId>,
+) -> Result<BTreeMap<String, ItemImage>, aos_bundle::ConvertError> {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "config.yaml", config.as_bytes(), 0o644);
+    for item in Config::parse(config).unwrap().0.items {
+        let program = format!("{}/amd64/run", item.codename);
+        put(dir.path(), &program, b"#!/bin/sh", 0o755);
+    }
+    let opened = open_bytes(&signed(dir.path(), signer()), &Caps::default()).unwrap();
+    let blobs = tempfile::tempdir().unwrap();
+    let store = BlobStore::open(blobs.path()).unwrap();
+    let items = convert(&opened, ids, &store, &CancellationToken::new())?;
+    let read = |index| {
+        let images = ItemImage::load_all(&store, index, &GraphCaps::default()).unwrap();
+        images.into_iter().next().unwrap().unwrap()
+    };
+    Ok(items
+        .iter()
+        .map(|item| (item.codename.clone(), read(&item.index)))
+        .collect())
+}
+
+/// One service with more in its `configuration`.
+fn service(codename: &str, more: &str) -> String {
+    format!(
+        r#"  - identity: {{codename: {codename}}}
+    version: "1.4.0"
+    images: [{{archInfo: {{architecture: amd64}}}}]
+    configuration: {{cmd: [/run]{more}}}
+"#
+    )
+}
+
+#[test]
+fn user_and_stop_signal_reach_the_image_config() {
+    for (more, user, signal) in [
+        ("", "", ""),
+        (
+            ", user: \"1000:50\", stopSignal: SIGINT",
+            "1000:50",
+            "SIGINT",
+        ),
+        (", user: app, stopSignal: SIGRTMIN+3", "app", "SIGRTMIN+3"),
+        // Numbers need no quotes.
+        (", user: 7, stopSignal: 15", "7", "15"),
+    ] {
+        let config = format!("schemaVersion: 2\nitems:\n{}", service("web", more));
+        let units = delivered(&config, &BTreeMap::new()).unwrap();
+        let image = &units["web"].config;
+        assert_eq!(
+            (image.user.as_str(), image.stop_signal.as_str()),
+            (user, signal)
+        );
+    }
+    for (more, field) in [
+        (", user: \"a:b:c\"", "user"),
+        (", user: -1", "user"),
+        (", user: [app]", "user"),
+        (", user: \"\"", "user"),
+        (", stopSignal: SIGNONE", "stopSignal"),
+        (", stopSignal: 0", "stopSignal"),
+        (", stopSignal: 100", "stopSignal"),
+        (", stopSignal: {}", "stopSignal"),
+    ] {
+        let config = format!("schemaVersion: 2\nitems:\n{}", service("web", more));
+        let problems = Config::parse(&config).unwrap_err();
+        let named = format!("items[0].configuration.{field}");
+        assert_eq!(problems.0.len(), 1, "{more}: {problems}");
+        assert_eq!(problems.0[0].field, named, "{more}: {problems}");
+    }
+}
+
+#[test]
+fn dependencies_reach_the_unit_with_the_id_of_the_other_item() {
+    let config = format!(
+        "schemaVersion: 2\nitems:\n{}{}    dependencies:\n{}\n{}\n",
+        service("db", ""),
+        service("web", ""),
+        "      - {identity: {codename: db}, versions: \">=1.2, <2\", includePreRelease: true, condition: healthy}",
+        "      - {identity: {codename: log}, condition: after}"
+    );
+    let id = |text: &str| ItemId::new(text).unwrap();
+    let ids = BTreeMap::from([
+        ("db".to_owned(), id("0190-db")),
+        ("log".to_owned(), id("0190-log")),
+        ("other".to_owned(), id("0190-other")),
+    ]);
+    let units = delivered(&config, &ids).unwrap();
+    let of = |name: &str| {
+        units[name]
+            .item_config
+            .as_ref()
+            .unwrap()
+            .dependencies
+            .clone()
+    };
+    assert!(of("db").is_empty());
+    let [db, log] = &of("web")[..] else {
+        panic!("both are there")
+    };
+    assert_eq!(
+        (&db.identifier, db.condition),
+        (&ids["db"], Condition::Healthy)
+    );
+    // For people it keeps its name.
+    assert_eq!(db.name(), "db");
+    let admitted = ["1.4.0", "1.5.0-rc.1", "1.1.0", "2.0.0"].map(|version| db.admits(version));
+    assert_eq!(admitted, [true, true, false, false]);
+    assert_eq!(
+        (&log.identifier, log.condition),
+        (&ids["log"], Condition::After)
+    );
+    assert!(log.admits("0.1.0"));
+
+    let error =
+        delivered(&config, &BTreeMap::from([("db".to_owned(), id("0190-db"))])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`web` depends on `log`, which is not known here; publish that first, or in the same bundle"
+    );
 }
