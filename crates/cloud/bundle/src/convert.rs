@@ -189,9 +189,10 @@ fn one(
 ) -> Result<ConvertedItem, ConvertError> {
     let files = bundle.files();
     let mut item_config = item.item_config.clone();
-    item_config
-        .author
-        .clone_from(&bundle.config.publisher.author);
+    let author = &bundle.config.publisher.author;
+    if !author.is_empty() {
+        item_config.author.clone_from(author);
+    }
     for dependency in &item.dependencies {
         let unknown = || ConvertError::Dependency {
             codename: item.codename.clone(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use aos_types::{ConfigError, ImageUser, ItemConfig, ItemType, StopSignal};
 use serde_json::{Map, Value, json};
 
-use super::{Image, Instances, State, item::working_dir, section::Section};
+use super::{Image, Instances, State, item::working_dir, keys, section::Section};
 
 /// What was read.
 #[derive(Default)]
@@ -25,7 +25,9 @@ pub(super) struct Configuration {
 const NATIVE: &str = "native";
 
 /// Fields that a Unit reads as they are.
-const AS_IS: [&str; 15] = [
+const AS_IS: [&str; 20] = [
+    "created",
+    "author",
     "egress",
     "stopGracePeriod",
     "rootfs",
@@ -41,49 +43,9 @@ const AS_IS: [&str; 15] = [
     "offlineTTL",
     "publishedPorts",
     "sysctl",
-];
-
-const KNOWN: [&str; 30] = [
-    "egress",
-    "stopGracePeriod",
-    "rootfs",
-    "capabilities",
-    "userNamespace",
-    "user",
-    "stopSignal",
-    "skipResourceLimits",
-    "balancingPolicy",
-    "storagePolicy",
-    "baseLayerIsNodeRootfs",
-    "hostname",
-    "runParameters",
-    "healthCheck",
-    "offlineTTL",
-    "publishedPorts",
-    "sysctl",
-    "state",
-    "env",
-    "workingDir",
-    "cmd",
-    "instances",
-    "exposedPorts",
-    "allowedConnections",
-    "runtimes",
     "resources",
-    "quotas",
-    "requestedResources",
-    "alertRules",
     "permissions",
-];
-
-const HEALTH_CHECK: [&str; 7] = [
-    "exec",
-    "http",
-    "tcp",
-    "startPeriod",
-    "interval",
-    "timeout",
-    "retries",
+    "requestedResources",
 ];
 
 pub(super) fn read(
@@ -105,17 +67,10 @@ pub(super) fn read(
         configuration.item_config.base_layer_is_node_rootfs = !brings_all(images);
         return configuration;
     };
-    section.only(&KNOWN);
-    if section.get("healthCheck").is_some_and(Value::is_object)
-        && let Some(check) = section.section("healthCheck")
-    {
-        check.only(&HEALTH_CHECK);
-    }
-    if section.get("capabilities").is_some_and(Value::is_object)
-        && let Some(rights) = section.section("capabilities")
-    {
-        rights.only(&["add", "drop"]);
-    }
+    let known = keys::known(section);
+    let Some(section) = &Section::of(section.notes, section.path().to_owned(), &known) else {
+        return Configuration::default();
+    };
     let read = Configuration {
         item_config: item_config(section, brings_all(images)),
         state: state(section),
@@ -153,22 +108,13 @@ fn item_config(section: &Section<'_>, brings_all: bool) -> ItemConfig {
             json.insert(key.into(), value.clone());
         }
     }
-    for key in ["resources", "permissions", "requestedResources"] {
-        if let Some(value) = section.get(key) {
-            json.insert(key.into(), value.clone());
-        }
-    }
-    let runtimes = section.texts("runtimes");
+    // As a bundle writes them, or as an item config does.
+    let runtimes = section.texts_or("runtimes", |value| value.get("codename")?.as_str());
     if !runtimes.is_empty() {
         json.insert("runtimes".into(), json!(runtimes));
     }
-    let connections: Vec<String> = section
-        .texts("allowedConnections")
-        .iter()
-        .map(|text| connection(text))
-        .collect();
-    if !connections.is_empty() {
-        json.insert("allowedConnections".into(), json!(connections));
+    if let Some(connections) = connections(section) {
+        json.insert("allowedConnections".into(), connections);
     }
     if let Some(quotas) = quotas(section) {
         json.insert("quotas".into(), quotas);
@@ -195,6 +141,16 @@ fn item_config(section: &Section<'_>, brings_all: bool) -> ItemConfig {
     }
 }
 
+/// A list of texts, as a bundle writes it, or a mapping with such keys, as an item config does.
+fn connections(section: &Section<'_>) -> Option<Value> {
+    if let Value::Object(map) = section.get("allowedConnections")? {
+        let keys = map.keys().map(|key| (connection(key), json!({})));
+        return Some(Value::Object(keys.collect()));
+    }
+    let list = section.texts("allowedConnections");
+    Some(list.iter().map(|text| connection(text)).collect())
+}
+
 /// The bundle writes a range of ports with `-`, an item config with `:`.
 fn connection(text: &str) -> String {
     let mut parts: Vec<String> = text.split('/').map(str::to_owned).collect();
@@ -215,7 +171,7 @@ fn quotas(section: &Section<'_>) -> Option<Value> {
         "uploadLimit",
         "downloadLimit",
     ];
-    const COUNTS: [(&str, &str); 7] = [
+    const COUNTS: [(&str, &str); 8] = [
         ("cpuLimit", "cpuDMIPSLimit"),
         ("cpuDMIPSLimit", "cpuDMIPSLimit"),
         ("pidsLimit", "pidsLimit"),
@@ -223,11 +179,8 @@ fn quotas(section: &Section<'_>) -> Option<Value> {
         ("uploadSpeedLimit", "uploadSpeed"),
         ("downloadSpeedLimit", "downloadSpeed"),
         ("uploadSpeed", "uploadSpeed"),
+        ("downloadSpeed", "downloadSpeed"),
     ];
-    let mut known = SIZES.to_vec();
-    known.extend(COUNTS.iter().map(|(name, _)| *name));
-    known.push("downloadSpeed");
-    quotas.only(&known);
     let mut json = Map::new();
     for key in SIZES {
         let bytes = match quotas.get(key) {
@@ -249,12 +202,16 @@ fn quotas(section: &Section<'_>) -> Option<Value> {
         };
         json.insert(key.into(), bytes.into());
     }
-    for (from, to) in COUNTS
-        .into_iter()
-        .chain([("downloadSpeed", "downloadSpeed")])
-    {
-        if let Some(count) = quotas.unsigned(from) {
-            json.insert(to.into(), count.into());
+    for (from, to) in COUNTS {
+        let Some(count) = quotas.unsigned(from) else {
+            continue;
+        };
+        let before = json.insert(to.into(), count.into());
+        if before.is_some_and(|before| before != count) {
+            quotas.error(
+                from,
+                "says something else than its other name in `quotas`: keep one of them",
+            );
         }
     }
     for (key, value) in &json {
@@ -291,13 +248,12 @@ fn bytes(text: &str) -> Option<u64> {
 /// `storage` of the bundle is the partition `storages` of the Node.
 fn alert_rules(section: &Section<'_>) -> Option<Value> {
     let rules = section.section("alertRules")?;
-    rules.only(&["ram", "cpu", "storage", "upload", "download", "partitions"]);
     let mut json = Map::new();
+    let mut storages = None;
     for key in ["ram", "cpu", "storage", "upload", "download"] {
         let Some(rule) = rules.section(key) else {
             continue;
         };
-        rule.only(&["minTimeout", "minThreshold", "maxThreshold"]);
         let threshold = |name: &str| rules.section(key).and_then(|r| r.get(name)?.as_f64());
         let (low, high) = (threshold("minThreshold"), threshold("maxThreshold"));
         if let (Some(low), Some(high)) = (low, high)
@@ -315,20 +271,36 @@ fn alert_rules(section: &Section<'_>) -> Option<Value> {
         if key == "storage" {
             let mut partition = value.as_object().cloned().unwrap_or_default();
             partition.insert("name".into(), "storages".into());
-            json.insert("partitions".into(), json!([partition]));
+            storages = Some(Value::Object(partition));
         } else {
             json.insert(key.into(), value.clone());
         }
     }
-    if let Some(partitions) = rules.get("partitions") {
-        json.insert("partitions".into(), partitions.clone());
+    let mut partitions = match rules.get("partitions") {
+        None => Vec::new(),
+        Some(Value::Array(list)) => list.clone(),
+        Some(_) => {
+            rules.error("partitions", "expected a list");
+            Vec::new()
+        }
+    };
+    let is_storages = |one: &Value| one.get("name") == Some(&json!("storages"));
+    if storages.is_some() && partitions.iter().any(is_storages) {
+        rules.error(
+            "storage",
+            "is the partition `storages`, which `partitions` has too: keep one of them",
+        );
+    }
+    // After the others, so that an error in one of those names it by its place.
+    partitions.extend(storages);
+    if !partitions.is_empty() {
+        json.insert("partitions".into(), partitions.into());
     }
     Some(Value::Object(json))
 }
 
 fn state(section: &Section<'_>) -> Option<State> {
     let state = section.section("state")?;
-    state.only(&["filename", "required"]);
     let filename = state.text("filename").unwrap_or_else(|| "state.dat".into());
     if filename.contains('/') || !crate::layout::is_inside(&filename) {
         state.error(
@@ -346,7 +318,6 @@ fn instances(section: &Section<'_>) -> Instances {
     let Some(instances) = section.section("instances") else {
         return Instances::default();
     };
-    instances.only(&["minInstances", "priority", "labels"]);
     let min = instances.unsigned("minInstances").unwrap_or(1);
     if !(1..=100).contains(&min) {
         instances.error(

@@ -236,7 +236,9 @@ fn needs(section: &Section<'_>) -> Vec<Dependency> {
             if identity.is_none() && dependency.get("identity").is_none() {
                 dependency.error("identity", "is missing: write the other item's `codename`");
             }
-            let codename = identity?.required_text("codename")?;
+            let identity = identity?;
+            identity.only(&["codename", "type", "title"]);
+            let codename = identity.required_text("codename")?;
             let versions = dependency.text("versions").unwrap_or_else(|| "*".into());
             let versions = semver::VersionReq::parse(&versions)
                 .map_err(|error| {

@@ -3,6 +3,7 @@
 mod configuration;
 mod dependencies;
 mod item;
+mod keys;
 mod problem;
 mod section;
 mod yaml;

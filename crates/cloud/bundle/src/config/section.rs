@@ -95,20 +95,16 @@ impl<'a> Section<'a> {
             if known.contains(&key.as_str()) {
                 continue;
             }
-            let lower = key.to_lowercase();
-            let close = known
-                .iter()
-                .find(|name| distance(&name.to_lowercase(), &lower) <= 2);
-            self.warn(
-                key,
-                match close {
-                    Some(name) => {
-                        format!("is not a known field and has no effect: is `{name}` meant?")
-                    }
-                    None => "is not a known field and has no effect".to_owned(),
-                },
-            );
+            self.warn(key, unknown(key, known.iter().copied()));
         }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn map(&self) -> &'a Map<String, Value> {
+        self.map
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
@@ -196,6 +192,15 @@ impl<'a> Section<'a> {
 
     /// A list of texts; a single text is a list of one.
     pub(crate) fn texts(&self, key: &str) -> Vec<String> {
+        self.texts_or(key, |_| None)
+    }
+
+    /// The same; what is no text is first offered to `other`.
+    pub(crate) fn texts_or(
+        &self,
+        key: &str,
+        other: impl Fn(&'a Value) -> Option<&'a str>,
+    ) -> Vec<String> {
         if let Some(Value::String(one)) = self.get(key) {
             return vec![one.clone()];
         }
@@ -205,9 +210,12 @@ impl<'a> Section<'a> {
             .filter_map(|(i, value)| match value {
                 Value::String(text) => Some(text.clone()),
                 Value::Number(number) => Some(number.to_string()),
-                other => {
-                    self.wrong(&format!("{key}[{i}]"), "a text", other);
-                    None
+                found => {
+                    let text = other(found).map(str::to_owned);
+                    if text.is_none() {
+                        self.wrong(&format!("{key}[{i}]"), "a text", found);
+                    }
+                    text
                 }
             })
             .collect()
@@ -238,6 +246,18 @@ impl<'a> Section<'a> {
             }
         }
         list
+    }
+}
+
+/// What is said of a key that is not among the known ones.
+pub(crate) fn unknown<'k>(key: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    let lower = key.to_lowercase();
+    let close = known
+        .into_iter()
+        .find(|name| distance(&name.to_lowercase(), &lower) <= 2);
+    match close {
+        Some(name) => format!("is not a known field and has no effect: is `{name}` meant?"),
+        None => "is not a known field and has no effect".to_owned(),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod config;
 mod folder;
+mod foreign_keys;
 mod hostile;
 mod layout;
 mod round_trip;
