@@ -13,6 +13,7 @@
 mod book;
 mod ends;
 mod machine_log;
+mod out_of_memory;
 mod reading;
 mod words;
 
@@ -42,6 +43,7 @@ use crate::{
     places::Places,
     records::{Kept, Raised, TrafficBook},
 };
+use out_of_memory::OutOfMemory;
 use reading::{Reader, Wanted};
 
 pub(crate) use ends::tell_ends;
@@ -70,6 +72,7 @@ pub(crate) struct Monitoring {
     clock: SteadyClock,
     reader: Reader,
     monitor: Mutex<Monitor<InstanceIdent>>,
+    out_of_memory: Mutex<OutOfMemory>,
     latest: watch::Sender<Option<Arc<pb::InstantMonitoring>>>,
 }
 
@@ -114,6 +117,7 @@ impl Monitoring {
             storage_every,
             clock,
             monitor: Mutex::new(monitor),
+            out_of_memory: Mutex::default(),
             latest: watch::Sender::new(None),
         })
     }
@@ -192,11 +196,34 @@ impl Monitoring {
         });
         let (wanted, networks) = (wanted.collect(), self.networks.clone());
         let own = move |interface: &str| networks.is_own(interface);
-        let Some((node, instances)) = self.reader.read(wanted, own).await else {
+        let Some(passed) = self.reader.read(wanted, own).await else {
             return;
         };
-        let measured = self.monitor().pass(self.clock.now(), &node, &instances);
+        let measured = self
+            .monitor()
+            .pass(self.clock.now(), &passed.node, &passed.instances);
         self.tell(&measured).await;
+        self.tell_victims(&passed.oom_kills, there);
+    }
+
+    /// Tells of instances that lost processes for want of memory, and go on.
+    fn tell_victims(&self, counts: &BTreeMap<InstanceIdent, u64>, there: &[Measurable]) {
+        let reports = self.launcher.snapshots().borrow().instances.clone();
+        let last_end = |ident: &InstanceIdent| {
+            let report = reports.get(ident)?;
+            report.run.last_end.as_ref().map(|end| end.at)
+        };
+        let lost = self
+            .out_of_memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pass(counts, last_end);
+        for (ident, lost) in lost {
+            let found = there.iter().find(|one| one.instance.ident == ident);
+            let version = found.map_or("", |one| one.instance.version.as_str());
+            self.alerts
+                .instance(&ident, version, out_of_memory::words(lost));
+        }
     }
 
     async fn tell(&self, measured: &Measured<InstanceIdent>) {

@@ -45,6 +45,15 @@ struct Books {
     told: BTreeSet<String>,
 }
 
+/// The counters of one moment.
+pub(super) struct Passed {
+    pub(super) node: NodeCounters,
+    /// Of the instances that run.
+    pub(super) instances: BTreeMap<InstanceIdent, Counters>,
+    /// How many of their processes the kernel has ended for want of memory so far.
+    pub(super) oom_kills: BTreeMap<InstanceIdent, u64>,
+}
+
 /// Reads all counters in one pass.
 pub(super) struct Reader(Arc<Sources>);
 
@@ -84,7 +93,7 @@ impl Reader {
         &self,
         wanted: Vec<Wanted>,
         own: impl Fn(&str) -> bool + Send + 'static,
-    ) -> Option<(NodeCounters, BTreeMap<InstanceIdent, Counters>)> {
+    ) -> Option<Passed> {
         let sources = self.0.clone();
         // Files of the kernel, and folders where nothing counts what they hold.
         let reading = tokio::task::spawn_blocking(move || sources.read(&wanted, &own));
@@ -93,11 +102,7 @@ impl Reader {
 }
 
 impl Sources {
-    fn read(
-        &self,
-        wanted: &[Wanted],
-        own: &dyn Fn(&str) -> bool,
-    ) -> Option<(NodeCounters, BTreeMap<InstanceIdent, Counters>)> {
+    fn read(&self, wanted: &[Wanted], own: &dyn Fn(&str) -> bool) -> Option<Passed> {
         let node = match self.node.read() {
             Ok(node) => node,
             Err(error) => {
@@ -105,7 +110,7 @@ impl Sources {
                 return None;
             }
         };
-        let mut instances = BTreeMap::new();
+        let (mut instances, mut oom_kills) = (BTreeMap::new(), BTreeMap::new());
         for one in wanted {
             let Some(cgroup) = &one.cgroup else { continue };
             match self.cgroups.usage(cgroup) {
@@ -121,6 +126,7 @@ impl Sources {
                         traffic: None,
                     };
                     instances.insert(one.ident.clone(), counters);
+                    oom_kills.insert(one.ident.clone(), self.cgroups.oom_kills(cgroup));
                 }
                 // It has just ended.
                 Err(error) if error.is_gone() => {}
@@ -138,7 +144,11 @@ impl Sources {
             partitions: self.partitions(),
             traffic: traffic.remove(&Counted::Node),
         };
-        Some((counters, instances))
+        Some(Passed {
+            node: counters,
+            instances,
+            oom_kills,
+        })
     }
 
     fn partitions(&self) -> BTreeMap<String, u64> {

@@ -193,6 +193,40 @@ fn hog_burner_filler_and_flooder_raise_continue_and_clear_their_alerts() {
 }
 
 #[test]
+fn a_process_that_is_lost_for_want_of_memory_is_told_though_the_instance_goes_on() {
+    let test = "a_process_that_is_lost_for_want_of_memory_is_told_though_the_instance_goes_on";
+    run(test, async |mut unit: Unit| {
+        unit.options.monitoring.period_secs = PERIOD.as_secs();
+        let image = item::publish(&unit.images, unit.folder.path(), &["moody"], |item| {
+            watched(item);
+            item.quotas.ram_limit = Some(48 * MIB);
+        });
+        let sm = unit.start_sm();
+        unit.cm.until("introduced", |seen| seen.complete > 0).await;
+        unit.cm.list(vec![instance(&unit, "moody", image)]).await;
+        unit.cm.until_state("moody", "1.0.0", "active").await;
+        unit.cm
+            .until("measured", |seen| seen.measured.len() >= 3)
+            .await;
+        order(&unit, "child", true);
+        let told = |text: &str| {
+            let seen = unit.cm.seen.lock().unwrap();
+            seen.alerts.iter().filter(|one| one.contains(text)).count()
+        };
+        let lost = "the kernel ended one of its processes";
+        until("told", || told(lost) > 0).await;
+        let count = unit.cm.seen.lock().unwrap().measured.len();
+        unit.cm
+            .until("measured again", |seen| seen.measured.len() > count + 2)
+            .await;
+        assert_eq!(told(lost), 1, "once");
+        assert_eq!(told("more memory than `quotas.ramLimit` allows, after"), 0);
+        unit.cm.until_state("moody", "1.0.0", "active").await;
+        sm.end().await;
+    });
+}
+
+#[test]
 fn what_was_sent_today_is_counted_on_by_the_next_sm() {
     let test = "what_was_sent_today_is_counted_on_by_the_next_sm";
     run(test, async |mut unit: Unit| {

@@ -61,7 +61,7 @@ int main(int argc, char **argv) {
     }
     if (!strcmp(argv[1], "moody")) {
         struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = gateway() };
-        int s = socket(AF_INET, SOCK_DGRAM, 0), filled = 0;
+        int s = socket(AF_INET, SOCK_DGRAM, 0), filled = 0, child = 0;
         char *held = 0;
         for (long n = 0;; n++) {
             if (!access("/storage/hog", F_OK)) { if (!held && (held = malloc(64 << 20))) memset(held, 1, 64 << 20); }
@@ -72,6 +72,8 @@ int main(int argc, char **argv) {
                 if (f >= 0) { fsync(f); close(f); }
                 filled = 1;
             } else if (filled) { unlink("/storage/big"); filled = 0; }
+            if (!access("/storage/child", F_OK) && !child && !(child = fork()))
+                for (char *some;;) if ((some = malloc(1 << 20))) memset(some, 1, 1 << 20);
             if (!access("/storage/flood", F_OK))
                 for (int i = 0; i < 2000; i++) if (sendto(s, block, 1200, 0, (void *)&to, sizeof to) < 0) break;
             if (!access("/storage/burn", F_OK)) { volatile long sum = 0; for (long i = 0; i < 30000000; i++) sum += i; }
