@@ -2,7 +2,8 @@
 //!
 //! `networks [N ...]` prints one JSON object a line; with numbers, for so many instances only. `net.up.N` and `net.down.N`: seconds for N instances, beside the bare making and
 //! removing of N network namespaces with a cable each. `net.throughput` and `net.latency`: one TCP connection between two
-//! instances of one owner, beside two namespaces with nothing but a cable between them. All is in namespaces of its own.
+//! instances of one owner on one Node, beside two namespaces with nothing but a cable between them; `net.throughput.nodes` and
+//! `net.latency.nodes`: on two Nodes, beside the cable between these. All is in namespaces of its own.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -66,6 +67,7 @@ fn main() {
             up_and_down(count).await;
         }
         traffic().await;
+        across().await;
     });
 }
 
@@ -198,6 +200,65 @@ async fn traffic() {
     figure("net.throughput", value.rate, "MB/s", floor.rate);
     figure("net.latency", value.latency, "us", floor.latency);
     stack.clear().await.unwrap();
+}
+
+/// Two instances of one owner on two Nodes, joined by VXLAN over the cable between these; the floor is the cable itself.
+async fn across() {
+    for line in [
+        "netns add far",
+        "link add cable type veth peer name cable netns far",
+        "addr add 192.0.2.11/24 dev cable",
+        "-n far addr add 192.0.2.12/24 dev cable",
+        "link set cable up",
+        "-n far link set cable up",
+        "-n far link set lo up",
+        "route add default via 192.0.2.12",
+        "-n far route add default via 192.0.2.11",
+    ] {
+        ip(line);
+    }
+    let far_namespace = Path::new("/run/netns/far");
+    let of_node = |here: bool| {
+        let mut all = wanted(4);
+        all.endpoints.retain(|one| one.network.as_str() == "red");
+        let (mine, peer) = if here { (0, 12) } else { (1, 11) };
+        all.endpoints = vec![all.endpoints.swap_remove(mine)];
+        all.endpoints[0].bounds.rate = None;
+        all.networks.truncate(1);
+        // The Node's own address differs, as it is one network.
+        let own = 10 + mine as u8;
+        all.networks[0].ip = Ipv4Addr::new(172, 28, 0, own);
+        all.networks[0].ip6 = Some(format!("fd00:0::{own:x}").parse().unwrap());
+        all.networks[0].link = NodeLink::Vxlan([Ipv4Addr::new(192, 0, 2, peer).into()].into());
+        all
+    };
+    let near = stack();
+    near.apply(&of_node(true)).await.unwrap();
+    // What the kernel is told is about the namespace of the thread that tells it.
+    let home = File::open("/proc/thread-self/ns/net").unwrap();
+    setns(File::open(far_namespace).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+    let far = KernelStack::open(KernelOptions {
+        netns_dir: PathBuf::from("/run/netns/of-far"),
+        ..KernelOptions::new("nb".parse().unwrap())
+    })
+    .unwrap();
+    let applied = far.apply(&of_node(false)).await.unwrap();
+    assert!(applied.failed.is_empty() && applied.alone.is_empty());
+    setns(home, CloneFlags::CLONE_NEWNET).unwrap();
+    let to = |ip: Ipv4Addr| SocketAddr::from((ip, 9000));
+    let (one, two) = (&of_node(true).endpoints[0], &of_node(false).endpoints[0]);
+    let ours = [near.netns(&one.id), far.netns(&two.id)];
+    let bare = [
+        PathBuf::from("/proc/self/ns/net"),
+        far_namespace.to_path_buf(),
+    ];
+    let (mut value, mut floor) = (Figures::default(), Figures::default());
+    for _ in 0..TURNS {
+        value.take(measure(&ours, to(two.ip)));
+        floor.take(measure(&bare, to(Ipv4Addr::new(192, 0, 2, 12))));
+    }
+    figure("net.throughput.nodes", value.rate, "MB/s", floor.rate);
+    figure("net.latency.nodes", value.latency, "us", floor.latency);
 }
 
 struct Figures {
