@@ -216,13 +216,28 @@ impl FakeCm {
             .unwrap();
     }
 
-    /// Orders a list and waits for its end.
+    /// Orders a list and waits for its end. One that was sent to an SM that had just ended is sent to the next one.
     pub async fn list(&self, instances: Vec<pb::InstanceInfo>) {
-        self.until("introduced", |seen| seen.complete > 0).await;
-        let before = self.seen.lock().unwrap().complete;
-        self.send_list(instances).await;
-        self.until("carried out", |seen| seen.complete > before)
-            .await;
+        loop {
+            self.until("introduced", |seen| seen.complete > 0).await;
+            let told = |seen: &Seen| (seen.connections, seen.complete);
+            let (connection, before) = told(&self.seen.lock().unwrap());
+            self.send_list(instances.clone()).await;
+            let lost = |seen: &Seen| seen.connections != connection || seen.complete == 0;
+            self.until("carried out", |seen| lost(seen) || seen.complete > before)
+                .await;
+            if !lost(&self.seen.lock().unwrap()) {
+                return;
+            }
+        }
+    }
+
+    /// Whoever told something before is gone: what comes is of another SM.
+    pub fn expects_another(&self) {
+        self.note(|seen| {
+            seen.complete = 0;
+            seen.orders = None;
+        });
     }
 
     pub async fn send_list(&self, instances: Vec<pb::InstanceInfo>) {

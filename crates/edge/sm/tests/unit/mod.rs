@@ -185,6 +185,7 @@ impl Unit {
     }
 
     pub fn start_sm(&self) -> RunningSm {
+        self.cm.expects_another();
         let stop = CancellationToken::new();
         let task = tokio::spawn(aos_sm::run(self.options.clone(), stop.clone()));
         RunningSm { stop, task }
